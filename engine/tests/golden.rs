@@ -1,0 +1,161 @@
+//! The engine against recorded outputs of the LiteRT interpreter: maps and best classes of photos, and small graphs.
+//!
+//! tract rounds in other places than LiteRT: a step apart a layer, up to nine after all 26. So its maps are compared by
+//! distance and its best classes by rank and score, never bit by bit.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+fn data(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)
+}
+
+fn read(file: &str) -> Vec<u8> {
+    std::fs::read(data(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+fn shipped_model() -> Vec<u8> {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    std::fs::read(models.join("squeezenet_v1.1_int8.tflite")).unwrap()
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    scale: f32,
+    zero_point: i8,
+    photos: Vec<Photo>,
+}
+
+#[derive(Deserialize)]
+struct Photo {
+    file: String,
+    map: String,
+    top5: Vec<Score>,
+}
+
+#[derive(Deserialize)]
+struct Score {
+    index: usize,
+    score: f32,
+}
+
+/// The head, written a second time and plainly: average, softmax.
+fn scores(map: &[i8], signature: &engine::Signature) -> Vec<f32> {
+    let places = (signature.map_height * signature.map_width) as f32;
+    let logits: Vec<f32> = (0..signature.classes)
+        .map(|class| {
+            let steps = map.iter().skip(class).step_by(signature.classes);
+            let sum: f32 = steps.map(|&s| f32::from(s) - f32::from(signature.zero_point)).sum();
+            sum / places * signature.scale
+        })
+        .collect();
+    let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+    logits.iter().map(|logit| logit.exp() / sum).collect()
+}
+
+#[test]
+fn photos_give_litert_s_map_and_best_classes() {
+    let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
+    let engine = engine::open(&shipped_model()).unwrap();
+    let signature = engine.signature().clone();
+    assert_eq!((signature.input_height, signature.input_width), (227, 227));
+    assert_eq!((signature.map_height, signature.map_width, signature.classes), (13, 13, 1000));
+    assert_eq!((signature.scale, signature.zero_point), (golden.scale, golden.zero_point));
+    let mut session = engine.session().unwrap();
+    for photo in &golden.photos {
+        let rgb = image::open(data("golden").join(&photo.file)).unwrap().to_rgb8();
+        let recorded = image::open(data("golden").join(&photo.map)).unwrap().to_luma8();
+        let map = session.run(rgb.as_raw()).unwrap();
+        assert_eq!(map.len(), recorded.as_raw().len());
+        let distances = map
+            .iter()
+            .zip(recorded.as_raw())
+            .map(|(&ours, &theirs)| (i32::from(ours) + 128 - i32::from(theirs)).unsigned_abs());
+        let largest = distances.clone().max().unwrap();
+        let mean = distances.map(f64::from).sum::<f64>() / map.len() as f64;
+        println!("{}: map differs by {largest} steps at most, {mean:.4} in the mean", photo.file);
+        assert!(largest <= 12 && mean < 0.25, "{}: {largest} at most, {mean}", photo.file);
+
+        let scores = scores(map, &signature);
+        let mut best: Vec<usize> = (0..scores.len()).collect();
+        best.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        assert_eq!(best[0], photo.top5[0].index, "{}", photo.file);
+        for theirs in &photo.top5 {
+            let ours = scores[theirs.index];
+            assert!((ours - theirs.score).abs() < 0.05, "{}: {ours} {}", photo.file, theirs.score);
+            // Among ours too, unless it is so near to others that a step decides.
+            let rank = best.iter().position(|&index| index == theirs.index).unwrap();
+            assert!(rank < 5 || ours > 0.9 * scores[best[4]], "{}: {rank}", photo.file);
+        }
+    }
+}
+
+#[test]
+fn small_graphs_give_litert_s_map() {
+    let rgb: Vec<u8> = read("graphs/input.bin").iter().map(|byte| byte ^ 0x80).collect();
+    for name in ["tiny", "per_tensor_weights"] {
+        let engine = engine::open(&read(&format!("graphs/{name}.tflite"))).unwrap();
+        let recorded = read(&format!("graphs/{name}.map.bin"));
+        let mut session = engine.session().unwrap();
+        // Twice: nothing of the first run may be left.
+        for _ in 0..2 {
+            let map = session.run(&rgb).unwrap();
+            let largest = map
+                .iter()
+                .zip(&recorded)
+                .map(|(&ours, &theirs)| (i32::from(ours) - i32::from(theirs as i8)).abs())
+                .max();
+            assert!(largest.is_some_and(|steps| steps <= 4), "{name}: {largest:?}");
+        }
+        let error = session.run(&rgb[1..]).unwrap_err().to_string();
+        assert_eq!(error, "an image of 768 bytes is needed, not of 767");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_right_is_refused_by_name() {
+    for (name, says) in [
+        ("ends_in_mean", "operator 6 is MEAN (version 2), which tract 0.23 computes wrongly"),
+        ("ends_in_softmax", "operator 6 is SOFTMAX (version 2), which tract 0.23 computes wrongly"),
+        ("uint8_input", "input \"rgb\": expected int8, found uint8"),
+        ("float_input", "input \"rgb\": expected int8, found float32"),
+        ("wrong_scale_input", "expected raw RGB bytes (scale 1, zero point -128), found scale 0.5"),
+        ("four_channel_input", "expected 1 x height x width x 3, found 1 x 16 x 16 x 4"),
+        ("concat_of_two_scales", "operator 4 is CONCATENATION (version 2), which tract computes"),
+        ("two_outputs", "expected one output, found 2"),
+    ] {
+        let error = engine::open(&read(&format!("graphs/{name}.tflite"))).unwrap_err().to_string();
+        assert!(error.contains(says), "{name}: {error}");
+    }
+}
+
+/// Models come from files, and files get cut, mixed up and overwritten.
+#[test]
+fn broken_models_are_errors_and_never_panics() {
+    let whole = read("graphs/tiny.tflite");
+    for len in 0..whole.len() {
+        // Flatbuffers read from both ends: what is cut off may not be needed, but then the rest must still run.
+        drop(engine::open(&whole[..len]));
+    }
+    assert!(engine::open(&shipped_model()[..600_000]).is_err());
+    for position in 0..whole.len() {
+        let mut broken = whole.clone();
+        broken[position] ^= 0xff;
+        drop(engine::open(&broken));
+    }
+    let mut random = 1u64;
+    let mut byte = || {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 56) as u8
+    };
+    for _ in 0..2000 {
+        let mut broken = whole.clone();
+        for _ in 0..8 {
+            let position = (usize::from(byte()) << 8 | usize::from(byte())) % broken.len();
+            broken[position] = byte();
+        }
+        drop(engine::open(&broken));
+    }
+}

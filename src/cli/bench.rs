@@ -1,0 +1,104 @@
+//! `camfire bench`: the time of one inference on this machine, as the workers run it.
+
+use crate::{
+    error::{Error, Kind},
+    model,
+};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+/// Arguments of `camfire bench`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  camfire bench --threads 4 --json")]
+pub struct Arguments {
+    /// Another .tflite model than the built-in one
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Which engine runs it
+    #[arg(long, default_value = "auto", value_parser = ["auto", "tract"])]
+    engine: String,
+    /// So many workers at once, each with an inference of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Measure for so long
+    #[arg(long, default_value_t = 3.0, value_name = "S")]
+    seconds: f64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    min_ms: f64,
+    median_ms: f64,
+    runs: usize,
+    per_second: f64,
+    engine: &'static str,
+    kernel: String,
+    threads: u16,
+    model: String,
+}
+
+/// Runs the network over and over on a fixed picture and prints the time of one inference.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    if !(arguments.seconds > 0.0 && arguments.seconds <= 3600.0) {
+        let message = format!("--seconds {}: must be above 0, at most 3600", arguments.seconds);
+        return Err(Error::new(Kind::Input, message));
+    }
+    let (engine, identity) = model::open_engine(arguments.model.as_deref())?;
+    let duration = Duration::from_secs_f64(arguments.seconds);
+    let started = Instant::now();
+    let mut times_ms = Vec::new();
+    let results: Vec<Result<Vec<f64>, Error>> = std::thread::scope(|scope| {
+        let measure = || measure(engine.as_ref(), duration);
+        let threads: Vec<_> = (0..arguments.threads).map(|_| scope.spawn(measure)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("measuring does not panic")).collect()
+    });
+    for result in results {
+        times_ms.extend(result?);
+    }
+    let elapsed = started.elapsed();
+    times_ms.sort_by(f64::total_cmp);
+    let report = Report {
+        min_ms: times_ms[0],
+        median_ms: times_ms[times_ms.len() / 2],
+        runs: times_ms.len(),
+        per_second: times_ms.len() as f64 / elapsed.as_secs_f64(),
+        engine: engine.name(),
+        kernel: engine.kernels().to_string(),
+        threads: arguments.threads,
+        model: identity.name,
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report).expect("finite numbers are JSON"));
+    } else {
+        let Report { min_ms, median_ms, runs, per_second, engine, kernel, threads, model } = report;
+        println!("{model}: {engine} ({kernel}), {threads} at once, {runs} runs");
+        println!("one inference: {min_ms:.2} ms at best, {median_ms:.2} ms median");
+        println!("altogether:    {per_second:.1} a second");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Times of single inferences in milliseconds, at least one, after two that do not count.
+fn measure(engine: &dyn engine::Engine, duration: Duration) -> Result<Vec<f64>, Error> {
+    let failed = |e| Error::caused(Kind::System, "the network cannot be run", e);
+    let mut session = engine.session().map_err(failed)?;
+    // Any picture takes the same time; this one is neither flat nor random.
+    let picture: Vec<u8> = (0..engine.signature().input_len()).map(|i| (i * 31 % 256) as u8).collect();
+    for _ in 0..2 {
+        session.run(&picture).map_err(failed)?;
+    }
+    let mut times_ms = Vec::new();
+    let end = Instant::now() + duration;
+    while times_ms.is_empty() || Instant::now() < end {
+        let start = Instant::now();
+        session.run(&picture).map_err(failed)?;
+        times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(times_ms)
+}

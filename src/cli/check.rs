@@ -1,0 +1,94 @@
+//! `camfire check`: everything that is wrong with a configuration, at once, without starting anything.
+
+use super::setup::ConfigArguments;
+use crate::{
+    camera::{gst, template},
+    config::{Camera, Config, Source},
+    error::{Error, Kind},
+    model::Model,
+};
+use std::{path::Path, process::ExitCode};
+
+/// Arguments of `camfire check`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  camfire check --config ./camfire.toml")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// One JSON object a problem or warning
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints every problem; none is exit status 0, any is 2.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    let json = arguments.json;
+    let loaded = match arguments.config.read() {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems.iter() {
+                print(json, "problem", &problem.to_string());
+            }
+            return Ok(ExitCode::from(2));
+        }
+    };
+    for warning in &loaded.warnings {
+        print(json, "warning", warning);
+    }
+    let problems = problems(&loaded.config);
+    for problem in &problems {
+        print(json, "problem", problem);
+    }
+    if !problems.is_empty() {
+        return Ok(ExitCode::from(2));
+    }
+    if !json {
+        let files: Vec<String> = loaded.files.iter().map(|f| f.display().to_string()).collect();
+        let files = if files.is_empty() { "no file".to_string() } else { files.join(", ") };
+        println!("ok: {files}; {} cameras", loaded.config.cameras.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(json: bool, kind: &str, text: &str) {
+    if json {
+        println!("{}", serde_json::json!({ "kind": kind, "text": text }));
+    } else {
+        println!("{kind}: {text}");
+    }
+}
+
+/// What is wrong with a configuration whose form is right: model, labels, templates, elements, files.
+fn problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let files = &config.engine;
+    problems.extend(Model::open(files.model.as_deref(), files.labels.as_deref()).err());
+    match gst::init() {
+        Ok(()) => problems.extend(config.cameras.iter().flat_map(camera_problems)),
+        Err(error) => problems.push(error),
+    }
+    problems.iter().map(Error::to_string).collect()
+}
+
+fn camera_problems(camera: &Camera) -> Vec<Error> {
+    let place = format!("cameras.{}", camera.name);
+    let mut problems = Vec::new();
+    match template::fill_in(camera).and_then(|pipeline| gst::missing_elements(&pipeline)) {
+        Ok(missing) => {
+            problems.extend(missing.iter().map(|what| Error::new(Kind::Input, format!("{place}: {what}"))))
+        }
+        Err(error) => problems.push(error),
+    }
+    let path: Option<&Path> = match &camera.source {
+        Source::File { path, .. } => Some(path),
+        Source::V4l2 { device } => Some(device),
+        Source::Rtsp { .. } | Source::Test { .. } | Source::Custom { .. } => None,
+    };
+    if let Some(path) = path
+        && let Err(error) = std::fs::File::open(path)
+    {
+        let message = format!("{place}.source: {}", path.display());
+        problems.push(Error::caused(Kind::Input, message, error));
+    }
+    problems
+}

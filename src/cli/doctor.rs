@@ -1,0 +1,171 @@
+//! `camfire doctor`: what this machine has, and what it lacks for each kind of camera.
+
+use super::setup::ConfigArguments;
+use crate::{
+    camera::{gst, template},
+    error::Error,
+    model,
+    publish::mqtt::{self, subscriber::Subscriber},
+};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Arguments of `camfire doctor`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  camfire doctor --set mqtt.host=broker.local")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// One JSON object a finding
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of the report.
+#[derive(serde::Serialize)]
+struct Finding {
+    /// What was looked at.
+    what: String,
+    /// Whether it can be used.
+    ok: bool,
+    /// What was found.
+    text: String,
+}
+
+/// Prints what it finds; the exit status is 1 if anything cannot be used.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    let mut findings = vec![finding("camfire", Ok(env!("CARGO_PKG_VERSION").to_string())), cpu()];
+    findings.push(finding("engine", engine()));
+    let gstreamer = gst::init().map(|()| gst::version());
+    let has_gstreamer = gstreamer.is_ok();
+    findings.push(finding("gstreamer", gstreamer.map_err(|e| e.to_string())));
+    if has_gstreamer {
+        findings.extend(templates());
+        findings.extend(decoders());
+    }
+    findings.extend(devices());
+    findings.push(broker(&arguments.config));
+    for finding in &findings {
+        if arguments.json {
+            println!("{}", serde_json::to_string(finding).expect("strings are JSON"));
+        } else {
+            let mark = if finding.ok { "ok " } else { "NO " };
+            println!("{mark} {:<22} {}", finding.what, finding.text);
+        }
+    }
+    let well = findings.iter().all(|finding| finding.ok);
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn finding(what: impl Into<String>, found: Result<String, String>) -> Finding {
+    let ok = found.is_ok();
+    Finding { what: what.into(), ok, text: found.unwrap_or_else(|why| why) }
+}
+
+/// Cores, and those features that int8 kernels are made for.
+fn cpu() -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let text = format!("{}, {cores} cores, {}", std::env::consts::ARCH, features().join(" "));
+    finding("cpu", Ok(text))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<&'static str> {
+    let mut features = Vec::new();
+    for (has, name) in [
+        (std::arch::is_x86_feature_detected!("avx2"), "avx2"),
+        (std::arch::is_x86_feature_detected!("avxvnni"), "avxvnni"),
+        (std::arch::is_x86_feature_detected!("avx512vnni"), "avx512vnni"),
+    ] {
+        if has {
+            features.push(name);
+        }
+    }
+    features
+}
+
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<&'static str> {
+    let mut features = vec!["neon"];
+    for (has, name) in [
+        (std::arch::is_aarch64_feature_detected!("dotprod"), "dotprod"),
+        (std::arch::is_aarch64_feature_detected!("i8mm"), "i8mm"),
+    ] {
+        if has {
+            features.push(name);
+        }
+    }
+    features
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> Vec<&'static str> {
+    Vec::new()
+}
+
+fn engine() -> Result<String, String> {
+    let (engine, identity) = model::open_engine(None).map_err(|e| e.to_string())?;
+    let sha256 = &identity.sha256[..12];
+    Ok(format!("{} ({}), {} {sha256}", engine.name(), engine.kernels(), identity.name))
+}
+
+/// Each kind of camera, and what is missing for it.
+fn templates() -> Vec<Finding> {
+    let finding_of = |(name, template): (&str, template::Template)| {
+        let missing: Vec<String> = template
+            .elements
+            .iter()
+            .filter(|(element, _)| gst::find_element(element).is_none())
+            .map(|(element, package)| format!("{element} (install {package})"))
+            .collect();
+        let found = if missing.is_empty() {
+            Ok(template.summary)
+        } else {
+            Err(format!("{}; missing: {}", template.summary, missing.join(", ")))
+        };
+        finding(format!("cameras from {name}"), found)
+    };
+    template::all().into_iter().map(finding_of).collect()
+}
+
+/// The decoders that are there, hardware first; one is enough, so a missing one is no fault.
+fn decoders() -> Vec<Finding> {
+    const DECODERS: [&str; 7] =
+        ["v4l2h264dec", "nvv4l2decoder", "vah264dec", "avdec_h264", "openh264dec", "avdec_h265", "jpegdec"];
+    let found: Vec<String> = DECODERS
+        .iter()
+        .filter_map(|name| gst::find_element(name).map(|plugin| format!("{name} ({plugin})")))
+        .collect();
+    let text = if found.is_empty() { Err("none".to_string()) } else { Ok(found.join(", ")) };
+    vec![finding("decoders", text)]
+}
+
+/// Local cameras; having none is no fault, having one that cannot be opened is.
+fn devices() -> Vec<Finding> {
+    let mut devices: Vec<PathBuf> = std::fs::read_dir("/dev")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("video")))
+        .collect();
+    devices.sort();
+    if devices.is_empty() {
+        return vec![finding("local cameras", Ok("none (/dev/video*)".to_string()))];
+    }
+    let look = |device: PathBuf| {
+        let opened = std::fs::File::open(&device);
+        let found = opened.map(|_| "can be opened".to_string());
+        finding(device.display().to_string(), found.map_err(|e| format!("{e}: group video?")))
+    };
+    devices.into_iter().map(look).collect()
+}
+
+/// Whether the configured broker answers.
+fn broker(arguments: &ConfigArguments) -> Finding {
+    let config = match arguments.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => return finding("broker", Err(error.to_string())),
+    };
+    let place = mqtt::broker(&config.mqtt);
+    let answer = Subscriber::connect(&config.mqtt, Vec::new());
+    finding("broker", answer.map(|_| format!("{place} answers")).map_err(|e| e.to_string()))
+}

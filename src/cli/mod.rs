@@ -1,0 +1,13 @@
+//! The command line: one file a subcommand, and what they share.
+//!
+//! Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 wrong input.
+
+pub mod bench;
+pub mod check;
+pub mod classify;
+pub mod demo;
+pub mod doctor;
+mod output;
+pub mod run;
+mod setup;
+pub mod watch;

@@ -1,0 +1,154 @@
+//! What subcommands do before their work: read the configuration, start the log, catch signals.
+
+use crate::{
+    config::{self, Loaded, LogLevel, Problems},
+    error::{Error, Kind},
+};
+use std::{
+    io::{IsTerminal, Read},
+    os::{linux::fs::MetadataExt, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+/// Where the configuration comes from; the same for all subcommands that read one.
+#[derive(clap::Args)]
+pub struct ConfigArguments {
+    /// Config file; conf.d/*.toml beside it is read too [default: /etc/camfire/camfire.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key over everything else, such as --set mqtt.port=1884; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// `KEY=VALUE` of a `--set`.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err("must be KEY=VALUE, such as mqtt.port=1884".to_string()),
+    }
+}
+
+impl ConfigArguments {
+    /// Reads the configuration: file, conf.d, environment, flags.
+    ///
+    /// Errors ([`Kind::Input`]): everything that is wrong with it, a line each.
+    pub fn load(&self) -> Result<Loaded, Error> {
+        self.read().map_err(unusable)
+    }
+
+    /// The same, with the problems one by one.
+    pub fn read(&self) -> Result<Loaded, Problems> {
+        let main = match &self.config {
+            Some(file) => config::Main::File(file.clone()),
+            None => config::Main::Default,
+        };
+        read(main, self.set.clone())
+    }
+}
+
+/// Reads a configuration from `main`, with environment and `flags` over it.
+///
+/// Errors ([`Kind::Input`]): everything that is wrong with it, a line each.
+pub fn load(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Error> {
+    read(main, flags).map_err(unusable)
+}
+
+fn unusable(problems: Problems) -> Error {
+    Error::new(Kind::Input, format!("the configuration cannot be used\n{problems}"))
+}
+
+fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Problems> {
+    // Only text can be meant for us; a variable that is not even that is named after its lossy form.
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    config::load(&config::Inputs { main, environment, flags, credentials })
+}
+
+/// Starts the log: to the journal with its priorities under systemd, else to stderr for people.
+pub fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Libraries' inner life is nobody's business, even at debug; what GStreamer says comes under its own name.
+    let levels = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("camfire", level)
+        .with_target("gstreamer", level);
+    let registry = tracing_subscriber::registry().with(levels);
+    if is_journal()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        registry.with(journal.with_syslog_identifier("camfire".to_string())).init();
+        return;
+    }
+    let people = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    registry.with(people).init();
+}
+
+/// Whether stderr is the journal's socket, as systemd tells it: `$JOURNAL_STREAM` holds device and inode.
+fn is_journal() -> bool {
+    let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
+}
+
+/// SIGTERM and SIGINT: the first is told, the second ends the process at once.
+pub struct Signals {
+    /// One byte for each signal.
+    pipe: UnixStream,
+}
+
+impl Signals {
+    /// Catches both from now on.
+    ///
+    /// Errors ([`Kind::System`]): the kernel refuses.
+    pub fn catch() -> Result<Signals, Error> {
+        let catch = || -> std::io::Result<Signals> {
+            let (pipe, write) = UnixStream::pair()?;
+            let once = Arc::new(AtomicBool::new(false));
+            for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+                // In this order: the first signal finds the flag down, the second finds it up.
+                signal_hook::flag::register_conditional_shutdown(signal, 1, once.clone())?;
+                signal_hook::flag::register(signal, once.clone())?;
+                signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+            }
+            Ok(Signals { pipe })
+        };
+        catch().map_err(|e| Error::caused(Kind::System, "signals cannot be caught", e))
+    }
+
+    /// Waits for a signal, `timeout` at most; true if one came.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        let timeout = timeout.max(Duration::from_millis(1));
+        // A socket that cannot be read is as good a reason to end as a signal.
+        if self.pipe.set_read_timeout(Some(timeout)).is_err() {
+            return true;
+        }
+        match self.pipe.read_exact(&mut [0; 1]) {
+            Ok(()) => true,
+            Err(e) => !matches!(
+                e.kind(),
+                std::io::ErrorKind::WouldBlock
+                    | std::io::ErrorKind::TimedOut
+                    | std::io::ErrorKind::Interrupted
+            ),
+        }
+    }
+}

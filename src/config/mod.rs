@@ -1,0 +1,269 @@
+//! What camfire was told to do, validated: the only configuration that the rest of the program sees.
+//!
+//! The way here: `layers` reads files, environment and flags, checks each value against the table of keys in `raw`
+//! and remembers where it came from; `rules` turns the lot into a [`Config`]. Whatever is wrong on the way is
+//! collected, and [`load`] hands back either a configuration without a fault or every problem that it has, as
+//! [`Problems`].
+//!
+//! Nothing below `config/` is read again after the start: the daemon gets a `Config` by value. Environment, flags and
+//! the credentials' directory are handed in by whoever calls.
+//!
+//! Cameras are sorted by name and known by it. Durations are `Duration`, rates are frames a second.
+
+mod forms;
+mod keys;
+mod layers;
+mod login;
+mod problems;
+mod raw;
+mod rules;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use problems::Problems;
+
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
+
+/// Everything that a configuration is made of.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    /// The file at the bottom, above the defaults.
+    pub main: Main,
+    /// All environment variables; those that begin with `CAMFIRE_` are looked at, as in `CAMFIRE_MQTT__PORT=1884`.
+    pub environment: Vec<(String, String)>,
+    /// `--set`, split at the first `=`, as in `("mqtt.port", "1884")`; later ones win.
+    pub flags: Vec<(String, String)>,
+    /// systemd's `$CREDENTIALS_DIRECTORY`, where passwords may be.
+    pub credentials: Option<PathBuf>,
+}
+
+/// The main file, with `conf.d/*.toml` beside it.
+#[derive(Debug, Clone, Default)]
+pub enum Main {
+    /// `/etc/camfire/camfire.toml`, which may be missing.
+    #[default]
+    Default,
+    /// This one, which must be there.
+    File(PathBuf),
+    /// A text in the binary, with nothing beside it.
+    Text {
+        /// What problems call it.
+        name: String,
+        /// TOML.
+        text: String,
+    },
+}
+
+/// A configuration without a fault.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What to do.
+    pub config: Config,
+    /// The files that were read, lowest first.
+    pub files: Vec<PathBuf>,
+    /// What works but should be known, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads, layers and judges; on failure tells all that is wrong at once.
+pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
+    let machine = rules::Machine {
+        host: hostname::get().unwrap_or_default().to_string_lossy().into_owned(),
+        cores: thread::available_parallelism().map_or(1, usize::from),
+        credentials: inputs.credentials.as_deref(),
+    };
+    let mut layers = layers::Layers::gather(inputs);
+    let config = match layers.merge() {
+        // With a part of a file unread, the rules between keys would only find what is missing.
+        Ok(_) if layers.is_incomplete => None,
+        Ok(raw) => Some(rules::apply(raw, &mut layers, &machine)),
+        Err(error) => {
+            layers.refuse_merge(&error);
+            None
+        }
+    };
+    match (Problems::from_list(layers.problems), config) {
+        (None, Some(config)) => Ok(Loaded { config, files: layers.files, warnings: layers.warnings }),
+        (problems, _) => Err(problems.expect("there is a problem wherever there is no configuration")),
+    }
+}
+
+/// Everything that `camfire run` needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Who this machine is, to its subscribers.
+    pub node: Node,
+    /// What is written to stderr or the journal.
+    pub log: Log,
+    /// The broker and how to reach it.
+    pub mqtt: Mqtt,
+    /// The network that looks at the frames.
+    pub engine: Engine,
+    /// What a `detections` message holds.
+    pub detections: Detections,
+    /// How often the accounts are told.
+    pub stats: Stats,
+    /// The cameras, sorted by name.
+    pub cameras: Vec<Camera>,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// One topic level; the host's name unless given.
+    pub name: String,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `[mqtt]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mqtt {
+    /// Host name or address of the broker.
+    pub host: String,
+    /// TCP port, 1..=65535.
+    pub port: u16,
+    /// First levels of every topic, without a slash at either end.
+    pub base_topic: String,
+    /// MQTT client id; `camfire-<node>` unless given.
+    pub client_id: String,
+    /// User name and password, if the broker asks for them.
+    pub login: Option<Login>,
+    /// At least 1 s, whole seconds.
+    pub keep_alive: Duration,
+    /// How long a connection may take to stand.
+    pub connect_timeout: Duration,
+    /// Encrypt, and how to know the broker.
+    pub tls: Option<Tls>,
+}
+
+/// What camfire proves itself with to the broker.
+#[derive(Clone, PartialEq)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// Never printed: see the `Debug` below.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// TLS to the broker, on top of the system's certificate store.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tls {
+    /// PEM file with a certificate authority to trust as well.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Engine {
+    /// The `.tflite` file; the one in the binary unless given.
+    pub model: Option<PathBuf>,
+    /// One label a line, in class order; the ones in the binary unless given.
+    pub labels: Option<PathBuf>,
+    /// Threads that run the network, one frame each, at least 1.
+    pub workers: usize,
+}
+
+/// `[detections]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detections {
+    /// How many of the best classes a message holds, 1..=1000.
+    pub top: usize,
+}
+
+/// `[stats]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// Time between two `stats` messages.
+    pub interval: Duration,
+}
+
+/// `[cameras.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Camera {
+    /// One topic level, unique.
+    pub name: String,
+    /// Where the frames come from.
+    pub source: Source,
+    /// Pipeline template; chosen by the source unless given.
+    pub template: Option<String>,
+    /// Values for the template's placeholders; checked against the template when it is filled in.
+    pub options: BTreeMap<String, OptionValue>,
+    /// At most so many analysed frames a second of the stream's own time.
+    pub rate_fps: f64,
+    /// So long without a frame and the camera counts as stalled and is restarted.
+    pub stall_timeout: Duration,
+    /// User name and password, handed to the source element and never written anywhere.
+    pub login: Option<Login>,
+}
+
+/// Where a camera's frames come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// `rtsp://` or `rtsps://`; user and password have been moved to [`Camera::login`].
+    Rtsp {
+        /// The address without credentials.
+        url: String,
+    },
+    /// `v4l2:///dev/video0`
+    V4l2 {
+        /// The device node.
+        device: PathBuf,
+    },
+    /// `file:///path/clip.mp4`
+    File {
+        /// An absolute path.
+        path: PathBuf,
+        /// Start again at the end, for ever.
+        repeat: bool,
+        /// In the clip's own time, or as fast as it goes.
+        realtime: bool,
+    },
+    /// `test://` or `test://ball`
+    Test {
+        /// A pattern of videotestsrc.
+        pattern: String,
+    },
+    /// `custom`: the user's own launch line.
+    Custom {
+        /// Ends in raw video; camfire adds the appsink.
+        launch: String,
+    },
+}
+
+/// A value for a template's placeholder, as typed in the config file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// `width = 1280`
+    Integer(i64),
+    /// `audio = false`
+    Boolean(bool),
+    /// `pattern = "ball"`
+    Text(String),
+}

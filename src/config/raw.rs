@@ -1,0 +1,128 @@
+//! The table of all keys, and what was typed for them: to add a key, add its line here and its meaning in
+//! [`super::rules`].
+//!
+//! A line says the key's name, its type in Rust, what it may hold and its default. From it come the serde structs
+//! below [`Raw`], the defaults, the reading of environment and flags, the suggestions for misspelt keys and the
+//! messages about wrong values. What the layers hand over has been checked value by value; nothing here has been held
+//! against anything else.
+//!
+//! Passwords are in here as typed, so nothing here has a `Debug`.
+
+use super::{
+    LogLevel, OptionValue, forms,
+    keys::{Key, Kind},
+    source,
+};
+use serde::Deserialize;
+use std::{collections::BTreeMap, time::Duration};
+
+/// What `$name "key": $type = $kind, $default` makes: a struct and the `KEYS` that describe it. The key is called
+/// like its field unless a text says otherwise, for keys that are words of Rust.
+macro_rules! keys {
+    ($struct:ident {
+        $($field:ident $($name:literal)?: $type:ty = $kind:expr, $default:literal;)*
+    }) => {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $struct {
+            $($(#[serde(rename = $name)])? pub(super) $field: $type,)*
+        }
+
+        impl $struct {
+            const KEYS: &[Key] = &[$(Key {
+                name: *[stringify!($field) $(, $name)?].last().expect("there is a name"),
+                kind: $kind,
+                default: $default,
+            },)*];
+        }
+    };
+}
+
+/// The sections by name: the struct of everything typed, and the list of them.
+macro_rules! sections {
+    ($($section:ident: $struct:ident { $($keys:tt)* })*) => {
+        /// All that was typed or defaulted, each value of the kind that its key asks for.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct Raw {
+            $(pub(super) $section: $struct,)*
+            #[serde(default)]
+            pub(super) cameras: BTreeMap<String, Camera>,
+        }
+
+        /// Every section but the cameras', with its keys.
+        pub(super) const SECTIONS: &[(&str, &[Key])] = &[$((stringify!($section), $struct::KEYS),)*];
+
+        $(keys! { $struct { $($keys)* } })*
+    };
+}
+
+sections! {
+    node: Node {
+        name: String = Kind::Text(forms::name), "";
+    }
+    log: Log {
+        level: LogLevel = Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info";
+    }
+    mqtt: Mqtt {
+        host: String = Kind::Text(forms::host), "127.0.0.1";
+        port: u16 = Kind::Whole(1, 65_535), "1883";
+        base_topic: String = Kind::Text(forms::topic), "camfire";
+        client_id: String = Kind::Text(forms::line), "";
+        user: String = Kind::Text(forms::line), "";
+        password: String = Kind::Secret, "";
+        password_file: String = Kind::Text(forms::line), "";
+        // The protocol has 16 bits for seconds.
+        keep_alive: Period = Kind::WholeSeconds(SECOND, Duration::from_secs(65_535)), "30s";
+        connect_timeout: Period = Kind::Duration(Duration::from_millis(100), HOUR), "5s";
+        tls: bool = Kind::Boolean, "false";
+        ca_file: String = Kind::Text(forms::line), "";
+    }
+    engine: Engine {
+        model: String = Kind::Text(forms::line), "";
+        labels: String = Kind::Text(forms::line), "";
+        workers: usize = Kind::Whole(0, 256), "0";
+    }
+    detections: Detections {
+        top: usize = Kind::Whole(1, 1000), "3";
+    }
+    stats: Stats {
+        interval: Period = Kind::Duration(SECOND, DAY), "10s";
+    }
+}
+
+/// The keys of every `[cameras.NAME]`.
+pub(super) const CAMERA: &[Key] = Camera::KEYS;
+
+keys! {
+    Camera {
+        source: String = Kind::Text(source::form), "";
+        template: String = Kind::Text(forms::line), "";
+        launch: String = Kind::Text(forms::lines), "";
+        repeat "loop": bool = Kind::Boolean, "true";
+        realtime: bool = Kind::Boolean, "true";
+        rate_fps: f64 = Kind::Positive(1000.0), "5";
+        stall_timeout: Period = Kind::Duration(SECOND, DAY), "10s";
+        user: String = Kind::Text(forms::line), "";
+        password: String = Kind::Secret, "";
+        password_file: String = Kind::Text(forms::line), "";
+        options: BTreeMap<String, OptionValue> = Kind::Options, "";
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A duration typed with its unit, such as `"1m 30s"`.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Period(pub(super) Duration);
+
+impl TryFrom<String> for Period {
+    type Error = humantime::DurationError;
+
+    fn try_from(text: String) -> Result<Period, Self::Error> {
+        humantime::parse_duration(&text).map(Period)
+    }
+}

@@ -1,0 +1,189 @@
+//! From what was typed to what is meant: the rules between keys, and the defaults that depend on the machine.
+//!
+//! Each value alone has been judged already. A key whose own value was refused is left out of these rules: one mistake
+//! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
+
+use super::{
+    Camera, Config, Detections, Engine, Log, Mqtt, Node, Source, Stats, Tls, forms,
+    layers::Layers,
+    login::{self, Typed},
+    problems::{Place, Problem},
+    raw::{self, Raw},
+    source::{self, Address},
+};
+use std::path::{Path, PathBuf};
+
+/// What the machine says where the configuration does not.
+pub(super) struct Machine<'a> {
+    /// The host's name, as the system has it.
+    pub(super) host: String,
+    /// CPU cores for us.
+    pub(super) cores: usize,
+    /// systemd's `$CREDENTIALS_DIRECTORY`.
+    pub(super) credentials: Option<&'a Path>,
+}
+
+/// Judges `raw`. A `Config` always comes out; it is good for nothing if there are problems in `layers` afterwards.
+pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Config {
+    let mut rules = Rules { layers, machine };
+    let node = Node { name: given(raw.node.name).unwrap_or_else(|| forms::node_name(&machine.host)) };
+    let mqtt = rules.mqtt(raw.mqtt, &node);
+    let cameras: Vec<Camera> =
+        raw.cameras.into_iter().filter_map(|(name, camera)| rules.camera(name, camera)).collect();
+    let none_was_meant = !rules.layers.origins.keys().any(|key| key.starts_with("cameras."));
+    if none_was_meant {
+        let warning =
+            "No camera is configured: give one in a section [cameras.NAME], such as source = \"test://\"";
+        rules.layers.warnings.push(warning.into());
+    }
+    Config {
+        node,
+        log: Log { level: raw.log.level },
+        mqtt,
+        engine: Engine {
+            model: given(raw.engine.model).map(PathBuf::from),
+            labels: given(raw.engine.labels).map(PathBuf::from),
+            workers: if raw.engine.workers == 0 { machine.cores } else { raw.engine.workers },
+        },
+        detections: Detections { top: raw.detections.top },
+        stats: Stats { interval: raw.stats.interval.0 },
+        cameras,
+    }
+}
+
+/// An empty text is as good as the key left out.
+pub(super) fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// The layers, to say what is wrong with them, and the machine.
+pub(super) struct Rules<'a> {
+    pub(super) layers: &'a mut Layers,
+    pub(super) machine: &'a Machine<'a>,
+}
+
+impl Rules<'_> {
+    fn mqtt(&mut self, typed: raw::Mqtt, node: &Node) -> Mqtt {
+        let login = login::choose(
+            self,
+            "mqtt",
+            Typed { user: typed.user, password: typed.password, password_file: typed.password_file },
+            None,
+            "mqtt-password",
+        );
+        let ca_file = given(typed.ca_file).map(PathBuf::from);
+        if ca_file.is_some() && !typed.tls && !self.is_broken("mqtt.tls") {
+            self.problem("mqtt.ca_file", "needs mqtt.tls = true");
+        }
+        Mqtt {
+            host: typed.host,
+            port: typed.port,
+            base_topic: typed.base_topic,
+            client_id: given(typed.client_id).unwrap_or_else(|| format!("camfire-{}", node.name)),
+            login,
+            keep_alive: typed.keep_alive.0,
+            connect_timeout: typed.connect_timeout.0,
+            tls: typed.tls.then_some(Tls { ca_file }),
+        }
+    }
+
+    /// `None` when it cannot be said what the camera is; why is among the problems then.
+    fn camera(&mut self, name: String, typed: raw::Camera) -> Option<Camera> {
+        let section = format!("cameras.{name}");
+        let key = |key: &str| format!("{section}.{key}");
+        if self.is_broken(&key("source")) {
+            return None;
+        }
+        if typed.source.is_empty() {
+            self.problem(
+                &key("source"),
+                "is needed: rtsp://, rtsps://, v4l2://, file://, test:// or \"custom\"",
+            );
+            return None;
+        }
+        let address = source::parse(&typed.source).ok()?;
+        if !matches!(address, Address::File(_)) {
+            self.only_for(&[key("loop"), key("realtime")], "is only for file:// sources");
+        }
+        if !matches!(address, Address::Rtsp { .. } | Address::Custom) {
+            let login = [key("user"), key("password"), key("password_file")];
+            self.only_for(&login, "is only for rtsp://, rtsps:// and \"custom\" sources");
+        }
+        let launch = given(typed.launch);
+        match (&address, &launch) {
+            (Address::Custom, None) if !self.is_broken(&key("launch")) => {
+                self.problem(
+                    &key("launch"),
+                    "is needed with source = \"custom\": a launch line that ends in raw video",
+                );
+            }
+            (Address::Custom, _) | (_, None) => {}
+            (_, Some(_)) => self.problem(&key("launch"), "is only for source = \"custom\""),
+        }
+        let (source, from_url) = match address {
+            Address::Rtsp { url, login } => (Source::Rtsp { url }, login),
+            Address::V4l2(device) => (Source::V4l2 { device }, None),
+            Address::File(path) => {
+                (Source::File { path, repeat: typed.repeat, realtime: typed.realtime }, None)
+            }
+            Address::Test { pattern } => (Source::Test { pattern }, None),
+            Address::Custom => (Source::Custom { launch: launch.unwrap_or_default() }, None),
+        };
+        let keys = Typed { user: typed.user, password: typed.password, password_file: typed.password_file };
+        let login = match source {
+            Source::Rtsp { .. } | Source::Custom { .. } => {
+                login::choose(self, &section, keys, from_url, &format!("camera-{name}-password"))
+            }
+            Source::V4l2 { .. } | Source::File { .. } | Source::Test { .. } => None,
+        };
+        Some(Camera {
+            name,
+            source,
+            template: given(typed.template),
+            options: typed.options,
+            rate_fps: typed.rate_fps,
+            stall_timeout: typed.stall_timeout.0,
+            login,
+        })
+    }
+
+    fn only_for(&mut self, keys: &[String], rule: &str) {
+        for key in keys {
+            // `user = ""` says nothing; `loop = true` does, although it is the default.
+            let is_given =
+                self.layers.origins.get(key).is_some_and(|origin| !origin.is_broken && !origin.is_empty);
+            if is_given {
+                self.problem(key, rule);
+            }
+        }
+    }
+
+    /// The value was refused, which has been said.
+    pub(super) fn is_broken(&self, key: &str) -> bool {
+        self.layers.origins.get(key).is_some_and(|origin| origin.is_broken)
+    }
+
+    /// Adds a problem of `key`, at its value or, when it is missing, at its section.
+    pub(super) fn problem(&mut self, key: &str, rule: impl Into<String>) {
+        let (place, value) = self.origin(key);
+        self.layers.problems.push(Problem { place, key: key.into(), value, rule: rule.into() });
+    }
+
+    /// Adds a warning about `key`.
+    pub(super) fn warn(&mut self, key: &str, text: &str) {
+        let (place, value) = self.origin(key);
+        let about = Problem { place, key: key.into(), value, rule: text.into() };
+        self.layers.warnings.push(about.to_string());
+    }
+
+    fn origin(&self, key: &str) -> (Place, Option<String>) {
+        let origins = &self.layers.origins;
+        let section = || key.rsplit_once('.').and_then(|(section, _)| origins.get(section));
+        match (origins.get(key), section()) {
+            (Some(origin), _) => (origin.place.clone(), origin.shown.clone()),
+            // A flag is told with its value, and this key has none.
+            (None, Some(origin)) if origin.place != Place::Flag => (origin.place.clone(), None),
+            (None, _) => (Place::Nowhere, None),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The address of a camera: what `source = "..."` may say, and what it means.
+//!
+//! Only the form is judged. Whether the device, the clip or the host is there is for the camera to find out.
+
+use super::keys;
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+
+/// What is drawn for a bare `test://`; videotestsrc's own default.
+const TEST_PATTERN: &str = "smpte";
+
+const SCHEMES: [&str; 6] = ["rtsp", "rtsps", "v4l2", "file", "test", "custom"];
+
+/// An address, taken apart.
+#[derive(Debug, PartialEq)]
+pub(super) enum Address {
+    /// `url` without credentials, and those by themselves, percent-decoded.
+    Rtsp {
+        url: String,
+        login: Option<UrlLogin>,
+    },
+    V4l2(PathBuf),
+    File(PathBuf),
+    Test {
+        pattern: String,
+    },
+    Custom,
+}
+
+/// `user[:password]@` of an address.
+#[derive(PartialEq)]
+pub(super) struct UrlLogin {
+    pub(super) user: String,
+    pub(super) password: Option<String>,
+}
+
+impl std::fmt::Debug for UrlLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UrlLogin").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// The form of `source`, without its meaning.
+pub(super) fn form(text: &str) -> Result<(), String> {
+    parse(text).map(drop)
+}
+
+/// Takes an address apart, or says what it must look like.
+pub(super) fn parse(text: &str) -> Result<Address, String> {
+    if text == "custom" {
+        return Ok(Address::Custom);
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".into());
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(unknown_scheme(text));
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        scheme @ ("rtsp" | "rtsps") => rtsp(scheme, rest),
+        "v4l2" => absolute_path("v4l2", rest, "dev/video0").map(Address::V4l2),
+        "file" => absolute_path("file", rest, "srv/clips/yard.mp4").map(Address::File),
+        "test" => test(rest),
+        _ => Err(unknown_scheme(text)),
+    }
+}
+
+fn unknown_scheme(text: &str) -> String {
+    let mut rule = String::from(
+        "must be rtsp://, rtsps://, v4l2://, file:// or test:// with an address behind it, or \"custom\"",
+    );
+    let scheme = text.split(':').next().unwrap_or_default();
+    if text.starts_with("/dev/") {
+        rule += "; did you mean v4l2:// before the path?";
+    } else if text.starts_with('/') {
+        rule += "; did you mean file:// before the path?";
+    } else if let Some(near) = keys::nearest(scheme, &SCHEMES) {
+        rule += &match near {
+            "custom" => "; did you mean \"custom\"?".to_string(),
+            scheme => format!("; did you mean {scheme}://?"),
+        };
+    }
+    rule
+}
+
+fn rtsp(scheme: &str, rest: &str) -> Result<Address, String> {
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // The last @ ends the credentials: many people type a password with an @ in it as it is.
+    let (login, host) = match authority.rsplit_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, authority),
+    };
+    if !is_host_and_port(host) {
+        let mut rule = format!("must be {scheme}://host[:port]/path with a port from 1 to 65535");
+        if tail.contains('@') {
+            rule += "; in a password write %2F for /, %3F for ? and %23 for #";
+        }
+        return Err(rule);
+    }
+    if tail.contains(char::is_whitespace) {
+        return Err("must have no spaces in it; write %20".into());
+    }
+    let login = login.map(url_login).transpose()?;
+    Ok(Address::Rtsp { url: format!("{scheme}://{host}{tail}"), login })
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = if let Some(end) = text.strip_prefix('[').and(text.find(']')) {
+        let is_v6 = text[1..end].parse::<std::net::Ipv6Addr>().is_ok();
+        (
+            if is_v6 { "v6" } else { "" },
+            text[end + 1..].strip_prefix(':').or((end + 1 < text.len()).then_some("?")),
+        )
+    } else {
+        text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+    };
+    let port_is_sound = port.is_none_or(|port| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    super::forms::host(host).is_ok() && port_is_sound
+}
+
+fn url_login(text: &str) -> Result<UrlLogin, String> {
+    let (user, password) =
+        text.split_once(':').map_or((text, None), |(user, password)| (user, Some(password)));
+    let decode = |part: &str| {
+        String::from_utf8(percent_decode(part))
+            .ok()
+            .filter(|text| !text.chars().any(char::is_control))
+            .ok_or("must have a user and a password of plain UTF-8 text")
+    };
+    let login = UrlLogin { user: decode(user)?, password: password.map(decode).transpose()? };
+    if login.user.is_empty() {
+        return Err("must name a user before the @".into());
+    }
+    Ok(login)
+}
+
+fn absolute_path(scheme: &str, rest: &str, example: &str) -> Result<PathBuf, String> {
+    let bytes = percent_decode(rest);
+    if bytes.len() < 2 || bytes[0] != b'/' || bytes.contains(&0) {
+        return Err(format!(
+            "must be {scheme}:// and an absolute path, so three slashes in a row: {scheme}:///{example}"
+        ));
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+fn test(pattern: &str) -> Result<Address, String> {
+    if !pattern.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err(
+            "must be test:// alone or with a pattern of videotestsrc behind it, such as test://ball".into()
+        );
+    }
+    let pattern = if pattern.is_empty() { TEST_PATTERN } else { pattern };
+    Ok(Address::Test { pattern: pattern.to_string() })
+}
+
+/// Undoes `%20` and the like; a `%` that no two hex digits follow stays what it is.
+fn percent_decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+        match (bytes[i], hex(i + 1), hex(i + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                // Two hex digits are at most 255.
+                decoded.push((high * 16 + low) as u8);
+                i += 3;
+            }
+            (byte, ..) => {
+                decoded.push(byte);
+                i += 1;
+            }
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rtsp(url: &str, login: Option<(&str, Option<&str>)>) -> Address {
+        let login =
+            login.map(|(user, password)| UrlLogin { user: user.into(), password: password.map(Into::into) });
+        Address::Rtsp { url: url.into(), login }
+    }
+
+    #[test]
+    fn every_kind_of_address() {
+        for (text, expected) in [
+            ("rtsp://10.0.0.5/stream", rtsp("rtsp://10.0.0.5/stream", None)),
+            ("RTSPS://cam.lan:322", rtsp("rtsps://cam.lan:322", None)),
+            ("rtsp://[fe80::1]:554/s@1?a=b", rtsp("rtsp://[fe80::1]:554/s@1?a=b", None)),
+            ("rtsp://me@h/s", rtsp("rtsp://h/s", Some(("me", None)))),
+            ("rtsp://me:p%40ss%2F:w@h/s", rtsp("rtsp://h/s", Some(("me", Some("p@ss/:w"))))),
+            ("rtsp://me:p@ss@h:8554/s", rtsp("rtsp://h:8554/s", Some(("me", Some("p@ss"))))),
+            ("v4l2:///dev/video0", Address::V4l2("/dev/video0".into())),
+            ("file:///srv/a clip.mp4", Address::File("/srv/a clip.mp4".into())),
+            ("file:///srv/a%20clip%C3%BC.mp4", Address::File("/srv/a clipü.mp4".into())),
+            ("file:///srv/100%.mp4", Address::File("/srv/100%.mp4".into())),
+            ("test://", Address::Test { pattern: "smpte".into() }),
+            ("test://checkers-8", Address::Test { pattern: "checkers-8".into() }),
+            ("custom", Address::Custom),
+        ] {
+            assert_eq!(parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_addresses_are_told_what_is_right() {
+        const SCHEME: &str =
+            "must be rtsp://, rtsps://, v4l2://, file:// or test:// with an address behind it, or \"custom\"";
+        const HOST: &str = "must be rtsp://host[:port]/path with a port from 1 to 65535";
+        let slashes = |scheme: &str, example: &str| {
+            format!(
+                "must be {scheme}:// and an absolute path, so three slashes in a row: {scheme}:///{example}"
+            )
+        };
+        for (text, expected) in [
+            ("rstp://h/s", format!("{SCHEME}; did you mean rtsp://?")),
+            ("http://h/s", SCHEME.into()),
+            ("Custom", format!("{SCHEME}; did you mean \"custom\"?")),
+            ("/dev/video0", format!("{SCHEME}; did you mean v4l2:// before the path?")),
+            ("/srv/a.mp4", format!("{SCHEME}; did you mean file:// before the path?")),
+            ("rtsp:/h/s", format!("{SCHEME}; did you mean rtsp://?")),
+            ("rtsp://", HOST.into()),
+            ("rtsp://h:0/s", HOST.into()),
+            ("rtsp://h:+554/s", HOST.into()),
+            ("rtsp://h:70000/s", HOST.into()),
+            ("rtsp://[::1]554/s", HOST.into()),
+            ("rtsp://a:b/c@h/s", format!("{HOST}; in a password write %2F for /, %3F for ? and %23 for #")),
+            ("rtsp://:b@h/s", "must name a user before the @".into()),
+            ("rtsp://a:%ff@h/s", "must have a user and a password of plain UTF-8 text".into()),
+            ("rtsp://h/a b", "must have no spaces in it; write %20".into()),
+            ("file://clip.mp4", slashes("file", "srv/clips/yard.mp4")),
+            ("file:///", slashes("file", "srv/clips/yard.mp4")),
+            ("file:///a%00b", slashes("file", "srv/clips/yard.mp4")),
+            ("v4l2://dev/video0", slashes("v4l2", "dev/video0")),
+            (
+                "test://a b",
+                "must be test:// alone or with a pattern of videotestsrc behind it, such as test://ball"
+                    .into(),
+            ),
+        ] {
+            assert_eq!(parse(text), Err(expected), "{text}");
+        }
+    }
+}

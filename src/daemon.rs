@@ -1,0 +1,260 @@
+//! The daemon: makes the queues, starts a thread for each stage, and takes them down in the order of flow. The only place
+//! that spawns and joins threads; stages meet only through the queues made here.
+//!
+//! | thread | does | ends when |
+//! | --- | --- | --- |
+//! | `camera-<name>` | keeps one camera going, takes frames | told to stop |
+//! | `worker-<n>` | looks at frames | told to stop, frame in hand finished |
+//! | `publish` | what is to be said, retained and newest | no stage is left that could say something |
+//! | `mqtt-io` | turns the broker's connection | `publish` has ended |
+//! | the caller | accounts, watchdog, signals | |
+
+use crate::{
+    camera::{CameraStage, template},
+    clock::Clock,
+    config::Config,
+    error::{Error, Kind},
+    lifecycle::{self, Pulse, Stop, Stopper},
+    model::Model,
+    publish::{
+        messages::Message,
+        mqtt::publisher::{self, Publisher},
+        topics::Topics,
+    },
+    queue::{self, Accounts, FrameWay, MessageSender},
+    stats,
+    workers::{Eye, Worker},
+};
+use crossbeam_channel::Receiver;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Messages that may wait for the publisher, which empties the queue at every turn.
+const MESSAGES: usize = 256;
+/// A stage that has not turned for so long is stuck; half of the unit's `WatchdogSec`.
+pub const STUCK: Duration = Duration::from_secs(15);
+/// How long a stage may take to end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Where messages go.
+pub enum Publishing {
+    /// To the broker in the config.
+    Mqtt,
+    /// Nowhere: whoever started the daemon reads [`Daemon::messages`].
+    Direct,
+}
+
+/// A running daemon, until [`Daemon::stop`].
+pub struct Daemon {
+    config: Config,
+    node: Arc<str>,
+    cameras: Arc<[Arc<str>]>,
+    way: FrameWay<()>,
+    sender: MessageSender<Message>,
+    messages: Receiver<Message>,
+    clock: Arc<dyn Clock>,
+    pulses: Vec<Pulse>,
+    stopper: Option<Stopper>,
+    seeing: Vec<JoinHandle<()>>,
+    publishing: Vec<JoinHandle<()>>,
+    next_stats: Duration,
+}
+
+impl Daemon {
+    /// Starts everything and returns at once.
+    ///
+    /// Errors: a camera whose template does not fit ([`Kind::Input`]), an engine without room for a session, or a
+    /// system without room for a thread ([`Kind::System`]). A camera or a broker that is away is none.
+    pub fn start(
+        config: Config,
+        model: &Model,
+        publishing: &Publishing,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Daemon, Error> {
+        let pipelines = config.cameras.iter().map(template::fill_in).collect::<Result<Vec<_>, _>>()?;
+        let (stopper, stop) = lifecycle::stop_pair();
+        let (sender, messages) = queue::messages(MESSAGES);
+        let now = clock.monotonic();
+        let mut daemon = Daemon {
+            node: config.node.name.as_str().into(),
+            cameras: config.cameras.iter().map(|camera| camera.name.as_str().into()).collect(),
+            way: FrameWay::new(vec![(); config.cameras.len()]),
+            sender,
+            messages,
+            pulses: Vec::new(),
+            stopper: Some(stopper),
+            seeing: Vec::new(),
+            publishing: Vec::new(),
+            next_stats: now + config.stats.interval,
+            config,
+            clock,
+        };
+        if let Publishing::Mqtt = publishing {
+            daemon.start_publishing()?;
+        }
+        daemon.start_workers(model, &stop)?;
+        daemon.start_cameras(pipelines, &stop)?;
+        Ok(daemon)
+    }
+
+    fn start_publishing(&mut self) -> Result<(), Error> {
+        let (connections, to_pump) = crossbeam_channel::bounded(1);
+        let (events, happened) = crossbeam_channel::unbounded();
+        let publisher = Publisher {
+            config: self.config.mqtt.clone(),
+            topics: Topics::new(&self.config),
+            messages: self.messages.clone(),
+            connections,
+            events: happened,
+            clock: self.clock.clone(),
+            pulse: self.pulse("publish"),
+        };
+        self.publishing.push(spawn("publish", move || publisher.run())?);
+        self.publishing.push(spawn("mqtt-io", move || publisher::pump(&to_pump, &events))?);
+        Ok(())
+    }
+
+    fn start_workers(&mut self, model: &Model, stop: &Stop) -> Result<(), Error> {
+        // More workers than cameras would only wait: a camera has one frame in hand at a time.
+        let workers = self.config.engine.workers.min(self.cameras.len());
+        for number in 0..workers {
+            let name = format!("worker-{number}");
+            let worker = Worker {
+                eye: Eye::open(model)?,
+                model: model.clone(),
+                node: self.node.clone(),
+                cameras: self.cameras.clone(),
+                top: self.config.detections.top,
+                jobs: self.way.jobs(),
+                messages: self.sender.clone(),
+                clock: self.clock.clone(),
+                stop: stop.clone(),
+                pulse: self.pulse(&name),
+            };
+            self.seeing.push(spawn(&name, move || worker.run())?);
+        }
+        Ok(())
+    }
+
+    fn start_cameras(&mut self, pipelines: Vec<template::Pipeline>, stop: &Stop) -> Result<(), Error> {
+        for (index, pipeline) in pipelines.into_iter().enumerate() {
+            let camera = self.config.cameras[index].clone();
+            let name = format!("camera-{}", camera.name);
+            let stage = CameraStage {
+                camera,
+                pipeline,
+                node: self.node.clone(),
+                slot: self.way.slot(index),
+                messages: self.sender.clone(),
+                clock: self.clock.clone(),
+                stop: stop.clone(),
+                pulse: self.pulse(&name),
+            };
+            self.seeing.push(spawn(&name, move || stage.run())?);
+        }
+        Ok(())
+    }
+
+    fn pulse(&mut self, name: &str) -> Pulse {
+        let pulse = Pulse::new(name, self.clock.monotonic());
+        self.pulses.push(pulse.clone());
+        pulse
+    }
+
+    /// What the stages say, where nobody publishes it.
+    pub fn messages(&self) -> &Receiver<Message> {
+        &self.messages
+    }
+
+    /// To be called about once a second: sends the accounts when they are due, and tells which stages are stuck.
+    pub fn turn(&mut self) -> Vec<String> {
+        let now = self.clock.monotonic();
+        if now >= self.next_stats {
+            self.next_stats = now + self.config.stats.interval;
+            self.send_stats();
+        }
+        lifecycle::stuck(&self.pulses, now, STUCK)
+    }
+
+    fn send_stats(&self) {
+        let clock = self.clock.as_ref();
+        let stats = stats::gather(&self.node, &self.cameras, &self.way, &self.sender, clock);
+        self.sender.send(Message::Stats(stats));
+    }
+
+    /// Ends in the order of flow: cameras, workers, then the publisher with all that is left, the last accounts too.
+    ///
+    /// Returns the final accounts by camera. A stage that does not end in time is left behind and named in the log.
+    pub fn stop(mut self) -> BTreeMap<String, Accounts> {
+        self.stopper = None;
+        let seeing = std::mem::take(&mut self.seeing);
+        let deadline = self.clock.monotonic() + FAREWELL;
+        self.join(seeing, deadline);
+        self.way.close();
+        self.send_stats();
+        let accounts = self.way.accounts();
+        let accounts = self.cameras.iter().map(|name| name.to_string()).zip(accounts).collect();
+        // The publisher ends when the last sender is gone.
+        let publishing = std::mem::take(&mut self.publishing);
+        let (unused, _) = queue::messages(1);
+        drop(std::mem::replace(&mut self.sender, unused));
+        let deadline = self.clock.monotonic() + FAREWELL;
+        self.join(publishing, deadline);
+        accounts
+    }
+
+    fn join(&self, threads: Vec<JoinHandle<()>>, deadline: Duration) {
+        for thread in threads {
+            let name = thread.thread().name().unwrap_or_default().to_string();
+            while !thread.is_finished() && self.clock.monotonic() < deadline {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                tracing::warn!(thread = name, "Stage does not end; leaving it behind.");
+            } else if thread.join().is_err() {
+                tracing::error!(thread = name, "Stage had panicked.");
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    thread::Builder::new()
+        .name(name.to_string())
+        .spawn(work)
+        .map_err(|e| Error::caused(Kind::System, format!("no thread for {name}"), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::SimulatedClock, config};
+
+    fn start(text: &str, clock: Arc<dyn Clock>) -> Daemon {
+        let main = config::Main::Text { name: "test".into(), text: text.into() };
+        let loaded = config::load(&config::Inputs { main, ..Default::default() }).unwrap();
+        let model = Model::open(None, None).unwrap();
+        Daemon::start(loaded.config, &model, &Publishing::Direct, clock).unwrap()
+    }
+
+    #[test]
+    fn stats_are_sent_when_they_are_due_and_at_the_end() {
+        let clock = Arc::new(SimulatedClock::new());
+        let mut daemon = start("stats.interval = '5s'", clock.clone());
+        let messages = daemon.messages().clone();
+        assert_eq!(daemon.turn(), [""; 0]);
+        assert!(messages.is_empty());
+        clock.advance(Duration::from_secs(5));
+        daemon.turn();
+        daemon.turn();
+        let Ok(Message::Stats(stats)) = messages.try_recv() else { panic!("stats are due") };
+        assert_eq!((stats.uptime_s, stats.at.to_string().as_str()), (5, "2026-01-01T00:00:05Z"));
+        assert!(messages.is_empty(), "once");
+        daemon.stop();
+        assert!(matches!(messages.try_recv(), Ok(Message::Stats(_))));
+    }
+}

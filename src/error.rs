@@ -1,0 +1,68 @@
+//! One error for the daemon: what kind it is decides the exit code and whether a stage tries again.
+
+use std::fmt;
+
+/// What went wrong, as far as anyone reacts to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The user gave something that cannot be used: config, arguments, model, labels.
+    Input,
+    /// A camera cannot be watched until someone changes something: wrong password, missing element, no such file.
+    SourceForGood,
+    /// A camera failed in a way that may pass by itself.
+    Source,
+    /// The machine let us down.
+    System,
+}
+
+/// A message for a person, its kind and what it came from.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error without a deeper cause.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), cause: None }
+    }
+
+    /// An error that explains `cause`.
+    pub fn caused(
+        kind: Kind,
+        message: impl Into<String>,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error { kind, message: message.into(), cause: Some(cause.into()) }
+    }
+
+    /// What to do about it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// 2 for wrong input, 1 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Input => 2,
+            Kind::SourceForGood | Kind::Source | Kind::System => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    /// The whole chain on one line: message, then each cause.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.cause.as_deref().map(|c| c as &dyn std::error::Error);
+        while let Some(deeper) = cause {
+            write!(f, ": {deeper}")?;
+            cause = deeper.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

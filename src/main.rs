@@ -1,0 +1,72 @@
+//! camfire: cameras in, what is seen out over MQTT.
+//!
+//! The way of one frame, left to right, never back:
+//!
+//! ```text
+//! camera -> newest-frame slot -> ready queue -> worker: preprocess, network, head -> messages -> publisher -> MQTT
+//! ```
+//!
+//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`]) and joins them by
+//! [`queue`]s; [`vision`] is what is done to a frame, pure; [`config`] is what the user wants.
+
+#![forbid(unsafe_code)]
+
+mod camera;
+mod cli;
+mod clock;
+mod config;
+mod daemon;
+mod error;
+mod frame;
+mod lifecycle;
+mod model;
+mod publish;
+mod queue;
+mod stats;
+mod vision;
+mod workers;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Edge video analytics: watches cameras, sees what is in them, tells MQTT.
+#[derive(Parser)]
+#[command(name = "camfire", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The daemon: watch the configured cameras and publish what is seen
+    Run(cli::run::Arguments),
+    /// See it work: the bundled clip, a private broker, and what comes out of it
+    Demo(cli::demo::Arguments),
+    /// Tell everything that is wrong with a configuration
+    Check(cli::check::Arguments),
+    /// Tell what this machine has: GStreamer, cameras, CPU, engine, broker
+    Doctor(cli::doctor::Arguments),
+    /// Classify photos with the very same eyes as the daemon
+    Classify(cli::classify::Arguments),
+    /// Time the network on this machine
+    Bench(cli::bench::Arguments),
+    /// Subscribe and print what is seen as it comes
+    Watch(cli::watch::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => cli::run::run(arguments),
+        Command::Demo(arguments) => cli::demo::run(arguments),
+        Command::Check(arguments) => cli::check::run(arguments),
+        Command::Doctor(arguments) => cli::doctor::run(arguments),
+        Command::Classify(arguments) => cli::classify::run(arguments),
+        Command::Bench(arguments) => cli::bench::run(arguments),
+        Command::Watch(arguments) => cli::watch::run(arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("camfire: {error}");
+        ExitCode::from(error.exit_code())
+    })
+}

@@ -1,0 +1,82 @@
+//! The network that a process uses: file or built in, opened by an engine, with its labels and its identity.
+
+use crate::{
+    error::{Error, Kind},
+    publish::messages,
+    vision::{head::Score, labels::Labels},
+};
+use sha2::{Digest, Sha256};
+use std::{borrow::Cow, fmt::Write, path::Path, sync::Arc};
+
+const BUILT_IN_NAME: &str = "squeezenet_v1.1_int8";
+const BUILT_IN_MODEL: &[u8] = include_bytes!("../models/squeezenet_v1.1_int8.tflite");
+const BUILT_IN_LABELS: &[u8] = include_bytes!("../models/labels.txt");
+
+/// A model that is ready to run.
+#[derive(Clone)]
+pub struct Model {
+    /// Runs it.
+    pub engine: Arc<dyn engine::Engine>,
+    /// Names its classes.
+    pub labels: Arc<Labels>,
+    /// What messages say of it.
+    pub identity: Arc<messages::Model>,
+}
+
+impl Model {
+    /// Opens the model and labels of the given files, or the built-in ones.
+    ///
+    /// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit.
+    pub fn open(model: Option<&Path>, labels: Option<&Path>) -> Result<Model, Error> {
+        let (engine, identity) = open_engine(model)?;
+        let label_bytes = read(labels, BUILT_IN_LABELS, "labels")?;
+        let classes = engine.signature().classes;
+        let labels = Labels::parse(&label_bytes, &place(labels, "built in"), classes)?;
+        Ok(Model { engine, labels: Arc::new(labels), identity: Arc::new(identity) })
+    }
+
+    /// The best classes by name.
+    pub fn name_classes(&self, top: &[Score]) -> Vec<messages::Class> {
+        let name = |score: &Score| messages::Class {
+            index: score.index,
+            label: self.labels.get(score.index).to_string(),
+            score: score.score,
+        };
+        top.iter().map(name).collect()
+    }
+}
+
+/// Opens a model without names for its classes: the given file, or the built-in one.
+///
+/// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses.
+pub fn open_engine(file: Option<&Path>) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
+    let bytes = read(file, BUILT_IN_MODEL, "model")?;
+    let message = format!("model {}", place(file, "built in"));
+    let engine = engine::open(&bytes).map_err(|e| Error::caused(Kind::Input, message, e))?;
+    let name = match file.and_then(Path::file_stem) {
+        Some(stem) => stem.to_string_lossy().into_owned(),
+        None => BUILT_IN_NAME.to_string(),
+    };
+    let identity = messages::Model { name, sha256: sha256_hex(&bytes), engine: engine.name() };
+    Ok((engine, identity))
+}
+
+fn place(file: Option<&Path>, built_in: &str) -> String {
+    file.map_or_else(|| built_in.to_string(), |file| file.display().to_string())
+}
+
+fn read(file: Option<&Path>, built_in: &'static [u8], what: &str) -> Result<Cow<'static, [u8]>, Error> {
+    let Some(file) = file else { return Ok(Cow::Borrowed(built_in)) };
+    match std::fs::read(file) {
+        Ok(bytes) => Ok(Cow::Owned(bytes)),
+        Err(e) => Err(Error::caused(Kind::Input, format!("{what} {}", file.display()), e)),
+    }
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        write!(hex, "{byte:02x}").expect("writing to a string works");
+    }
+    hex
+}

@@ -1,0 +1,179 @@
+//! The wire contract: every message that camfire sends, as it is written into JSON.
+//!
+//! `docs/mqtt.md` describes it for users and `docs/schemas/` for programs; a test holds what the daemon really sends
+//! against those. A change that breaks readers raises [`SCHEMA`].
+
+use crate::{frame::CaptureClock, queue::Accounts};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Version of every payload's shape.
+pub const SCHEMA: u32 = 1;
+
+/// Something to publish.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// What one frame shows. Of no worth when late.
+    Detections(Detections),
+    /// A camera came, went or failed. The last one is kept for late subscribers.
+    Camera(CameraStatus),
+    /// The accounts.
+    Stats(Stats),
+}
+
+/// What one analysed frame shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Detections {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// Counts the camera's captured frames from 1 since the daemon's start; gaps are frames not analysed.
+    pub frame: u64,
+    /// When the frame was seen, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub captured_at: Timestamp,
+    /// How that is known.
+    pub capture_clock: CaptureClock,
+    /// From capture to this message, in milliseconds.
+    #[serde(serialize_with = "tenths")]
+    pub latency_ms: f64,
+    /// The best classes, best first.
+    pub top: Vec<Class>,
+    /// What looked at it.
+    pub model: Arc<Model>,
+}
+
+/// A class and its score.
+#[derive(Debug, Clone, Serialize)]
+pub struct Class {
+    /// Class, counted from 0.
+    pub index: usize,
+    /// Its name.
+    pub label: String,
+    /// Softmax, 0 to 1, four digits.
+    #[serde(serialize_with = "four_digits")]
+    pub score: f32,
+}
+
+/// Which network and what runs it.
+#[derive(Debug, Serialize)]
+pub struct Model {
+    /// The file's name, without folder and ending.
+    pub name: String,
+    /// Of the file, in hexadecimal.
+    pub sha256: String,
+    /// The engine.
+    pub engine: &'static str,
+}
+
+/// Whether a camera gives frames.
+#[derive(Debug, Clone, Serialize)]
+pub struct CameraStatus {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// What it does.
+    pub state: CameraState,
+    /// Why it gives none; null while it does.
+    pub reason: Option<String>,
+    /// Since when, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub since: Timestamp,
+    /// The pipeline template in use.
+    pub pipeline: String,
+}
+
+/// A camera's state as subscribers see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CameraState {
+    /// Being opened for the first time; nothing is known yet.
+    Starting,
+    /// Frames flow.
+    Online,
+    /// It gives none, or camfire has stopped; it is tried again.
+    Offline,
+    /// A clip that was to be played once is over.
+    Ended,
+}
+
+/// The accounts of one node.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stats {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// When, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+    /// Since the daemon's start.
+    pub uptime_s: u64,
+    /// Resident memory.
+    pub memory_mib: u64,
+    /// Messages that had to go because publishing lagged behind.
+    pub messages_dropped: u64,
+    /// By camera. At every moment `captured = analysed + skipped + dropped + failed + pending`.
+    pub cameras: BTreeMap<String, Accounts>,
+}
+
+impl Message {
+    /// The payload.
+    pub fn to_json(&self) -> String {
+        let json = match self {
+            Message::Detections(message) => serde_json::to_string(message),
+            Message::Camera(message) => serde_json::to_string(message),
+            Message::Stats(message) => serde_json::to_string(message),
+        };
+        json.expect("messages have string keys and finite numbers")
+    }
+}
+
+/// A time as `2026-11-24T07:31:02.125Z`, always with three digits.
+pub fn timestamp_ms(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+fn rfc3339_ms<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&timestamp_ms(*at))
+}
+
+fn tenths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 10.0).round() / 10.0)
+}
+
+/// Serializes a score with four digits behind the point.
+pub fn four_digits<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((f64::from(*value) * 1e4).round() / 1e4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detections_are_written_as_documented() {
+        let message = Message::Detections(Detections {
+            schema: SCHEMA,
+            node: "porch".into(),
+            camera: "yard".into(),
+            frame: 42,
+            captured_at: "2026-11-24T07:31:02.1Z".parse().unwrap(),
+            capture_clock: CaptureClock::Pipeline,
+            latency_ms: 61.23456,
+            top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
+            model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract" }),
+        });
+        assert_eq!(
+            message.to_json(),
+            r#"{"schema":1,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","latency_ms":61.2,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}],"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Input that cannot be used: a clear message that names the place, exit status 2, no panic.
+
+use crate::support::{camfire_output, root, stderr, stdout};
+use std::path::{Path, PathBuf};
+
+fn model_bytes() -> Vec<u8> {
+    std::fs::read(root().join("models/squeezenet_v1.1_int8.tflite")).unwrap()
+}
+
+/// Runs with this config and expects exit status 2; gives stderr.
+fn refused(config: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("camfire.toml");
+    std::fs::write(&file, config).unwrap();
+    let output = camfire_output(&["run", "--config", file.to_str().unwrap()]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text.replace(&file.display().to_string(), "camfire.toml")
+}
+
+#[test]
+fn five_mistakes_are_five_messages() {
+    let text = refused(
+        "[mqtt]\nport = 70000\nhots = 'broker'\n[cameras.yard]\nsource = 'http://cam/stream'\n\
+         rate_fps = 'often'\n[cameras.'a/b']\nsource = 'test://'\n",
+    );
+    for place in [
+        "camfire.toml:2: mqtt.port",
+        "camfire.toml:3: mqtt.hots",
+        "camfire.toml:5: cameras.yard.source",
+        "camfire.toml:6: cameras.yard.rate_fps",
+        "camfire.toml:7: cameras.\"a/b\"",
+    ] {
+        assert!(text.contains(place), "{place} in\n{text}");
+    }
+    assert!(text.contains("did you mean"), "{text}");
+}
+
+#[test]
+fn a_template_option_that_does_not_fit_is_refused() {
+    let text = refused("[cameras.yard]\nsource = 'test://'\noptions = { width = 7 }\n");
+    assert!(text.contains("cameras.yard.options.width: must be a whole number from 16"), "{text}");
+}
+
+fn classify_with_model(model: &Path) -> (Option<i32>, String) {
+    let photo = root().join("engine/tests/data/golden/chelsea.png");
+    let output = camfire_output(&["classify", "--model", model.to_str().unwrap(), photo.to_str().unwrap()]);
+    (output.status.code(), stderr(&output))
+}
+
+fn assert_model_refused(name: &str, bytes: &[u8], says: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name);
+    std::fs::write(&file, bytes).unwrap();
+    let (code, text) = classify_with_model(&file);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(says) && text.contains(name) && !text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_model_that_is_none_is_refused() {
+    let (code, text) = classify_with_model(Path::new("/nowhere/model.tflite"));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("model /nowhere/model.tflite: No such file"), "{text}");
+
+    let whole = model_bytes();
+    assert_model_refused("empty.tflite", b"", "not a sound .tflite model");
+    assert_model_refused("cut.tflite", &whole[..whole.len() / 2], "model");
+    let mut random = 12345u64;
+    let mut noise: Vec<u8> = (0..4096)
+        .map(|_| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 56) as u8
+        })
+        .collect();
+    assert_model_refused("noise.tflite", &noise, "not a sound .tflite model");
+    // With the mark in the right place, it takes more than a look at the mark.
+    noise[4..8].copy_from_slice(b"TFL3");
+    assert_model_refused("marked.tflite", &noise, "model");
+}
+
+#[test]
+fn run_refuses_a_wrong_model_and_labels_that_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| -> PathBuf {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        file
+    };
+    let camera = "[cameras.yard]\nsource = 'test://'\n";
+    let cut = write("cut.tflite", &model_bytes()[..1000]);
+    let text = refused(&format!("engine.model = '{}'\n{camera}", cut.display()));
+    assert!(text.contains("cut.tflite"), "{text}");
+    let labels = write("labels.txt", b"cat\ndog\n");
+    let text = refused(&format!("engine.labels = '{}'\n{camera}", labels.display()));
+    assert!(text.contains("2 labels for a model of 1000 classes"), "{text}");
+}
+
+#[test]
+fn check_tells_all_problems_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("camfire.toml");
+    std::fs::write(
+        &file,
+        "engine.model = '/nowhere/m.tflite'\n\
+         [cameras.clip]\nsource = 'file:///nowhere/clip.mp4'\n\
+         [cameras.own]\nsource = 'custom'\nlaunch = 'nosuchsrc ! fakesink'\n",
+    )
+    .unwrap();
+    let output = camfire_output(&["check", "--config", file.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for problem in [
+        "problem: model /nowhere/m.tflite",
+        "problem: cameras.clip.source: /nowhere/clip.mp4",
+        "problem: cameras.own: element nosuchsrc is missing",
+    ] {
+        assert!(text.contains(problem), "{problem} in\n{text}");
+    }
+    std::fs::write(&file, "[cameras.yard]\nsource = 'test://'\n").unwrap();
+    let output = camfire_output(&["check", "--config", file.to_str().unwrap()]);
+    assert!(output.status.success() && stdout(&output).starts_with("ok: "), "{}", stdout(&output));
+}
+
+#[test]
+fn check_prints_the_problems_of_the_form_as_json_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("camfire.toml");
+    std::fs::write(&file, "[mqtt]\nport = 0\n[nope]\nx = 1\n").unwrap();
+    let output = camfire_output(&["check", "--json", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let kinds: Vec<String> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| line["kind"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(kinds, ["problem", "problem"]);
+}

@@ -1,0 +1,13 @@
+//! The real binary against real parts: mosquitto, GStreamer, an RTSP server, files. Needs what `make test` installs.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
+
+mod support;
+
+mod bad_input;
+mod broker;
+mod cameras;
+mod demo;
+mod photos;
+mod service;
+mod wire;

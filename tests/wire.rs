@@ -1,0 +1,105 @@
+//! The wire contract: what the daemon really sends fits its schemas and its documentation, and the accounts balance.
+
+use crate::support::{Broker, Camfire, Heard, camfire_output, clip, root, stderr};
+use serde_json::Value;
+
+fn schema(name: &str) -> jsonschema::Validator {
+    let file = root().join("docs/schemas").join(name);
+    let text = std::fs::read_to_string(&file).unwrap();
+    jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+fn assert_valid(schema: &jsonschema::Validator, message: &Value) {
+    let errors: Vec<String> = schema.iter_errors(message).map(|e| e.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?} in {message:#}");
+}
+
+fn accounts(stats: &Heard, camera: &str) -> [u64; 6] {
+    let accounts = &stats.json()["cameras"][camera];
+    ["captured", "analysed", "skipped", "dropped", "failed", "pending"]
+        .map(|key| accounts[key].as_u64().unwrap())
+}
+
+fn balances([captured, analysed, skipped, dropped, failed, pending]: [u64; 6]) -> bool {
+    captured == analysed + skipped + dropped + failed + pending
+}
+
+#[test]
+fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let config = format!(
+        "node.name = 'porch'\nstats.interval = '1s'\n[cameras.yard]\nsource = '{}'\nrate_fps = 4\n\
+         [cameras.test]\nsource = 'test://ball'\noptions = {{ width = 320, height = 240, fps = 10 }}\n\
+         rate_fps = 3\n",
+        clip()
+    );
+    let mut camfire = Camfire::run(&config, &broker.flags());
+    listener.wait("detections of both", |heard| heard.topic == "camfire/porch/yard/detections");
+    listener.wait("detections of both", |heard| heard.topic == "camfire/porch/test/detections");
+    listener.wait("stats with frames skipped", |heard| {
+        heard.topic == "camfire/porch/stats" && accounts(heard, "yard")[2] > 0
+    });
+    assert!(camfire.end("TERM").success());
+    listener.wait("the goodbye", |heard| heard.topic == "camfire/porch/status" && heard.payload == "offline");
+
+    let (detections, status, stats) =
+        (schema("detections.json"), schema("camera-status.json"), schema("stats.json"));
+    let mut last_stats = None;
+    for heard in listener.all() {
+        match heard.topic.strip_prefix("camfire/porch/").expect(&heard.topic) {
+            "status" => assert!(["online", "offline"].contains(&heard.payload.as_str())),
+            "stats" => {
+                assert_valid(&stats, &heard.json());
+                assert!(balances(accounts(&heard, "yard")), "{}", heard.payload);
+                assert!(balances(accounts(&heard, "test")), "{}", heard.payload);
+                last_stats = Some(heard);
+            }
+            "yard/status" | "test/status" => assert_valid(&status, &heard.json()),
+            "yard/detections" | "test/detections" => {
+                assert_valid(&detections, &heard.json());
+                assert_eq!(heard.json()["top"].as_array().unwrap().len(), 3);
+                assert_eq!(heard.json()["capture_clock"], "pipeline");
+            }
+            other => panic!("undocumented topic {other}"),
+        }
+    }
+    // The last accounts come after the workers have ended: nothing is pending, and each analysis was published.
+    let last_stats = last_stats.expect("stats at the end");
+    let analysed = listener.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
+    let (yard, test) = (accounts(&last_stats, "yard"), accounts(&last_stats, "test"));
+    assert_eq!((yard[5], test[5]), (0, 0));
+    assert_eq!(yard[1] + test[1], analysed as u64);
+}
+
+#[test]
+fn the_documented_examples_fit_the_schemas() {
+    let manual = std::fs::read_to_string(root().join("docs/mqtt.md")).unwrap();
+    let examples: Vec<Value> = manual
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    assert_eq!(examples.len(), 3);
+    for (example, name) in examples.iter().zip(["detections", "camera-status", "stats"]) {
+        assert_valid(&schema(&format!("{name}.json")), example);
+    }
+}
+
+#[test]
+fn watch_prints_what_comes() {
+    let broker = Broker::start();
+    let config = "[cameras.test]\nsource = 'test://smpte'\n";
+    let _camfire = Camfire::run(config, &broker.flags());
+    let port = format!("mqtt.port={}", broker.port);
+    let plain = camfire_output(&["watch", "--set", &port, "--count", "2"]);
+    assert!(plain.status.success(), "{}", stderr(&plain));
+    let text = String::from_utf8(plain.stdout).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.lines().all(|line| line.contains("  test  ") && line.ends_with(" ms)")), "{text}");
+
+    let json = camfire_output(&["watch", "--set", &port, "--count", "1", "--json"]);
+    let line: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(line["topic"].as_str().unwrap().ends_with("/test/detections"));
+    assert_valid(&schema("detections.json"), &line["payload"]);
+}
