@@ -239,3 +239,28 @@ fn cameras_that_fail_say_why_and_leave_the_others_alone() {
     assert_eq!(told, 2, "starting, offline");
     assert!(camfire.end("TERM").success());
 }
+
+#[test]
+fn a_decoder_that_is_not_installed_is_named_with_its_package() {
+    // GStreamer takes an element of no rank as one that is not there.
+    let decoders = ["avdec_h264", "openh264dec", "vah264dec", "v4l2h264dec", "v4l2slh264dec"];
+    let ranks: Vec<String> = decoders.iter().map(|decoder| format!("{decoder}:NONE")).collect();
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let config = camera(&clip(), "");
+    let environment = [("GST_PLUGIN_FEATURE_RANK", ranks.join(","))];
+    let _camfire = Camfire::run_with(&config, &broker.flags(), &environment);
+    let status = listener.wait_state("yard", "offline");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("H.264") && reason.contains("install gstreamer1.0-libav"), "{reason}");
+}
+
+#[test]
+fn a_login_that_nothing_takes_is_an_error_and_not_ignored() {
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let config = camera("custom", "launch = 'videotestsrc ! video/x-raw'\nuser = 'me'");
+    let _camfire = Camfire::run(&config, &broker.flags());
+    let status = listener.wait_state("yard", "offline");
+    assert!(status["reason"].as_str().unwrap().contains("no element is called src"), "{status}");
+}

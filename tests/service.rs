@@ -1,6 +1,6 @@
 //! What systemd sees: readiness, the watchdog, the end; and a unit that it takes as it is.
 
-use crate::support::{Broker, Camfire, DEADLINE, root, send_signal};
+use crate::support::{Broker, Camfire, DEADLINE, camfire, free_port, root, send_signal, wait_for};
 use std::{
     os::unix::net::UnixDatagram,
     process::Command,
@@ -46,6 +46,33 @@ fn systemd_is_told_of_start_life_and_end() {
     send_signal("TERM", camfire.id());
     notifications.wait("STOPPING=1");
     assert!(camfire.wait().success());
+}
+
+#[test]
+fn the_journal_gets_priorities_and_no_time_of_its_own() {
+    use std::os::linux::fs::MetadataExt;
+    // stderr is a file here; to camfire the journal is whatever device and inode systemd names.
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("camfire.toml");
+    std::fs::write(&config, "[cameras.test]\nsource = 'test://'\n").unwrap();
+    let log = std::fs::File::create(folder.path().join("journal")).unwrap();
+    let stream = log.metadata().map(|m| format!("{}:{}", m.st_dev(), m.st_ino())).unwrap();
+    let port = format!("mqtt.port={}", free_port());
+    let mut child = camfire()
+        .args(["run", "--set", &port, "--config"])
+        .arg(&config)
+        .env("JOURNAL_STREAM", stream)
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let read = || std::fs::read_to_string(folder.path().join("journal")).unwrap();
+    wait_for("the broker's absence", || read().contains("Broker is away").then_some(()));
+    send_signal("TERM", child.id());
+    assert!(wait_for("the end", || child.try_wait().unwrap()).success());
+    let text = read();
+    assert!(text.lines().any(|line| line.starts_with("<6>camfire is watching.")), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("<4>Broker is away")), "{text}");
+    assert!(text.lines().all(|line| line.starts_with('<')), "{text}");
 }
 
 #[test]

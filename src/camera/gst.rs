@@ -43,6 +43,8 @@ const FORMATS: [gst_video::VideoFormat; 4] = [
 const TURN: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// A camera gets this long for its first frame, or its own stall timeout where that is longer.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
+/// Anything shorter is not rewound but opened again.
+pub(super) const SHORTEST_CLIP: Duration = Duration::from_millis(500);
 /// Between the camera's clock and ours; further apart, the camera's clock is wrong and not told to anyone.
 const PLAUSIBLE_AGE: Duration = Duration::from_secs(10);
 /// NTP counts from 1900, Unix from 1970.
@@ -81,12 +83,7 @@ pub fn find_element(name: &str) -> Option<String> {
 ///
 /// Errors ([`Kind::Input`]): a launch line of the user's own that cannot be read.
 pub fn missing_elements(pipeline: &Pipeline) -> Result<Vec<String>, Error> {
-    let known: Vec<String> = pipeline
-        .elements
-        .iter()
-        .filter(|(element, _)| gst::ElementFactory::find(element).is_none())
-        .map(|(element, package)| describe_missing(element, Some(package)))
-        .collect();
+    let known: Vec<String> = pipeline.needs.iter().filter_map(missing_need).collect();
     if !known.is_empty() {
         return Ok(known);
     }
@@ -106,6 +103,18 @@ pub fn missing_elements(pipeline: &Pipeline) -> Result<Vec<String>, Error> {
             Ok(missing.iter().map(describe).collect())
         }
     }
+}
+
+/// What to install for a need that nothing on this machine meets.
+pub fn missing_need(need: &template::Need) -> Option<String> {
+    if need.any_of.iter().any(|element| gst::ElementFactory::find(element).is_some()) {
+        return None;
+    }
+    let missing = describe_missing(need.any_of.first()?, Some(&need.package));
+    Some(match &need.any_of[1..] {
+        [] => missing,
+        others => format!("{missing} (or have one of {})", others.join(", ")),
+    })
 }
 
 /// The whole launch line. The converter passes through what the sink takes as it is.
@@ -156,8 +165,14 @@ impl<'a> Capture<'a> {
                 .map_err(|e| unusable(&e))?
                 .downcast::<gst::Pipeline>()
                 .map_err(|_| unusable(&"it is a single element"))?;
-        if let Some(source) = pipeline.by_name("src") {
-            configure_source(&source, &stage.pipeline, camera).map_err(|e| unusable(&e))?;
+        match pipeline.by_name("src") {
+            Some(source) => {
+                configure_source(&source, &stage.pipeline, camera).map_err(|e| unusable(&e))?;
+            }
+            None if camera.login.is_some() => {
+                return Err(unusable(&"no element is called src, to be given user and password"));
+            }
+            None => {}
         }
         let sink = pipeline
             .by_name("camfire-sink")
@@ -217,6 +232,7 @@ impl<'a> Capture<'a> {
         }
         let mut missing_plugin = None;
         let mut seen = 0;
+        let mut rewound = stage.clock.monotonic();
         let mut last_frame = stage.clock.monotonic();
         loop {
             let now = stage.clock.monotonic();
@@ -251,8 +267,13 @@ impl<'a> Capture<'a> {
                     self.rewind(gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT);
                     self.play()?;
                 }
-                gst::MessageView::SegmentDone(_) if !self.rewind(gst::SeekFlags::SEGMENT) => {
-                    return Ok(Ended::Finished);
+                gst::MessageView::SegmentDone(_) => {
+                    // A clip of a frame or two would be rewound in a mad spin; opened anew, it has its pause.
+                    let too_short = now.saturating_sub(rewound) < SHORTEST_CLIP;
+                    rewound = now;
+                    if too_short || !self.rewind(gst::SeekFlags::SEGMENT) {
+                        return Ok(Ended::Finished);
+                    }
                 }
                 gst::MessageView::Latency(_) => {
                     if let Err(error) = self.pipeline.recalculate_latency() {
@@ -492,5 +513,52 @@ impl Planes for MappedPlanes {
     fn plane(&self, index: usize) -> Plane<'_> {
         let data = self.0.plane_data(index as u32).unwrap_or_default();
         Plane { data, stride_bytes: self.0.plane_stride()[index].max(0) as usize }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_need_is_met_by_any_of_its_elements_and_else_named_with_its_package() {
+        init().unwrap();
+        let need = |any_of: &[&str]| template::Need {
+            any_of: any_of.iter().map(|element| element.to_string()).collect(),
+            package: "gstreamer1.0-x".into(),
+        };
+        assert_eq!(missing_need(&need(&["nosuchdec", "fakesrc"])), None);
+        assert_eq!(
+            missing_need(&need(&["nosuchdec"])).unwrap(),
+            "element nosuchdec is missing: install gstreamer1.0-x"
+        );
+        assert_eq!(
+            missing_need(&need(&["nosuchdec", "neitherdec"])).unwrap(),
+            "element nosuchdec is missing: install gstreamer1.0-x (or have one of neitherdec)"
+        );
+    }
+
+    #[test]
+    fn every_template_can_be_parsed_where_its_elements_are() {
+        init().unwrap();
+        let camera = |source| Camera {
+            name: "yard".into(),
+            source,
+            template: None,
+            options: Default::default(),
+            rate_fps: 5.0,
+            stall_timeout: Duration::from_secs(10),
+            login: None,
+        };
+        for source in [
+            Source::Rtsp { url: "rtsp://h/s".into() },
+            Source::V4l2 { device: "/dev/video0".into() },
+            Source::File { path: "/c.mp4".into(), repeat: true, realtime: true },
+            Source::Test { pattern: "ball".into() },
+            Source::Custom { launch: "videotestsrc ! video/x-raw,width=64".into() },
+        ] {
+            let pipeline = template::fill_in(&camera(source)).unwrap();
+            assert_eq!(missing_elements(&pipeline).unwrap(), [""; 0], "{}", pipeline.template);
+        }
     }
 }

@@ -67,8 +67,14 @@ impl CameraStage {
                     Error::new(Kind::SourceForGood, "there is no video in it")
                 }
                 Ok(Ended::Finished) => match self.camera.source {
-                    // A clip that cannot be rewound is opened again instead.
-                    Source::File { repeat: true, .. } => continue,
+                    // A clip that cannot be rewound is opened again instead; a still is no reason to spin.
+                    Source::File { repeat: true, .. } => {
+                        let played = self.clock.monotonic().saturating_sub(started);
+                        if self.wait(gst::SHORTEST_CLIP.saturating_sub(played)) {
+                            break;
+                        }
+                        continue;
+                    }
                     Source::File { repeat: false, .. } => {
                         told.tell(CameraState::Ended, None);
                         self.wait(Duration::MAX);

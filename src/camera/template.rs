@@ -33,15 +33,25 @@ pub struct Template {
     pub address: Option<String>,
     /// Whether frames come at their own pace, and are lost if nobody takes them.
     pub live: bool,
-    /// Elements that must exist, and the Debian package of each.
+    /// What must be installed before anything is started.
     #[serde(default)]
-    pub elements: BTreeMap<String, String>,
+    pub needs: Vec<Need>,
     /// Properties of `src`, set only where the element has them.
     #[serde(default)]
     pub properties: BTreeMap<String, bool>,
     /// The placeholders.
     #[serde(default)]
     pub options: BTreeMap<String, Placeholder>,
+}
+
+/// An element that must exist, or one of several that do the same.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// One of these.
+    pub any_of: Vec<String>,
+    /// The Debian package that brings the first.
+    pub package: String,
 }
 
 /// A placeholder: its type and its limits.
@@ -79,8 +89,8 @@ pub struct Pipeline {
     pub address: Option<(String, String)>,
     /// Frames come at their own pace.
     pub live: bool,
-    /// Elements that must exist, and the Debian package of each.
-    pub elements: BTreeMap<String, String>,
+    /// What must be installed.
+    pub needs: Vec<Need>,
     /// Properties of `src`, set only where the element has them.
     pub properties: BTreeMap<String, bool>,
     /// Threads of a software decoder, where the template lets users choose.
@@ -147,7 +157,7 @@ pub fn fill_in(camera: &Camera) -> Result<Pipeline, Error> {
         launch,
         address: template.address.clone().zip(address),
         live: template.live,
-        elements: template.elements.clone(),
+        needs: template.needs.clone(),
         properties: template.properties.clone(),
         decode_threads,
     })
@@ -155,7 +165,9 @@ pub fn fill_in(camera: &Camera) -> Result<Pipeline, Error> {
 
 /// The Debian package that brings `element`, as far as any template knows.
 pub fn package_of(element: &str) -> Option<String> {
-    all().values().find_map(|template| template.elements.get(element).cloned())
+    let brings = |need: &Need| need.any_of.first().is_some_and(|first| first == element);
+    let needs = all().into_values().flat_map(|template| template.needs);
+    needs.into_iter().find(brings).map(|need| need.package)
 }
 
 impl Placeholder {

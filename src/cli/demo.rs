@@ -55,7 +55,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let clip = folder.path().join("demo.mp4");
     std::fs::write(&clip, CLIP).map_err(|e| Error::caused(Kind::System, clip.display().to_string(), e))?;
 
-    let broker = match (arguments.no_broker, find_mosquitto()) {
+    let broker = match (arguments.no_broker, find_program("mosquitto")) {
         (true, _) => None,
         (false, Some(program)) => Some(Broker::start(&program, folder.path())?),
         (false, None) => {
@@ -156,12 +156,12 @@ impl Show {
     }
 }
 
-/// mosquitto is in sbin, which is not on every user's path.
-fn find_mosquitto() -> Option<PathBuf> {
+/// Looks along the path and in sbin, where Debian has mosquitto and which is not on every user's path.
+fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/local/sbin".into(), "/usr/sbin".into()])
-        .map(|folder| folder.join("mosquitto"))
+        .map(|folder| folder.join(name))
         .find(|program| program.is_file())
 }
 
@@ -186,7 +186,15 @@ impl Broker {
             let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
             std::fs::write(&config, text).map_err(failed)?;
             let output = std::fs::File::create(&log).map_err(failed)?;
-            let mut command = Command::new(program);
+            // setpriv ends it with the demo even where that is killed; where there is none, Drop has to do.
+            let mut command = match find_program("setpriv") {
+                Some(setpriv) => {
+                    let mut command = Command::new(setpriv);
+                    command.args(["--pdeathsig", "TERM"]).arg(program);
+                    command
+                }
+                None => Command::new(program),
+            };
             command
                 .arg("-c")
                 .arg(&config)

@@ -111,16 +111,11 @@ fn engine() -> Result<String, String> {
 /// Each kind of camera, and what is missing for it.
 fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
-        let missing: Vec<String> = template
-            .elements
-            .iter()
-            .filter(|(element, _)| gst::find_element(element).is_none())
-            .map(|(element, package)| format!("{element} (install {package})"))
-            .collect();
+        let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();
         let found = if missing.is_empty() {
             Ok(template.summary)
         } else {
-            Err(format!("{}; missing: {}", template.summary, missing.join(", ")))
+            Err(format!("{}; {}", template.summary, missing.join("; ")))
         };
         finding(format!("cameras from {name}"), found)
     };

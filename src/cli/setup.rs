@@ -13,7 +13,12 @@ use std::{
 };
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Full, Writer, format},
+    },
     layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -89,17 +94,39 @@ pub fn start_log(level: LogLevel) {
         .with_target("camfire", level)
         .with_target("gstreamer", level);
     let registry = tracing_subscriber::registry().with(levels);
-    if is_journal()
-        && let Ok(journal) = tracing_journald::layer()
-    {
-        registry.with(journal.with_syslog_identifier("camfire".to_string())).init();
-        return;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    if is_journal() {
+        let journal = Journal(format().with_target(false).with_level(false).with_ansi(false).without_time());
+        registry.with(lines.with_ansi(false).event_format(journal)).init();
+    } else {
+        registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init();
     }
-    let people = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    registry.with(people).init();
+}
+
+/// Lines for the journal: `<4>` in front is a warning (sd-daemon(3)), and the journal has its own time. The fields stay
+/// in the line, where `journalctl` shows them.
+struct Journal(Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let priority = match *event.metadata().level() {
+            tracing::Level::ERROR => 3,
+            tracing::Level::WARN => 4,
+            tracing::Level::INFO => 6,
+            tracing::Level::DEBUG | tracing::Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
 }
 
 /// Whether stderr is the journal's socket, as systemd tells it: `$JOURNAL_STREAM` holds device and inode.
