@@ -58,3 +58,8 @@ pub enum Error {
         cause: String,
     },
 }
+
+/// Shorthand for [`Error::Contract`].
+pub(crate) fn contract(place: impl Into<String>, expected: impl Into<String>, found: impl ToString) -> Error {
+    Error::Contract { place: place.into(), expected: expected.into(), found: found.to_string() }
+}

@@ -3,23 +3,42 @@
 //! Knows nothing of cameras, brokers or where files lie: bytes go in, a [`Signature`] and a map come out.
 //! It has no threads, no clock and no log of its own.
 //!
-//! - [`open`] checks a model ([`contract`]) and gives it to the engine that runs it ([`tract`]). Whatever the engine is
-//!   not known to compute right is refused here, at load, by name: a wrong number is worse than none.
+//! - [`Model`] is the native engine: [`tflite`] reads a file into a [`graph`], [`plan`] turns that into steps with packed
+//!   weights and places in memory, a [`model::Session`] carries them out ([`ops`]) on [`kernels`] made for this CPU, by
+//!   the rounding law of [`quant`].
+//! - [`tract`] is the second opinion, and takes over graphs whose operators the native engine does not know.
+//! - [`open`] checks that a model is what camfire can use ([`contract`]) and picks the engine. Whatever an engine is not
+//!   known to compute right is refused here, at load, by name: a wrong number is worse than none.
 //! - [`Engine`] is a loaded model, shared by all workers; [`Session`] is one worker's way to run it.
 //!
 //! Input is always the camera's RGB bytes, height x width x 3, row by row; output is always an int8 map, height x width
 //! x classes, with one scale. Average and softmax over the map belong to the caller, in f32.
 
-pub mod contract;
+mod contract;
 mod error;
+mod graph;
+mod kernels;
+pub mod model;
+mod native;
+mod ops;
+mod pack;
+mod plan;
+mod quant;
+mod tflite;
+#[cfg(feature = "tract")]
 mod tract;
 
 pub use contract::Signature;
 pub use error::Error;
+pub use kernels::{Features, KernelSet, choose};
+pub use model::Model;
+pub use plan::StepInfo;
+
+use std::sync::Arc;
 
 /// A loaded model: immutable, shared between threads.
 pub trait Engine: Send + Sync + std::fmt::Debug {
-    /// The implementation, as a user names it: `tract`.
+    /// The implementation, as a user names it: `native` or `tract`.
     fn name(&self) -> &'static str;
 
     /// Which set of compute kernels this CPU gets, for bench and doctor.
@@ -43,9 +62,40 @@ pub trait Session: Send {
     fn run(&mut self, rgb: &[u8]) -> Result<&[i8], Error>;
 }
 
-/// Checks and loads a `.tflite` model.
+/// Who is to run a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// The native engine, or tract where it does not know an operator.
+    #[default]
+    Auto,
+    /// The native engine or nobody.
+    Native,
+    /// tract or nobody.
+    Tract,
+}
+
+/// Checks and loads a `.tflite` model. `cap` keeps the native engine from using better kernels than that.
 ///
 /// Errors say what is wrong and where; no input panics.
-pub fn open(model: &[u8]) -> Result<std::sync::Arc<dyn Engine>, Error> {
-    Ok(std::sync::Arc::new(tract::Tract::open(model)?))
+pub fn open(file: &[u8], choice: Choice, cap: Option<KernelSet>) -> Result<Arc<dyn Engine>, Error> {
+    let native = || native::Native::open(file, cap).map(|native| Arc::new(native) as Arc<dyn Engine>);
+    match choice {
+        Choice::Native => native(),
+        Choice::Tract => open_tract(file),
+        Choice::Auto => match native() {
+            // What the native engine lacks, tract may have; if not, the native engine's word is the more telling.
+            Err(error @ Error::Operator { .. }) => open_tract(file).map_err(|_| error),
+            other => other,
+        },
+    }
+}
+
+#[cfg(feature = "tract")]
+fn open_tract(file: &[u8]) -> Result<Arc<dyn Engine>, Error> {
+    Ok(Arc::new(tract::Tract::open(file)?))
+}
+
+#[cfg(not(feature = "tract"))]
+fn open_tract(_file: &[u8]) -> Result<Arc<dyn Engine>, Error> {
+    Err(Error::Load { engine: "tract", cause: "this build is without it".into() })
 }

@@ -7,12 +7,14 @@
 
 use crate::{
     Engine, Error, Session, Signature,
-    contract::{self, Operator, contract},
+    contract::signature,
+    error::contract,
+    graph::{Activation, Graph, Kind, Op, Operator, Tensor as GraphTensor, Window},
+    tflite,
 };
 use std::sync::Arc;
 use tract_tflite::{
     prelude::{Framework, IntoRunnable, Tensor, TypedModel, TypedSimplePlan, TypedSimpleState, tvec},
-    tflite::{ActivationFunctionType, BuiltinOperator, Padding, Tensor as FlatTensor, TensorType},
 };
 
 const NAME: &str = "tract";
@@ -26,16 +28,17 @@ pub(crate) struct Tract {
 
 impl Tract {
     pub(crate) fn open(model: &[u8]) -> Result<Tract, Error> {
-        let checked = contract::read(model)?;
-        for operator in &checked.operators {
-            check_operator(operator)?;
+        let graph = tflite::read(model)?;
+        let signature = signature(&graph)?;
+        for operator in &graph.operators {
+            check_operator(&graph, operator)?;
         }
         let load = |model: &[u8]| -> Result<_, tract_tflite::prelude::TractError> {
             let graph: TypedModel = tract_tflite::tflite().model_for_read(&mut &*model)?;
             graph.into_optimized()?.into_runnable()
         };
         let plan = load(model).map_err(|e| Error::Load { engine: NAME, cause: format!("{e:#}") })?;
-        Ok(Tract { signature: checked.signature, plan })
+        Ok(Tract { signature, plan })
     }
 }
 
@@ -99,184 +102,142 @@ impl Session for TractSession {
     }
 }
 
-/// Lets in what tract computes right, as far as the flatbuffer can tell.
-fn check_operator(operator: &Operator<'_>) -> Result<(), Error> {
-    match operator.code {
-        BuiltinOperator::CONV_2D => check_convolution(operator),
-        BuiltinOperator::MAX_POOL_2D => check_pool(operator),
-        BuiltinOperator::CONCATENATION => check_concatenation(operator),
-        BuiltinOperator::MEAN | BuiltinOperator::SOFTMAX => {
+/// Lets in what tract computes right, as far as the file can tell.
+fn check_operator(graph: &Graph<'_>, operator: &Operator) -> Result<(), Error> {
+    match operator.kind {
+        Op::Convolution { window, activation } => check_convolution(graph, operator, &window, activation),
+        Op::MaxPool { window, size, activation } => {
+            let (input, output) = activations(graph, operator, 1)?;
+            check_equal_scales(operator, input, output)?;
+            if activation != Activation::None {
+                return Err(operator.refuse("has an activation, which tract is not known to heed"));
+            }
+            check_output(operator, input, output, &window, size, input.image_shape()?[2])
+        }
+        Op::Concatenation { axis, activation } => check_concatenation(graph, operator, axis, activation),
+        Op::Mean { .. } | Op::Softmax { .. } => {
             Err(operator.refuse("tract 0.23 computes wrongly in int8: end the graph at the map before it"))
         }
         _ => Err(operator.refuse("tract is not known to compute right in int8")),
     }
 }
 
-fn check_convolution(operator: &Operator<'_>) -> Result<(), Error> {
-    let place = format!("operator {} (CONV_2D)", operator.index);
-    let ([input, weights, bias], [output]) = (&operator.inputs[..], &operator.outputs[..]) else {
-        return Err(contract(place, "input, weights, bias and one output", "something else"));
+/// The first of `count` inputs and the only output, all of them int8.
+fn activations<'g, 'a>(
+    graph: &'g Graph<'a>,
+    operator: &Operator,
+    count: usize,
+) -> Result<(&'g GraphTensor<'a>, &'g GraphTensor<'a>), Error> {
+    let (Some(&input), &[output]) = (operator.inputs.first(), &operator.outputs[..]) else {
+        return Err(contract(operator.place(), "an input and one output", "something else"));
     };
-    check_activations(operator, &place)?;
-    contract::expect_int8(weights, &place)?;
-    if bias.type_() != TensorType::INT32 {
-        return Err(contract(place, "an int32 bias", "another type"));
+    if operator.inputs.len() != count {
+        return Err(contract(operator.place(), format!("{count} inputs"), operator.inputs.len()));
     }
-    let options = operator
-        .table
-        .builtin_options_as_conv_2_doptions()
-        .ok_or_else(|| contract(&place, "convolution options", "none"))?;
-    if options.dilation_h_factor() != 1 || options.dilation_w_factor() != 1 {
+    let (input, output) = (&graph.tensors[input], &graph.tensors[output]);
+    for tensor in [input, output] {
+        if tensor.kind != Kind::Int8 {
+            return Err(contract(tensor.place(), "int8", tensor.kind));
+        }
+    }
+    Ok((input, output))
+}
+
+fn check_convolution(
+    graph: &Graph<'_>,
+    operator: &Operator,
+    window: &Window,
+    activation: Activation,
+) -> Result<(), Error> {
+    let (input, output) = activations(graph, operator, 3)?;
+    let (weights, bias) = (&graph.tensors[operator.inputs[1]], &graph.tensors[operator.inputs[2]]);
+    if window.dilations != [1, 1] {
         return Err(operator.refuse("is dilated, for which tract is not known to compute right"));
     }
-    let activations = [ActivationFunctionType::NONE, ActivationFunctionType::RELU];
-    if !activations.contains(&options.fused_activation_function()) {
+    if activation == Activation::Relu6 {
         return Err(operator.refuse("has an activation other than ReLU"));
     }
-    check_weight_scales(weights, &place)?;
-    let strides = [options.stride_h(), options.stride_w()];
-    let kernel = contract::dimensions(weights);
-    let &[channels, height, width, depth] = &kernel[..] else {
-        return Err(contract(place, "weights of four dimensions", format!("{kernel:?}")));
+    let &[channels, height, width, depth] = &weights.shape[..] else {
+        return Err(contract(operator.place(), "weights of four dimensions", weights.shape_text()));
     };
-    let expected = window_output(input, options.padding(), strides, [height, width], &place)?;
-    let expected = [1, expected[0], expected[1], channels];
-    let found = (contract::dimensions(input)[3], contract::dimensions(bias));
-    if found != (depth, vec![channels]) || contract::dimensions(output) != expected {
-        let found = format!("bias {:?}, output {:?}", found.1, contract::dimensions(output));
-        return Err(contract(place, format!("shapes that fit weights {kernel:?}"), found));
+    let scales = weights.quantization.map_or(0, |quantization| quantization.scales.len());
+    let centred = weights.quantization.is_some_and(|quantization| {
+        quantization.zero_points.iter().all(|zero| i64::from_le_bytes(zero) == 0)
+            && (scales == 1 || quantization.axis == 0)
+    });
+    if weights.kind != Kind::Int8 || !centred || (scales != 1 && scales != channels) {
+        let expected = "int8 weights with a scale for each of their channels, or one, and zero points of 0";
+        return Err(contract(operator.place(), expected, format!("{scales} scales for {channels} channels")));
     }
-    Ok(())
+    if bias.kind != Kind::Int32 || bias.shape != [channels] || depth != input.image_shape()?[2] {
+        let expected = format!("shapes that fit weights {}", weights.shape_text());
+        return Err(contract(operator.place(), expected, format!("bias {}", bias.shape_text())));
+    }
+    check_output(operator, input, output, window, [height, width], channels)
 }
 
-fn check_pool(operator: &Operator<'_>) -> Result<(), Error> {
-    let place = format!("operator {} (MAX_POOL_2D)", operator.index);
-    let ([input], [output]) = (&operator.inputs[..], &operator.outputs[..]) else {
-        return Err(contract(place, "one input and one output", "something else"));
-    };
-    check_activations(operator, &place)?;
-    check_equal_scales(operator, &place)?;
-    let options = operator
-        .table
-        .builtin_options_as_pool_2_doptions()
-        .ok_or_else(|| contract(&place, "pool options", "none"))?;
-    if options.fused_activation_function() != ActivationFunctionType::NONE {
-        return Err(operator.refuse("has an activation, which tract is not known to heed"));
+fn check_concatenation(
+    graph: &Graph<'_>,
+    operator: &Operator,
+    axis: i32,
+    activation: Activation,
+) -> Result<(), Error> {
+    let (_, output) = activations(graph, operator, operator.inputs.len())?;
+    if activation != Activation::None || ![3, -1].contains(&axis) {
+        return Err(operator.refuse("has an activation or joins other than channels, which tract is not known to heed"));
     }
-    let strides = [options.stride_h(), options.stride_w()];
-    let sizes = [options.filter_height(), options.filter_width()];
-    let sizes = sizes.map(|size| usize::try_from(size).unwrap_or(0));
-    let expected = window_output(input, options.padding(), strides, sizes, &place)?;
-    let expected = [1, expected[0], expected[1], contract::dimensions(input)[3]];
-    if contract::dimensions(output) != expected {
-        let found = format!("{:?}", contract::dimensions(output));
-        return Err(contract(place, format!("an output of {expected:?}"), found));
-    }
-    Ok(())
-}
-
-fn check_concatenation(operator: &Operator<'_>) -> Result<(), Error> {
-    let place = format!("operator {} (CONCATENATION)", operator.index);
-    let (false, [output]) = (operator.inputs.is_empty(), &operator.outputs[..]) else {
-        return Err(contract(place, "inputs and one output", "something else"));
-    };
-    for tensor in operator.inputs.iter().chain(&operator.outputs) {
-        contract::expect_int8(tensor, &place)?;
-    }
-    check_equal_scales(operator, &place)?;
-    let options = operator
-        .table
-        .builtin_options_as_concatenation_options()
-        .ok_or_else(|| contract(&place, "concatenation options", "none"))?;
-    if ![3, -1].contains(&options.axis())
-        || options.fused_activation_function() != ActivationFunctionType::NONE
-    {
-        return Err(operator.refuse("joins something else than channels, or has an activation"));
-    }
-    let mut expected = vec![0; 4];
-    for input in &operator.inputs {
-        let shape = contract::dimensions(input);
-        let &[1, height, width, channels] = &shape[..] else {
-            return Err(contract(place, "inputs of four dimensions", format!("{shape:?}")));
-        };
-        expected = vec![1, height, width, expected[3] + channels];
-    }
-    let same_size = operator.inputs.iter().all(|input| contract::dimensions(input)[1..3] == expected[1..3]);
-    if !same_size || contract::dimensions(output) != expected {
-        let found = format!("{:?}", contract::dimensions(output));
-        return Err(contract(place, format!("inputs of one size and an output {expected:?}"), found));
-    }
-    Ok(())
-}
-
-/// Rows and columns of what a window of `sizes` gives on `input`.
-fn window_output(
-    input: &FlatTensor<'_>,
-    padding: Padding,
-    strides: [i32; 2],
-    sizes: [usize; 2],
-    place: &str,
-) -> Result<[usize; 2], Error> {
-    let shape = contract::dimensions(input);
-    let &[1, height, width, _] = &shape[..] else {
-        return Err(contract(place, "an input of 1 x height x width x channels", format!("{shape:?}")));
-    };
-    let mut output = [0; 2];
-    for (axis, len) in [height, width].into_iter().enumerate() {
-        let (stride, size) = (usize::try_from(strides[axis]).unwrap_or(0), sizes[axis]);
-        if stride == 0 || size == 0 || size > len {
-            let found = format!("size {size}, stride {stride} on {len}");
-            return Err(contract(place, "a window that fits its input", found));
+    let mut expected = output.image_shape()?;
+    expected[2] = 0;
+    for &input in &operator.inputs {
+        let input = &graph.tensors[input];
+        check_equal_scales(operator, input, output)?;
+        let shape = input.image_shape()?;
+        if shape[..2] != expected[..2] {
+            return Err(contract(operator.place(), "inputs of one size", input.shape_text()));
         }
-        output[axis] = match padding {
-            Padding::SAME => len.div_ceil(stride),
-            Padding::VALID => (len - size) / stride + 1,
-            _ => return Err(contract(place, "padding SAME or VALID", padding.0)),
-        };
+        expected[2] += shape[2];
     }
-    Ok(output)
+    if output.image_shape()? != expected {
+        return Err(contract(operator.place(), format!("an output {expected:?}"), output.shape_text()));
+    }
+    Ok(())
 }
 
-/// One scale, or one for each output channel, and zero points of 0.
-fn check_weight_scales(weights: &FlatTensor<'_>, place: &str) -> Result<(), Error> {
-    let channels = contract::dimensions(weights).first().copied().unwrap_or(0);
-    let table = weights.quantization();
-    let scales: Vec<f32> = table.and_then(|t| t.scale()).into_iter().flatten().collect();
-    let zero_points: Vec<i64> = table.and_then(|t| t.zero_point()).into_iter().flatten().collect();
-    let sound = (scales.len() == 1 || scales.len() == channels)
-        && scales.iter().all(|scale| scale.is_normal() && *scale > 0.0)
-        && zero_points.len() == scales.len()
-        && zero_points.iter().all(|&zero| zero == 0)
-        && table.is_some_and(|t| t.quantized_dimension() == 0);
-    match sound {
-        true => Ok(()),
-        false => Err(contract(
-            place,
-            "weights with a scale for each of their channels, or one, and zero points of 0",
-            format!("{} scales for {channels} channels", scales.len()),
-        )),
+/// Whether a window of `size` on `input` gives the shape of `output`.
+fn check_output(
+    operator: &Operator,
+    input: &GraphTensor<'_>,
+    output: &GraphTensor<'_>,
+    window: &Window,
+    size: [usize; 2],
+    channels: usize,
+) -> Result<(), Error> {
+    let shape = input.image_shape()?;
+    let outputs = |axis: usize| window.outputs(axis, shape[axis], size[axis]).map(|(outputs, _)| outputs);
+    let (Some(height), Some(width)) = (outputs(0), outputs(1)) else {
+        return Err(contract(operator.place(), "a window that fits its input", input.shape_text()));
+    };
+    if output.image_shape()? != [height, width, channels] {
+        let expected = format!("an output of {height} x {width} x {channels}");
+        return Err(contract(operator.place(), expected, output.shape_text()));
     }
-}
-
-/// The first input and the output must be int8.
-fn check_activations(operator: &Operator<'_>, place: &str) -> Result<(), Error> {
-    contract::expect_int8(&operator.inputs[0], place)?;
-    contract::expect_int8(&operator.outputs[0], place)
+    Ok(())
 }
 
 /// tract passes values on as they are where LiteRT would rescale them.
-fn check_equal_scales(operator: &Operator<'_>, place: &str) -> Result<(), Error> {
-    let expected = contract::quantization(&operator.outputs[0], place)?;
-    for input in &operator.inputs {
-        let found = contract::quantization(input, place)?;
-        if found != expected {
-            return Err(operator.refuse(format!(
-                "tract computes right only with equal scales: {:?} has {found:?}, its output {expected:?}",
-                contract::name(input),
-            )));
-        }
+fn check_equal_scales(
+    operator: &Operator,
+    input: &GraphTensor<'_>,
+    output: &GraphTensor<'_>,
+) -> Result<(), Error> {
+    let (found, expected) = (input.step()?, output.step()?);
+    if found == expected {
+        return Ok(());
     }
-    Ok(())
+    Err(operator.refuse(format!(
+        "tract computes right only with equal scales: {} has {found:?}, its output {expected:?}",
+        input.place()
+    )))
 }
 
 fn run_error(error: impl std::fmt::Display) -> Error {

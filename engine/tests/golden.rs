@@ -1,10 +1,12 @@
-//! The engine against recorded outputs of the LiteRT interpreter: maps and best classes of photos, and small graphs.
+//! Both engines against recorded outputs of the LiteRT interpreter: maps and best classes of photos, and small graphs.
 //!
-//! tract rounds in other places than LiteRT: a step apart a layer, up to nine after all 26. So its maps are compared by
-//! distance and its best classes by rank and score, never bit by bit.
+//! The native engine gives the recorded map bit for bit, with every set of kernels that this CPU has. tract rounds in
+//! other places: a step apart a layer, up to nine after all 26. So its maps are compared by distance and its best
+//! classes by rank and score.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
 
+use engine::{Choice, KernelSet};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -55,39 +57,57 @@ fn scores(map: &[i8], signature: &engine::Signature) -> Vec<f32> {
     logits.iter().map(|logit| logit.exp() / sum).collect()
 }
 
+/// Every way to run a model here: the native engine with each set of kernels that this CPU has, and tract.
+fn ways() -> Vec<(Choice, Option<KernelSet>)> {
+    let features = engine::Features::detect();
+    let native = KernelSet::ALL.into_iter().filter(|&set| features.have(set));
+    let mut ways: Vec<_> = native.map(|set| (Choice::Native, Some(set))).collect();
+    if cfg!(feature = "tract") {
+        ways.push((Choice::Tract, None));
+    }
+    ways
+}
+
 #[test]
 fn photos_give_litert_s_map_and_best_classes() {
     let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
-    let engine = engine::open(&shipped_model()).unwrap();
-    let signature = engine.signature().clone();
-    assert_eq!((signature.input_height, signature.input_width), (227, 227));
-    assert_eq!((signature.map_height, signature.map_width, signature.classes), (13, 13, 1000));
-    assert_eq!((signature.scale, signature.zero_point), (golden.scale, golden.zero_point));
-    let mut session = engine.session().unwrap();
-    for photo in &golden.photos {
-        let rgb = image::open(data("golden").join(&photo.file)).unwrap().to_rgb8();
-        let recorded = image::open(data("golden").join(&photo.map)).unwrap().to_luma8();
-        let map = session.run(rgb.as_raw()).unwrap();
-        assert_eq!(map.len(), recorded.as_raw().len());
-        let distances = map
-            .iter()
-            .zip(recorded.as_raw())
-            .map(|(&ours, &theirs)| (i32::from(ours) + 128 - i32::from(theirs)).unsigned_abs());
-        let largest = distances.clone().max().unwrap();
-        let mean = distances.map(f64::from).sum::<f64>() / map.len() as f64;
-        println!("{}: map differs by {largest} steps at most, {mean:.4} in the mean", photo.file);
-        assert!(largest <= 12 && mean < 0.25, "{}: {largest} at most, {mean}", photo.file);
+    for (choice, cap) in ways() {
+        let engine = engine::open(&shipped_model(), choice, cap).unwrap();
+        assert!(cap.is_none_or(|set| set.name() == engine.kernels()));
+        let signature = engine.signature().clone();
+        assert_eq!((signature.input_height, signature.input_width), (227, 227));
+        assert_eq!((signature.map_height, signature.map_width, signature.classes), (13, 13, 1000));
+        assert_eq!((signature.scale, signature.zero_point), (golden.scale, golden.zero_point));
+        let mut session = engine.session().unwrap();
+        for photo in &golden.photos {
+            let what = format!("{} by {} ({})", photo.file, engine.name(), engine.kernels());
+            let rgb = image::open(data("golden").join(&photo.file)).unwrap().to_rgb8();
+            let recorded = image::open(data("golden").join(&photo.map)).unwrap().to_luma8();
+            let map = session.run(rgb.as_raw()).unwrap();
+            assert_eq!(map.len(), recorded.as_raw().len());
+            let distances = map
+                .iter()
+                .zip(recorded.as_raw())
+                .map(|(&ours, &theirs)| (i32::from(ours) + 128 - i32::from(theirs)).unsigned_abs());
+            let largest = distances.clone().max().unwrap();
+            let mean = distances.map(f64::from).sum::<f64>() / map.len() as f64;
+            println!("{what}: map differs by {largest} steps at most, {mean:.4} in the mean");
+            match choice {
+                Choice::Native => assert_eq!(largest, 0, "{what}"),
+                _ => assert!(largest <= 12 && mean < 0.25, "{what}: {largest} at most, {mean}"),
+            }
 
-        let scores = scores(map, &signature);
-        let mut best: Vec<usize> = (0..scores.len()).collect();
-        best.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        assert_eq!(best[0], photo.top5[0].index, "{}", photo.file);
-        for theirs in &photo.top5 {
-            let ours = scores[theirs.index];
-            assert!((ours - theirs.score).abs() < 0.05, "{}: {ours} {}", photo.file, theirs.score);
-            // Among ours too, unless it is so near to others that a step decides.
-            let rank = best.iter().position(|&index| index == theirs.index).unwrap();
-            assert!(rank < 5 || ours > 0.9 * scores[best[4]], "{}: {rank}", photo.file);
+            let scores = scores(map, &signature);
+            let mut best: Vec<usize> = (0..scores.len()).collect();
+            best.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+            assert_eq!(best[0], photo.top5[0].index, "{what}");
+            for theirs in &photo.top5 {
+                let ours = scores[theirs.index];
+                assert!((ours - theirs.score).abs() < 0.05, "{what}: {ours} {}", theirs.score);
+                // Among ours too, unless it is so near to others that a step decides.
+                let rank = best.iter().position(|&index| index == theirs.index).unwrap();
+                assert!(rank < 5 || ours > 0.9 * scores[best[4]], "{what}: {rank}");
+            }
         }
     }
 }
@@ -95,38 +115,42 @@ fn photos_give_litert_s_map_and_best_classes() {
 #[test]
 fn small_graphs_give_litert_s_map() {
     let rgb: Vec<u8> = read("graphs/input.bin").iter().map(|byte| byte ^ 0x80).collect();
-    for name in ["tiny", "per_tensor_weights"] {
-        let engine = engine::open(&read(&format!("graphs/{name}.tflite"))).unwrap();
-        let recorded = read(&format!("graphs/{name}.map.bin"));
-        let mut session = engine.session().unwrap();
-        // Twice: nothing of the first run may be left.
-        for _ in 0..2 {
-            let map = session.run(&rgb).unwrap();
-            let largest = map
-                .iter()
-                .zip(&recorded)
-                .map(|(&ours, &theirs)| (i32::from(ours) - i32::from(theirs as i8)).abs())
-                .max();
-            assert!(largest.is_some_and(|steps| steps <= 4), "{name}: {largest:?}");
+    for (choice, cap) in ways() {
+        for name in ["tiny", "per_tensor_weights"] {
+            let engine = engine::open(&read(&format!("graphs/{name}.tflite")), choice, cap).unwrap();
+            let recorded = read(&format!("graphs/{name}.map.bin"));
+            let mut session = engine.session().unwrap();
+            // Twice: nothing of the first run may be left.
+            for _ in 0..2 {
+                let map = session.run(&rgb).unwrap();
+                let distance = |(&ours, &theirs): (&i8, &u8)| (i32::from(ours) - i32::from(theirs as i8)).abs();
+                let largest = map.iter().zip(&recorded).map(distance).max();
+                let most = if choice == Choice::Native { 0 } else { 4 };
+                assert!(largest.is_some_and(|steps| steps <= most), "{name}, {choice:?}, {cap:?}: {largest:?}");
+            }
+            let error = session.run(&rgb[1..]).unwrap_err().to_string();
+            assert_eq!(error, "an image of 768 bytes is needed, not of 767");
         }
-        let error = session.run(&rgb[1..]).unwrap_err().to_string();
-        assert_eq!(error, "an image of 768 bytes is needed, not of 767");
     }
 }
 
 #[test]
 fn what_cannot_be_run_right_is_refused_by_name() {
-    for (name, says) in [
-        ("ends_in_mean", "operator 6 is MEAN (version 2), which tract 0.23 computes wrongly"),
-        ("ends_in_softmax", "operator 6 is SOFTMAX (version 2), which tract 0.23 computes wrongly"),
-        ("uint8_input", "input \"rgb\": expected int8, found uint8"),
-        ("float_input", "input \"rgb\": expected int8, found float32"),
-        ("wrong_scale_input", "expected raw RGB bytes (scale 1, zero point -128), found scale 0.5"),
-        ("four_channel_input", "expected 1 x height x width x 3, found 1 x 16 x 16 x 4"),
-        ("concat_of_two_scales", "operator 4 is CONCATENATION (version 2), which tract computes"),
-        ("two_outputs", "expected one output, found 2"),
+    use Choice::{Auto, Tract};
+    for (choice, name, says) in [
+        (Tract, "ends_in_mean", "operator 6 is MEAN (version 2), which tract 0.23 computes wrongly"),
+        (Tract, "ends_in_softmax", "operator 6 is SOFTMAX (version 2), which tract 0.23 computes wrongly"),
+        (Tract, "concat_of_two_scales", "operator 4 is CONCATENATION (version 2), which tract computes"),
+        (Tract, "uint8_input", "expected int8, found uint8"),
+        (Auto, "float_input", "input \"rgb\": expected int8 or uint8, found float32"),
+        (Auto, "wrong_scale_input", "expected raw RGB bytes (scale 1, zero point -128), found scale 0.5"),
+        (Auto, "four_channel_input", "expected 1 x height x width x 3, found 1 x 16 x 16 x 4"),
+        (Auto, "two_outputs", "expected one output, found 2"),
     ] {
-        let error = engine::open(&read(&format!("graphs/{name}.tflite"))).unwrap_err().to_string();
+        if choice == Tract && !cfg!(feature = "tract") {
+            continue;
+        }
+        let error = engine::open(&read(&format!("graphs/{name}.tflite")), choice, None).unwrap_err().to_string();
         assert!(error.contains(says), "{name}: {error}");
     }
 }
@@ -137,13 +161,13 @@ fn broken_models_are_errors_and_never_panics() {
     let whole = read("graphs/tiny.tflite");
     for len in 0..whole.len() {
         // Flatbuffers read from both ends: what is cut off may not be needed, but then the rest must still run.
-        drop(engine::open(&whole[..len]));
+        drop(engine::open(&whole[..len], Choice::Native, None));
     }
-    assert!(engine::open(&shipped_model()[..600_000]).is_err());
+    assert!(engine::open(&shipped_model()[..600_000], Choice::Auto, None).is_err());
     for position in 0..whole.len() {
         let mut broken = whole.clone();
         broken[position] ^= 0xff;
-        drop(engine::open(&broken));
+        drop(engine::open(&broken, Choice::Native, None));
     }
     let mut random = 1u64;
     let mut byte = || {
@@ -156,6 +180,6 @@ fn broken_models_are_errors_and_never_panics() {
             let position = (usize::from(byte()) << 8 | usize::from(byte())) % broken.len();
             broken[position] = byte();
         }
-        drop(engine::open(&broken));
+        drop(engine::open(&broken, Choice::Native, None));
     }
 }

@@ -1,0 +1,42 @@
+//! The law in plain Rust: sums of products, then [`Range::requantize`](crate::quant::Range). Slow, and easy to check
+//! by eye.
+//!
+//! Multiples: none (`kr` 1). Layout: a panel is one channel's weights, tap by tap. Overflow: the plan's bound on the
+//! whole sum. Features: none.
+
+use super::{Job, Kernel};
+
+pub(crate) const KERNELS: &[Kernel] = &[Kernel {
+    name: "conv_i32_u8s8_1x1x1_scalar",
+    nr: 1,
+    kr: 1,
+    wide: false,
+    order: &[0],
+    input_zero: 0,
+    lowest_weight: -128,
+    run,
+}];
+
+/// # Safety
+///
+/// See [`Kernel::run`].
+unsafe fn run(job: &Job) {
+    for row in 0..job.rows {
+        for column in 0..job.width {
+            // SAFETY: the job's addresses are valid for its rows, width, taps and k, as the caller promises.
+            unsafe {
+                let pixel = job.input.add(row * job.input_row + column * job.input_pixel);
+                let mut sum = *job.bias;
+                for tap in 0..job.tap_count {
+                    let input = pixel.add(*job.taps.add(tap));
+                    let weights = job.weights.add(tap * job.k).cast::<i8>();
+                    for i in 0..job.k {
+                        sum += i32::from(*input.add(i)) * i32::from(*weights.add(i));
+                    }
+                }
+                let step = job.range.requantize(sum, *job.factor);
+                *job.output.add(row * job.output_row + column * job.output_pixel) = step;
+            }
+        }
+    }
+}

@@ -1,0 +1,2 @@
+use crate::kernels::Kernel;
+pub(crate) const KERNELS: &[Kernel] = crate::kernels::scalar::KERNELS;

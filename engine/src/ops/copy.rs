@@ -1,0 +1,56 @@
+//! Bytes from one place to another: reshapes, padding, and concatenations that could not be had for nothing.
+
+use super::from_to;
+use crate::plan::layout::{Rim, View};
+
+/// Copies `from` into `to`, pixel by pixel in order; both have as many bytes, in pixels of any size.
+pub(crate) fn reshape(arena: &mut [u8], from: &View, to: &View) {
+    let (from_bytes, to_bytes) = from_to(arena, from, to);
+    let mut source = (0..from.height).flat_map(|y| (0..from.width).map(move |x| (y, x))).flat_map(|(y, x)| {
+        let at = from.at(y, x);
+        from_bytes[at..at + from.pixel_len()].iter().copied()
+    });
+    for y in 0..to.height {
+        for x in 0..to.width {
+            let at = to.at(y, x);
+            for byte in &mut to_bytes[at..at + to.pixel_len()] {
+                *byte = source.next().unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// Copies `from` into the rectangle of `to` that begins `top` rows down and `left` pixels to the right.
+pub(crate) fn into_rectangle(arena: &mut [u8], from: &View, to: &View, top: usize, left: usize) {
+    let (from_bytes, to_bytes) = from_to(arena, from, to);
+    let len = from.pixel_len();
+    for y in 0..from.height {
+        for x in 0..from.width {
+            let (at, target) = (from.at(y, x), to.at(top + y, left + x));
+            to_bytes[target..target + len].copy_from_slice(&from_bytes[at..at + len]);
+        }
+    }
+}
+
+/// Fills a tensor's rectangle with `value`.
+pub(crate) fn fill(arena: &mut [u8], to: &View, value: u8) {
+    for y in 0..to.height {
+        for x in 0..to.width {
+            let at = to.buffer.start + to.at(y, x);
+            arena[at..at + to.pixel_len()].fill(value);
+        }
+    }
+}
+
+/// Fills the rim of the buffer of `view` with `value`: what a window sees beyond the edge.
+pub(crate) fn fill_rim(arena: &mut [u8], view: &View, rim: Rim, value: u8) {
+    let bytes = &mut arena[view.buffer.clone()];
+    bytes[..rim.top * view.row].fill(value);
+    let below = (rim.top + view.height) * view.row;
+    bytes[below..].fill(value);
+    for row in bytes[rim.top * view.row..below].chunks_exact_mut(view.row) {
+        row[..rim.left * view.pixel].fill(value);
+        let right = row.len() - rim.right * view.pixel;
+        row[right..].fill(value);
+    }
+}

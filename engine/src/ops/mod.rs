@@ -1,0 +1,24 @@
+//! What a plan's steps do, one file for each family. Sizes and places were checked when the plan was made; see
+//! [`crate::plan`]. All steps are unsigned bytes, see [`crate::quant`].
+
+pub(crate) mod add;
+pub(crate) mod convolution;
+pub(crate) mod copy;
+pub(crate) mod depthwise;
+pub(crate) mod mean;
+pub(crate) mod pool;
+pub(crate) mod rescale;
+pub(crate) mod softmax;
+
+use crate::plan::layout::View;
+
+/// The bytes of two buffers that do not overlap, the second to be written.
+pub(crate) fn from_to<'a>(arena: &'a mut [u8], from: &View, to: &View) -> (&'a [u8], &'a mut [u8]) {
+    if from.buffer.end <= to.buffer.start {
+        let (low, high) = arena.split_at_mut(to.buffer.start);
+        (&low[from.buffer.clone()], &mut high[..to.buffer.len()])
+    } else {
+        let (low, high) = arena.split_at_mut(from.buffer.start);
+        (&high[..from.buffer.len()], &mut low[to.buffer.clone()])
+    }
+}

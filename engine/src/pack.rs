@@ -1,0 +1,108 @@
+//! Weights as the kernels want them: panels of `nr` channels, see [`crate::kernels`] for the layout.
+
+use crate::kernels::Kernel;
+
+/// A convolution's weights, channel by channel, tap by tap.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    /// `channels` x `taps` x `k`.
+    pub(crate) values: &'a [i8],
+    pub(crate) channels: usize,
+    pub(crate) taps: usize,
+    /// Bytes of a tap, not rounded up.
+    pub(crate) k: usize,
+}
+
+/// A block of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Its first channel.
+    pub(crate) first: usize,
+    /// Its kernel's index within the set.
+    pub(crate) kernel: usize,
+}
+
+/// How `channels` are cut into blocks: the widest kernel as long as it is filled, then the narrowest that takes the rest.
+pub(crate) fn blocks(kernels: &[Kernel], channels: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut first = 0;
+    while first < channels {
+        let left = channels - first;
+        // Widest first: the last that still holds the rest, else the widest.
+        let kernel = kernels.iter().rposition(|kernel| kernel.nr >= left).unwrap_or(0);
+        blocks.push(Block { first, kernel });
+        first += kernels[kernel].nr;
+    }
+    blocks
+}
+
+/// Bytes of one panel of `kernel`.
+pub(crate) fn panel_len(kernel: &Kernel, taps: usize, k: usize) -> usize {
+    let element_len = if kernel.wide { 2 } else { 1 };
+    taps * k.next_multiple_of(kernel.kr) * kernel.nr * element_len
+}
+
+/// Bytes of everything that a convolution's blocks hold: panels, start values, factors.
+pub(crate) fn packed_len(kernels: &[Kernel], channels: usize, taps: usize, k: usize) -> usize {
+    let block_len = |block: &Block| {
+        let kernel = &kernels[block.kernel];
+        panel_len(kernel, taps, k) + 8 * kernel.nr
+    };
+    blocks(kernels, channels).iter().map(block_len).sum()
+}
+
+/// The panel of the block that begins with channel `first`; channels and bytes beyond the last are zeros.
+pub(crate) fn panel(kernel: &Kernel, weights: &Weights<'_>, first: usize) -> Vec<u8> {
+    let mut panel = Vec::with_capacity(panel_len(kernel, weights.taps, weights.k));
+    for tap in 0..weights.taps {
+        for group in (0..weights.k).step_by(kernel.kr) {
+            for &slot in kernel.order {
+                let channel = first + usize::from(slot);
+                for k in group..group + kernel.kr {
+                    let weight = if channel < weights.channels && k < weights.k {
+                        weights.values[(channel * weights.taps + tap) * weights.k + k]
+                    } else {
+                        0
+                    };
+                    if kernel.wide {
+                        panel.extend(i16::from(weight).to_le_bytes());
+                    } else {
+                        panel.push(weight as u8);
+                    }
+                }
+            }
+        }
+    }
+    panel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::scalar;
+
+    fn kernel(nr: usize, kr: usize, wide: bool, order: &'static [u8]) -> Kernel {
+        Kernel { nr, kr, wide, order, ..scalar::KERNELS[0] }
+    }
+
+    #[test]
+    fn channels_are_cut_into_the_widest_blocks_that_are_filled() {
+        let kernels = [kernel(32, 4, false, &[]), kernel(16, 4, false, &[])];
+        let cut = |channels| blocks(&kernels, channels).iter().map(|b| (b.first, b.kernel)).collect::<Vec<_>>();
+        assert_eq!(cut(16), [(0, 1)]);
+        assert_eq!(cut(17), [(0, 0)]);
+        assert_eq!(cut(48), [(0, 0), (32, 1)]);
+        assert_eq!(cut(72), [(0, 0), (32, 0), (64, 1)]);
+    }
+
+    #[test]
+    fn a_panel_has_groups_slots_and_zeros_where_nothing_is() {
+        let values = [1, 2, 3, 4, 5, 6];
+        let weights = Weights { values: &values, channels: 2, taps: 1, k: 3 };
+        let narrow = kernel(3, 2, false, &[1, 0, 2]);
+        assert_eq!(panel(&narrow, &weights, 0), [4, 5, 1, 2, 0, 0, 6, 0, 3, 0, 0, 0]);
+        let wide = kernel(1, 2, true, &[0]);
+        assert_eq!(panel(&wide, &weights, 1), [4, 0, 5, 0, 6, 0, 0, 0]);
+        assert_eq!(panel(&wide, &weights, 1).len(), panel_len(&wide, 1, 3));
+    }
+}

@@ -1,0 +1,243 @@
+//! Decides which tensors share a buffer, how wide its rim is and how long it is needed, and gives every tensor its view.
+
+use super::layout::{self, Buffer, Rim, View};
+use crate::{
+    Error,
+    error::contract,
+    graph::{Activation, Graph, Kind, Op, Operator},
+};
+use std::collections::BTreeMap;
+
+/// Every activation's view, and what else the steps need to know of the layout.
+pub(super) struct Places {
+    /// By tensor; none for constants.
+    pub(super) views: Vec<Option<View>>,
+    /// By tensor: the rim of its buffer.
+    pub(super) rims: Vec<Rim>,
+    /// Concatenation inputs that are already where they belong, as (operator, input's position).
+    pub(super) in_place: Vec<(usize, usize)>,
+    /// By convolution: the max pool that takes its rows.
+    pub(super) pooled: BTreeMap<usize, usize>,
+    pub(super) arena_len: usize,
+}
+
+/// Rim and window of a convolution over an input.
+pub(super) struct Geometry {
+    pub(super) size: [usize; 2],
+    pub(super) before: [usize; 2],
+    pub(super) rim: Rim,
+}
+
+/// Checks an input against its window and the output's size.
+pub(super) fn geometry(
+    operator: &Operator,
+    window: &crate::graph::Window,
+    size: [usize; 2],
+    input: [usize; 3],
+    output: [usize; 3],
+) -> Result<Geometry, Error> {
+    let mut before = [0; 2];
+    let mut after = [0; 2];
+    for axis in 0..2 {
+        let found = window.outputs(axis, input[axis], size[axis]);
+        let Some((outputs, padding)) = found.filter(|&(outputs, _)| outputs == output[axis]) else {
+            let expected = match found {
+                Some((outputs, _)) => format!("{outputs} outputs along axis {}", axis + 1),
+                None => "a window that fits its input".to_string(),
+            };
+            return Err(contract(operator.place(), expected, output[axis]));
+        };
+        before[axis] = padding;
+        let reach = (outputs - 1) * window.strides[axis] + (size[axis] - 1) * window.dilations[axis] + 1;
+        after[axis] = reach.saturating_sub(input[axis] + padding);
+    }
+    let rim = Rim { top: before[0], left: before[1], bottom: after[0], right: after[1] };
+    Ok(Geometry { size, before, rim })
+}
+
+/// The window's height and width of a convolution's weights.
+pub(super) fn window_size(graph: &Graph<'_>, operator: &Operator) -> Result<[usize; 2], Error> {
+    let weights = operator.inputs.get(1).map(|&index| &graph.tensors[index]);
+    match weights.map(|weights| &weights.shape[..]) {
+        Some(&[_, height, width, _]) => Ok([height, width]),
+        _ => Err(contract(operator.place(), "weights of four dimensions", "others")),
+    }
+}
+
+/// Where a tensor lies before buffers have their places.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The tensor whose buffer it is.
+    root: usize,
+    /// Pixels and bytes from the root's first.
+    top: usize,
+    left: usize,
+    channel: usize,
+}
+
+/// Lays out all activations of `graph`. `kept` tensors are needed to the end.
+pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error> {
+    let count = graph.tensors.len();
+    let steps = graph.operators.len();
+    // The step that makes a tensor, and those that read it. Inputs are there before the first step.
+    let mut made = vec![0; count];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); count];
+    for (step, operator) in graph.operators.iter().enumerate() {
+        operator.outputs.iter().for_each(|&output| made[output] = step + 1);
+        operator.inputs.iter().for_each(|&input| readers[input].push(step + 1));
+    }
+    let pooled = pooled(graph, &readers, kept);
+
+    let mut parts: Vec<Part> = (0..count).map(|root| Part { root, top: 0, left: 0, channel: 0 }).collect();
+    let mut taken = vec![false; count];
+    let mut in_place = Vec::new();
+    for (index, operator) in graph.operators.iter().enumerate() {
+        let Op::Concatenation { axis, activation: Activation::None } = operator.kind else { continue };
+        let mut part = Part { root: operator.outputs[0], top: 0, left: 0, channel: 0 };
+        for (position, &input) in operator.inputs.iter().enumerate() {
+            let [height, width, channels] = graph.tensors[input].image_shape()?;
+            let rank = graph.tensors[input].shape.len() as i32;
+            let place = part;
+            match if axis < 0 { axis + rank } else { axis } - (rank - 4) {
+                1 => part.top += height,
+                2 => part.left += width,
+                3 => part.channel += channels,
+                _ => return Err(operator.refuse("joins along an axis other than height, width or channels")),
+            }
+            let (whole, own) = (&graph.tensors[operator.outputs[0]], &graph.tensors[input]);
+            let same_steps = whole.kind == own.kind && whole.step().ok() == own.step().ok();
+            // An input of the graph or a pooled convolution's ring has a place of its own.
+            let free = !taken[input] && made[input] > 0 && own.data.is_none();
+            if same_steps && free && own.kind != Kind::Float32 {
+                taken[input] = true;
+                parts[input] = place;
+                in_place.push((index, position));
+            }
+        }
+    }
+    // A part of a part is a part of the whole: follow each to its root.
+    let resolve = |tensor: usize| {
+        let mut part = Part { root: tensor, top: 0, left: 0, channel: 0 };
+        while parts[part.root].root != part.root {
+            let next = parts[part.root];
+            part = Part {
+                root: next.root,
+                top: part.top + next.top,
+                left: part.left + next.left,
+                channel: part.channel + next.channel,
+            };
+        }
+        part
+    };
+    let parts: Vec<Part> = (0..count).map(resolve).collect();
+
+    let mut buffers: BTreeMap<usize, Buffer> = BTreeMap::new();
+    for (tensor, part) in parts.iter().enumerate() {
+        let info = &graph.tensors[tensor];
+        if info.data.is_some() || (made[tensor] == 0 && !graph.inputs.contains(&tensor)) {
+            continue;
+        }
+        let last = readers[tensor].iter().copied().max().unwrap_or(made[tensor]);
+        let last = if kept.contains(&tensor) { steps + 1 } else { last };
+        let root = &graph.tensors[part.root];
+        let [height, width, channels] = root.image_shape()?;
+        let element_len = element_len(root)?;
+        let buffer = buffers.entry(part.root).or_insert(Buffer {
+            height,
+            width,
+            pixel: channels * element_len,
+            rim: Rim::default(),
+            first: made[tensor],
+            last,
+        });
+        buffer.first = buffer.first.min(made[tensor]);
+        buffer.last = buffer.last.max(last);
+        info.image_shape()?;
+    }
+    for (step, operator) in graph.operators.iter().enumerate() {
+        if let Op::Convolution { window, .. } = &operator.kind
+            && let (Some(&input), Some(&output)) = (operator.inputs.first(), operator.outputs.first())
+        {
+            let shapes = (graph.tensors[input].image_shape()?, graph.tensors[output].image_shape()?);
+            let geometry = geometry(operator, window, window_size(graph, operator)?, shapes.0, shapes.1)?;
+            // A rim around a part of a whole would be the whole's own pixels.
+            let part = parts[input];
+            if part.top + part.left > 0 || graph.tensors[part.root].image_shape()?[..2] != shapes.0[..2] {
+                if geometry.rim != Rim::default() {
+                    return Err(operator.refuse("looks beyond the edge of a part of a concatenation"));
+                }
+            }
+            if let Some(buffer) = buffers.get_mut(&part.root) {
+                buffer.rim.widen(geometry.rim);
+            }
+            if let Some(&pool) = pooled.get(&step)
+                && let Op::MaxPool { size, .. } = &graph.operators[pool].kind
+                && let Some(buffer) = buffers.get_mut(&output)
+            {
+                buffer.height = size[0].min(buffer.height);
+                // The pool's output is written while the convolution still reads its input.
+                let pool_output = parts[graph.operators[pool].outputs[0]].root;
+                if let Some(pool_buffer) = buffers.get_mut(&pool_output) {
+                    pool_buffer.first = pool_buffer.first.min(step + 1);
+                }
+                if let Some(input_buffer) = buffers.get_mut(&part.root) {
+                    input_buffer.last = input_buffer.last.max(pool + 1);
+                }
+            }
+        }
+    }
+
+    let (roots, list): (Vec<usize>, Vec<Buffer>) = buffers.into_iter().unzip();
+    let total: usize = list.iter().map(Buffer::len).sum();
+    if total > super::MOST_ARENA {
+        return Err(contract("activations", format!("at most {} bytes", super::MOST_ARENA), total));
+    }
+    let (starts, arena_len) = layout::place(&list);
+    let buffer_of = |tensor: usize| {
+        let index = roots.binary_search(&parts[tensor].root).ok()?;
+        Some((starts[index], &list[index]))
+    };
+    let view = |tensor: usize| -> Result<Option<View>, Error> {
+        let Some((start, buffer)) = buffer_of(tensor) else { return Ok(None) };
+        let info = &graph.tensors[tensor];
+        let [height, width, channels] = info.image_shape()?;
+        let part = parts[tensor];
+        let row = buffer.row();
+        Ok(Some(View {
+            start: start + buffer.origin() + part.top * row + part.left * buffer.pixel + part.channel,
+            row,
+            pixel: buffer.pixel,
+            height,
+            width,
+            channels,
+            element_len: element_len(info)?,
+            buffer: start..start + buffer.len(),
+        }))
+    };
+    let views = (0..count).map(view).collect::<Result<Vec<_>, Error>>()?;
+    let rims = (0..count).map(|tensor| buffer_of(tensor).map_or(Rim::default(), |found| found.1.rim)).collect();
+    Ok(Places { views, rims, in_place, pooled, arena_len })
+}
+
+/// Convolutions whose output is read by one max pool and by nobody else.
+fn pooled(graph: &Graph<'_>, readers: &[Vec<usize>], kept: &[usize]) -> BTreeMap<usize, usize> {
+    let mut pooled = BTreeMap::new();
+    for (step, operator) in graph.operators.iter().enumerate() {
+        let (Op::Convolution { .. }, &[output]) = (&operator.kind, &operator.outputs[..]) else { continue };
+        if let &[reader] = &readers[output][..]
+            && !kept.contains(&output)
+            && matches!(graph.operators[reader - 1].kind, Op::MaxPool { .. })
+        {
+            pooled.insert(step, reader - 1);
+        }
+    }
+    pooled
+}
+
+fn element_len(tensor: &crate::graph::Tensor<'_>) -> Result<usize, Error> {
+    match tensor.kind {
+        Kind::Int8 | Kind::Uint8 => Ok(1),
+        Kind::Float32 => Ok(4),
+        other => Err(contract(tensor.place(), "activations of int8, uint8 or float32", other)),
+    }
+}

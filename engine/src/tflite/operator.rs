@@ -1,0 +1,138 @@
+//! The operators of the schema that camfire knows: codes, names and options.
+
+use super::flatbuffer::Table;
+use crate::{
+    Error,
+    error::contract,
+    graph::{Activation, Op, Padding, Window},
+};
+
+/// Codes of `BuiltinOperator` with the schema's names.
+const NAMES: &[(i32, &str)] = &[
+    (0, "ADD"),
+    (1, "AVERAGE_POOL_2D"),
+    (2, "CONCATENATION"),
+    (3, "CONV_2D"),
+    (4, "DEPTHWISE_CONV_2D"),
+    (6, "DEQUANTIZE"),
+    (9, "FULLY_CONNECTED"),
+    (14, "LOGISTIC"),
+    (17, "MAX_POOL_2D"),
+    (18, "MUL"),
+    (19, "RELU"),
+    (21, "RELU6"),
+    (22, "RESHAPE"),
+    (23, "RESIZE_BILINEAR"),
+    (25, "SOFTMAX"),
+    (32, "CUSTOM"),
+    (34, "PAD"),
+    (39, "TRANSPOSE"),
+    (40, "MEAN"),
+    (41, "SUB"),
+    (43, "SQUEEZE"),
+    (45, "STRIDED_SLICE"),
+    (49, "SPLIT"),
+    (82, "REDUCE_MAX"),
+    (97, "RESIZE_NEAREST_NEIGHBOR"),
+    (114, "QUANTIZE"),
+    (117, "HARD_SWISH"),
+];
+
+/// The schema's name of an operator, or its code where it has none here.
+pub(crate) fn code_name(code: i32) -> String {
+    match NAMES.iter().find(|(known, _)| *known == code) {
+        Some((_, name)) => name.to_string(),
+        None => format!("builtin code {code}"),
+    }
+}
+
+/// The options of operator `code`; [`Op::Unknown`] for one that camfire does not know.
+pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
+    // The union's type beside it says which table it is; a wrong one would be read as something else.
+    let options = |union_type: u8| -> Result<Table<'_>, Error> {
+        let found = table.u8(3)?.unwrap_or(0);
+        match table.table(4, table.place.clone() + ", options")? {
+            Some(options) if found == union_type => Ok(options),
+            _ => Err(contract(&table.place, format!("options of type {union_type}"), format!("type {found}"))),
+        }
+    };
+    Ok(match code {
+        0 => Op::Add { activation: activation(&options(11)?, 0)? },
+        1 | 17 => {
+            let options = options(5)?;
+            let window = Window {
+                padding: padding(&options, 0)?,
+                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
+                dilations: [1, 1],
+            };
+            let size = [count(&options, 4, 0)?, count(&options, 3, 0)?];
+            let activation = activation(&options, 5)?;
+            match code {
+                1 => Op::AveragePool { window, size, activation },
+                _ => Op::MaxPool { window, size, activation },
+            }
+        }
+        2 => {
+            let options = options(10)?;
+            Op::Concatenation { axis: options.i32(0)?.unwrap_or(0), activation: activation(&options, 1)? }
+        }
+        3 => {
+            let options = options(1)?;
+            let window = Window {
+                padding: padding(&options, 0)?,
+                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
+                dilations: [count(&options, 5, 1)?, count(&options, 4, 1)?],
+            };
+            Op::Convolution { window, activation: activation(&options, 3)? }
+        }
+        4 => {
+            let options = options(2)?;
+            let window = Window {
+                padding: padding(&options, 0)?,
+                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
+                dilations: [count(&options, 6, 1)?, count(&options, 5, 1)?],
+            };
+            Op::Depthwise { window, multiplier: count(&options, 3, 0)?, activation: activation(&options, 4)? }
+        }
+        6 => Op::Dequantize,
+        9 => {
+            let options = options(8)?;
+            if options.u8(1)?.unwrap_or(0) != 0 {
+                return Err(contract(&options.place, "weights in rows", "shuffled weights"));
+            }
+            Op::FullyConnected { activation: activation(&options, 0)? }
+        }
+        22 => Op::Reshape,
+        25 => Op::Softmax { beta: options(9)?.f32(0)?.unwrap_or(0.0) },
+        34 => Op::Pad,
+        40 => Op::Mean { keep_dims: options(27)?.u8(0)?.unwrap_or(0) != 0 },
+        114 => Op::Quantize,
+        _ => Op::Unknown,
+    })
+}
+
+fn padding(options: &Table<'_>, slot: usize) -> Result<Padding, Error> {
+    match options.u8(slot)?.unwrap_or(0) {
+        0 => Ok(Padding::Same),
+        1 => Ok(Padding::Valid),
+        other => Err(contract(&options.place, "padding SAME or VALID", other)),
+    }
+}
+
+fn activation(options: &Table<'_>, slot: usize) -> Result<Activation, Error> {
+    match options.u8(slot)?.unwrap_or(0) {
+        0 => Ok(Activation::None),
+        1 => Ok(Activation::Relu),
+        3 => Ok(Activation::Relu6),
+        other => Err(contract(&options.place, "activation NONE, RELU or RELU6", other)),
+    }
+}
+
+/// A stride, a size, a dilation or a multiplier.
+fn count(options: &Table<'_>, slot: usize, default: i32) -> Result<usize, Error> {
+    let found = options.i32(slot)?.unwrap_or(default);
+    match usize::try_from(found) {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err(contract(&options.place, "sizes, strides and dilations from 1 to 1024", found)),
+    }
+}
