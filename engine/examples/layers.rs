@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().ok_or("which model?")?;
-    let cap = arguments.next().map(|name| KernelSet::of_name(&name).ok_or("no such kernel set")).transpose()?;
+    let cap =
+        arguments.next().map(|name| KernelSet::of_name(&name).ok_or("no such kernel set")).transpose()?;
     let bytes = std::fs::read(&file)?;
     let loading = Instant::now();
     let model = model::Model::from_bytes(&bytes, &model::Options { cap, keep: &[] })?;

@@ -114,10 +114,14 @@ impl<'a> Tensor<'a> {
             other => return Err(contract(self.place(), "int8 or uint8", other)),
         };
         let expected = "one scale and one zero point within its type";
-        let Some(quantization) = &self.quantization else { return Err(contract(self.place(), expected, "none")) };
+        let Some(quantization) = &self.quantization else {
+            return Err(contract(self.place(), expected, "none"));
+        };
         let (scales, zeros) = (quantization.scales, quantization.zero_points);
         match (scales.iter().next().map(f32::from_le_bytes), zeros.iter().next().map(i64::from_le_bytes)) {
-            (Some(scale), Some(zero)) if scales.len() == 1 && range.contains(&zero) => Ok((scale, zero as i32)),
+            (Some(scale), Some(zero)) if scales.len() == 1 && range.contains(&zero) => {
+                Ok((scale, zero as i32))
+            }
             (_, zero) => {
                 let found = format!("{} scales, zero point {zero:?}", scales.len());
                 Err(contract(self.place(), expected, found))

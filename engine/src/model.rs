@@ -4,7 +4,7 @@
 use crate::{
     Error,
     graph::Kind,
-    kernels::{self, Features, KernelSet},
+    kernels::{self, Features, KernelSet, Kernels},
     ops::{add, copy, mean, pool, rescale, softmax},
     plan::{Activation, Plan, Step, StepInfo},
     tflite,
@@ -67,7 +67,7 @@ impl Model {
     pub fn from_bytes(file: &[u8], options: &Options<'_>) -> Result<Model, Error> {
         let graph = tflite::read(file)?;
         let set = kernels::choose(&Features::detect(), options.cap);
-        let kernels = kernels::obtain(set).unwrap_or(kernels::scalar::KERNELS);
+        let kernels = kernels::obtain(set).unwrap_or(&kernels::scalar::KERNELS);
         let plan = Plan::new(&graph, set, kernels, options.keep, file.len())?;
         Ok(Model { plan: Arc::new(plan) })
     }
@@ -99,14 +99,13 @@ impl Model {
 
     /// Bytes of memory that each session takes.
     pub fn session_len(&self) -> usize {
-        self.plan.arena_len + self.plan.column_len
+        self.plan.arena_len
     }
 
     /// Memory to run the model in. This is where it is allocated; runs allocate nothing.
     pub fn session(&self) -> Session {
         Session {
             arena: vec![Line([0; LINE]); self.plan.arena_len.div_ceil(LINE)],
-            column: vec![0; self.plan.column_len],
             plan: self.plan.clone(),
             done: 0,
         }
@@ -139,8 +138,6 @@ pub struct Session {
     plan: Arc<Plan>,
     /// All activations, at the plan's places.
     arena: Vec<Line>,
-    /// Room for one row of a pool's input.
-    column: Vec<u8>,
     /// Steps of the last run that were carried out.
     done: usize,
 }
@@ -167,7 +164,7 @@ impl Session {
     /// Carries out one step of [`Model::steps`] once more, for measuring; whole runs do them all in order.
     pub fn repeat_step(&mut self, index: usize) {
         if let Some(step) = self.plan.steps.get(index) {
-            run_step(step, bytes_mut(&mut self.arena), &mut self.column);
+            run_step(self.plan.kernels, step, bytes_mut(&mut self.arena));
         }
     }
 
@@ -191,7 +188,7 @@ impl Session {
         }
         self.done = steps.min(plan.steps.len());
         for step in &plan.steps[..self.done] {
-            run_step(step, arena, &mut self.column);
+            run_step(plan.kernels, step, arena);
         }
         Ok(())
     }
@@ -229,12 +226,12 @@ impl Session {
     }
 }
 
-fn run_step(step: &Step, arena: &mut [u8], column: &mut [u8]) {
+fn run_step(kernels: &Kernels, step: &Step, arena: &mut [u8]) {
     match step {
         Step::Rim { view, rim, value } => copy::fill_rim(arena, view, *rim, *value),
         Step::Convolution(convolution) => convolution.run(arena),
-        Step::ConvolutionPool(convolution, pool) => convolution.run_pooled(arena, pool, column),
-        Step::MaxPool { window, range, from, to } => pool::max(arena, window, *range, from, to, column),
+        Step::ConvolutionPool(convolution, pool) => convolution.run_pooled(arena, pool),
+        Step::MaxPool { window, range, from, to } => pool::max(arena, kernels, window, *range, from, to),
         Step::AveragePool { window, range, middle, from, to } => {
             pool::average(arena, window, *range, *middle, from, to);
         }
@@ -248,7 +245,9 @@ fn run_step(step: &Step, arena: &mut [u8], column: &mut [u8]) {
         Step::Reshape { from, to } => copy::reshape(arena, from, to),
         Step::Rescale { table, from, to, top, left } => rescale::apply(arena, table, from, to, *top, *left),
         Step::Dequantize { scale, zero, from, to } => rescale::dequantize(arena, *scale, *zero, from, to),
-        Step::QuantizeReal { scale, zero, from, to } => rescale::quantize_real(arena, *scale, *zero, from, to),
+        Step::QuantizeReal { scale, zero, from, to } => {
+            rescale::quantize_real(arena, *scale, *zero, from, to)
+        }
         Step::Softmax { table, from, to } => softmax::softmax(arena, table, from, to),
     }
 }

@@ -1,8 +1,7 @@
 //! The native engine behind the [`Engine`] trait: camfire's own kernels.
 
 use crate::{
-    Engine, Error, KernelSet, Session, Signature,
-    contract,
+    Engine, Error, KernelSet, Session, Signature, contract,
     model::{self, Model, Options, Tensor},
     tflite,
 };

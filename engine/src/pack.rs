@@ -82,13 +82,14 @@ mod tests {
     use crate::kernels::scalar;
 
     fn kernel(nr: usize, kr: usize, wide: bool, order: &'static [u8]) -> Kernel {
-        Kernel { nr, kr, wide, order, ..scalar::KERNELS[0] }
+        Kernel { nr, kr, wide, order, ..scalar::KERNELS.blocks[0] }
     }
 
     #[test]
     fn channels_are_cut_into_the_widest_blocks_that_are_filled() {
         let kernels = [kernel(32, 4, false, &[]), kernel(16, 4, false, &[])];
-        let cut = |channels| blocks(&kernels, channels).iter().map(|b| (b.first, b.kernel)).collect::<Vec<_>>();
+        let cut =
+            |channels| blocks(&kernels, channels).iter().map(|b| (b.first, b.kernel)).collect::<Vec<_>>();
         assert_eq!(cut(16), [(0, 1)]);
         assert_eq!(cut(17), [(0, 0)]);
         assert_eq!(cut(48), [(0, 0), (32, 1)]);

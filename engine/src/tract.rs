@@ -13,8 +13,8 @@ use crate::{
     tflite,
 };
 use std::sync::Arc;
-use tract_tflite::{
-    prelude::{Framework, IntoRunnable, Tensor, TypedModel, TypedSimplePlan, TypedSimpleState, tvec},
+use tract_tflite::prelude::{
+    Framework, IntoRunnable, Tensor, TypedModel, TypedSimplePlan, TypedSimpleState, tvec,
 };
 
 const NAME: &str = "tract";
@@ -184,7 +184,8 @@ fn check_concatenation(
 ) -> Result<(), Error> {
     let (_, output) = activations(graph, operator, operator.inputs.len())?;
     if activation != Activation::None || ![3, -1].contains(&axis) {
-        return Err(operator.refuse("has an activation or joins other than channels, which tract is not known to heed"));
+        return Err(operator
+            .refuse("has an activation or joins other than channels, which tract is not known to heed"));
     }
     let mut expected = output.image_shape()?;
     expected[2] = 0;

@@ -123,10 +123,14 @@ fn small_graphs_give_litert_s_map() {
             // Twice: nothing of the first run may be left.
             for _ in 0..2 {
                 let map = session.run(&rgb).unwrap();
-                let distance = |(&ours, &theirs): (&i8, &u8)| (i32::from(ours) - i32::from(theirs as i8)).abs();
+                let distance =
+                    |(&ours, &theirs): (&i8, &u8)| (i32::from(ours) - i32::from(theirs as i8)).abs();
                 let largest = map.iter().zip(&recorded).map(distance).max();
                 let most = if choice == Choice::Native { 0 } else { 4 };
-                assert!(largest.is_some_and(|steps| steps <= most), "{name}, {choice:?}, {cap:?}: {largest:?}");
+                assert!(
+                    largest.is_some_and(|steps| steps <= most),
+                    "{name}, {choice:?}, {cap:?}: {largest:?}"
+                );
             }
             let error = session.run(&rgb[1..]).unwrap_err().to_string();
             assert_eq!(error, "an image of 768 bytes is needed, not of 767");
@@ -150,7 +154,8 @@ fn what_cannot_be_run_right_is_refused_by_name() {
         if choice == Tract && !cfg!(feature = "tract") {
             continue;
         }
-        let error = engine::open(&read(&format!("graphs/{name}.tflite")), choice, None).unwrap_err().to_string();
+        let error =
+            engine::open(&read(&format!("graphs/{name}.tflite")), choice, None).unwrap_err().to_string();
         assert!(error.contains(says), "{name}: {error}");
     }
 }

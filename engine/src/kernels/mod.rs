@@ -9,6 +9,8 @@
 //! neighbouring pixels touch, a whole row of the window is one tap. Runs are rounded up to a multiple of `kr`; the
 //! weights there are zeros, so whatever bytes are read there count for nothing (buffers end in [`SLACK`]).
 //!
+//! Outside this folder there is no code for a particular CPU.
+//!
 //! **The weights.** A panel for each block of `nr` channels: for every tap, for every group of `kr` bytes of it, for
 //! every slot of the block, `kr` weights of the channel that `order` has in that slot.
 
@@ -17,10 +19,11 @@ pub(crate) mod aarch64;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod scalar;
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 
-use crate::quant::Range;
+use crate::{ops::pool::MaxRow, quant::Range};
 
 /// Bytes behind a buffer that a kernel may read, though never use.
 pub(crate) const SLACK: usize = 64;
@@ -57,6 +60,7 @@ pub struct Features {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// `conv_<accumulator>_<input><weight>_<MR>x<NR>x<KR>_<feature>`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever reads a debugger's or a test's output"))]
     pub(crate) name: &'static str,
     /// Channels of a block.
     pub(crate) nr: usize,
@@ -79,8 +83,18 @@ pub(crate) struct Kernel {
     pub(crate) run: unsafe fn(&Job),
 }
 
-/// Kernels of one set, widest block first.
-pub(crate) type Kernels = &'static [Kernel];
+/// The code of one set.
+#[derive(Debug)]
+pub(crate) struct Kernels {
+    /// For convolutions, widest block first.
+    pub(crate) blocks: &'static [Kernel],
+    /// One row of a max pool: [`MaxRow::run`], compiled for the set's features.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the set's features.
+    pub(crate) max_of_row: unsafe fn(&MaxRow<'_>, &mut [u8]),
+}
 
 /// One block of output channels over a rectangle of output pixels.
 #[derive(Debug, Clone, Copy)]
@@ -191,22 +205,22 @@ pub fn choose(features: &Features, cap: Option<KernelSet>) -> KernelSet {
 }
 
 /// The kernels of `set`; `None` where this CPU cannot run them.
-pub(crate) fn obtain(set: KernelSet) -> Option<Kernels> {
+pub(crate) fn obtain(set: KernelSet) -> Option<&'static Kernels> {
     if !Features::detect().have(set) {
         return None;
     }
     match set {
-        KernelSet::Scalar => Some(scalar::KERNELS),
+        KernelSet::Scalar => Some(&scalar::KERNELS),
         #[cfg(target_arch = "x86_64")]
-        KernelSet::Avx2 => Some(x86_64::avx2::KERNELS),
+        KernelSet::Avx2 => Some(&x86_64::avx2::KERNELS),
         #[cfg(target_arch = "x86_64")]
-        KernelSet::AvxVnni => Some(x86_64::avx_vnni::KERNELS),
+        KernelSet::AvxVnni => Some(&x86_64::avx_vnni::KERNELS),
         #[cfg(target_arch = "x86_64")]
-        KernelSet::Avx512Vnni => Some(x86_64::avx512_vnni::KERNELS),
+        KernelSet::Avx512Vnni => Some(&x86_64::avx512_vnni::KERNELS),
         #[cfg(target_arch = "aarch64")]
-        KernelSet::Neon => Some(aarch64::neon::KERNELS),
+        KernelSet::Neon => Some(&aarch64::neon::KERNELS),
         #[cfg(target_arch = "aarch64")]
-        KernelSet::Dotprod => Some(aarch64::dotprod::KERNELS),
+        KernelSet::Dotprod => Some(&aarch64::dotprod::KERNELS),
         #[allow(unreachable_patterns, reason = "the sets of the other architectures")]
         _ => None,
     }
@@ -249,7 +263,7 @@ mod tests {
     #[test]
     fn a_kernel_s_name_tells_its_shape() {
         for set in KernelSet::ALL {
-            for kernel in obtain(set).unwrap_or_default() {
+            for kernel in obtain(set).map_or(&[][..], |kernels| kernels.blocks) {
                 let parts: Vec<&str> = kernel.name.split('_').collect();
                 let shape: Vec<usize> = parts[3].split('x').map(|n| n.parse().unwrap()).collect();
                 assert_eq!(shape[1..], [kernel.nr, kernel.kr], "{}", kernel.name);

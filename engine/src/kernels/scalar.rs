@@ -4,9 +4,12 @@
 //! Multiples: none (`kr` 1). Layout: a panel is one channel's weights, tap by tap. Overflow: the plan's bound on the
 //! whole sum. Features: none.
 
-use super::{Job, Kernel};
+use super::{Job, Kernel, Kernels};
+use crate::ops::pool::MaxRow;
 
-pub(crate) const KERNELS: &[Kernel] = &[Kernel {
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
+
+const BLOCKS: &[Kernel] = &[Kernel {
     name: "conv_i32_u8s8_1x1x1_scalar",
     nr: 1,
     kr: 1,
@@ -39,4 +42,9 @@ unsafe fn run(job: &Job) {
             }
         }
     }
+}
+
+/// A max pool's row with whatever vectors every CPU of this architecture has.
+pub(super) fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
+    row.run(output);
 }

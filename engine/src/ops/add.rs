@@ -22,7 +22,8 @@ impl Addition {
         let largest = ratios[0].max(ratios[1]);
         let exponent = (largest.to_bits() >> 23) as i32 - 127;
         let shift = (20 - exponent) as u32;
-        let multipliers = ratios.map(|ratio| (f64::from(ratio) * f64::from(1u32 << shift)).round_ties_even() as i32);
+        let multipliers =
+            ratios.map(|ratio| (f64::from(ratio) * f64::from(1u32 << shift)).round_ties_even() as i32);
         let half = 1 << (shift - 1);
         let start = half - multipliers[0] * i32::from(zeros[0]) - multipliers[1] * i32::from(zeros[1]);
         Some(Addition { multipliers, start, shift })

@@ -20,7 +20,7 @@ const PANELS_LEN: usize = 16 << 10;
 /// A convolution ready to run.
 #[derive(Debug)]
 pub(crate) struct Convolution {
-    kernels: Kernels,
+    kernels: &'static Kernels,
     from: View,
     to: View,
     /// Rows of the output that have a place: all, or a ring of as many as a pool needs.
@@ -76,7 +76,7 @@ impl Convolution {
     ///
     /// `None` where a kernel would have to look or write outside the two buffers, which a sound layout rules out.
     pub(crate) fn new(
-        kernels: Kernels,
+        kernels: &'static Kernels,
         parts: &Parts<'_>,
         from: &View,
         to: &View,
@@ -92,8 +92,8 @@ impl Convolution {
 
         let weights = Weights { values: parts.weights, channels: to.channels, taps: taps.len(), k };
         let mut blocks = Vec::new();
-        for block in pack::blocks(kernels, to.channels) {
-            let kernel = &kernels[block.kernel];
+        for block in pack::blocks(kernels.blocks, to.channels) {
+            let kernel = &kernels.blocks[block.kernel];
             blocks.push(BlockWeights::new(kernel, block, &weights, parts));
         }
         let panels_len: usize = blocks.iter().map(|block| block.panel.len()).sum();
@@ -137,7 +137,8 @@ impl Convolution {
 
     /// Whether every byte that a kernel may touch lies in the buffers, or for reading in the slack behind.
     fn is_inside(&self) -> bool {
-        let k = self.blocks.iter().map(|b| self.k.next_multiple_of(self.kernels[b.block.kernel].kr)).max();
+        let k =
+            self.blocks.iter().map(|b| self.k.next_multiple_of(self.kernels.blocks[b.block.kernel].kr)).max();
         let reach = (self.to.height - 1) * self.input_row
             + (self.to.width - 1) * self.input_pixel
             + self.taps.last().copied().unwrap_or(0);
@@ -146,7 +147,8 @@ impl Convolution {
             && self.input >= self.from.buffer.start;
         let to = &self.to;
         let written = to.start >= to.buffer.start
-            && to.start + (self.kept_rows - 1) * to.row + (to.width - 1) * to.pixel + to.channels <= to.buffer.end;
+            && to.start + (self.kept_rows - 1) * to.row + (to.width - 1) * to.pixel + to.channels
+                <= to.buffer.end;
         let apart = self.from.buffer.end <= to.buffer.start || to.buffer.end <= self.from.buffer.start;
         read && written && apart
     }
@@ -166,10 +168,8 @@ impl Convolution {
         }
     }
 
-    /// Computes the output row by row, each into the ring, and pools what is complete. `column` has room for a row.
-    pub(crate) fn run_pooled(&self, arena: &mut [u8], pool: &RowPool, column: &mut [u8]) {
-        let row_len = self.to.width * self.to.channels;
-        let column = &mut column[..row_len];
+    /// Computes the output row by row, keeping only as many as the pool's window is high, and pools what is complete.
+    pub(crate) fn run_pooled(&self, arena: &mut [u8], pool: &RowPool) {
         let mut done = 0;
         for y in 0..pool.to.height {
             let rows = pool.window.under(0, y, self.to.height);
@@ -177,13 +177,8 @@ impl Convolution {
                 self.rows(arena, done, 1, self.kept(done));
                 done += 1;
             }
-            for (i, row) in rows.enumerate() {
-                let at = self.kept(row);
-                pool::take_larger(column, &arena[at..at + row_len], i == 0);
-            }
-            let at = pool.to.start + y * pool.to.row;
-            let len = (pool.to.width - 1) * pool.to.pixel + pool.to.channels;
-            pool::max_of_row(&pool.window, pool.range, column, &self.to, &mut arena[at..at + len], &pool.to);
+            let from = (&self.to, self.kept_rows);
+            pool::max_row(arena, self.kernels, &pool.window, pool.range, from, &pool.to, y);
         }
     }
 
@@ -198,7 +193,7 @@ impl Convolution {
         assert!(first + rows <= self.to.height);
         let memory = arena.as_mut_ptr();
         for weights in &self.blocks {
-            let kernel = &self.kernels[weights.block.kernel];
+            let kernel = &self.kernels.blocks[weights.block.kernel];
             // SAFETY: `is_inside` showed that input and output of all rows lie in their buffers, which the arena holds
             // with the slack (asserted above), and that the two do not overlap. Callers ask for rows in a ring one by
             // one.

@@ -6,10 +6,11 @@ use crate::plan::layout::{Rim, View};
 /// Copies `from` into `to`, pixel by pixel in order; both have as many bytes, in pixels of any size.
 pub(crate) fn reshape(arena: &mut [u8], from: &View, to: &View) {
     let (from_bytes, to_bytes) = from_to(arena, from, to);
-    let mut source = (0..from.height).flat_map(|y| (0..from.width).map(move |x| (y, x))).flat_map(|(y, x)| {
-        let at = from.at(y, x);
-        from_bytes[at..at + from.pixel_len()].iter().copied()
-    });
+    let mut source =
+        (0..from.height).flat_map(|y| (0..from.width).map(move |x| (y, x))).flat_map(|(y, x)| {
+            let at = from.at(y, x);
+            from_bytes[at..at + from.pixel_len()].iter().copied()
+        });
     for y in 0..to.height {
         for x in 0..to.width {
             let at = to.at(y, x);

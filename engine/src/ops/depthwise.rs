@@ -35,7 +35,15 @@ impl Depthwise {
     }
 
     /// One output pixel's channels from `first` on, at most [`SUMS`].
-    fn block(&self, input: &[u8], from: &View, output: &mut [u8], to: &View, [y, x]: [usize; 2], first: usize) {
+    fn block(
+        &self,
+        input: &[u8],
+        from: &View,
+        output: &mut [u8],
+        to: &View,
+        [y, x]: [usize; 2],
+        first: usize,
+    ) {
         let [height, width] = self.window.size;
         let count = SUMS.min(to.channels - first);
         let mut sums = [0; SUMS];

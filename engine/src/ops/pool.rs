@@ -1,7 +1,7 @@
 //! Pooling: the largest or the mean of the steps under a window. At the rim a window is cut off, not padded.
 
 use super::from_to;
-use crate::{plan::layout::View, quant::Range};
+use crate::{kernels::Kernels, plan::layout::View, quant::Range};
 
 /// A window of `size` that moves by `strides`, beginning `before` the first pixel; pairs are height, width.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,64 +20,98 @@ impl PoolWindow {
     }
 }
 
-/// Largest steps, `column` being room for one row of the input.
+/// Largest steps.
 pub(crate) fn max(
     arena: &mut [u8],
+    kernels: &Kernels,
     window: &PoolWindow,
     range: Range,
     from: &View,
     to: &View,
-    column: &mut [u8],
 ) {
-    let (from_bytes, to_bytes) = from_to(arena, from, to);
     for y in 0..to.height {
-        let rows = window.under(0, y, from.height);
-        let row_len = (from.width - 1) * from.pixel + from.pixel_len();
-        let column = &mut column[..row_len];
-        for (i, row) in rows.enumerate() {
-            let at = from.at(row, 0);
-            take_larger(column, &from_bytes[at..at + row_len], i == 0);
-        }
-        let at = to.at(y, 0);
-        let len = (to.width - 1) * to.pixel + to.pixel_len();
-        max_of_row(window, range, column, from, &mut to_bytes[at..at + len], to);
+        max_row(arena, kernels, window, range, (from, from.height), to, y);
     }
 }
 
-/// The largest of each column so far: `column` becomes the larger of itself and `row`, or `row` where it is the `first`.
-#[inline]
-pub(crate) fn take_larger(column: &mut [u8], row: &[u8], first: bool) {
-    if first {
-        column.copy_from_slice(row);
-    } else {
-        for (largest, &step) in column.iter_mut().zip(row) {
-            *largest = step.max(*largest);
-        }
-    }
-}
-
-/// One output row from the largest of each column; `column` and `output` begin at their row's first pixel.
-pub(crate) fn max_of_row(
+/// Row `y` of the output. `from` is the input with the number of its rows that have a place: where that is not all of
+/// them, they take turns.
+pub(crate) fn max_row(
+    arena: &mut [u8],
+    kernels: &Kernels,
     window: &PoolWindow,
     range: Range,
-    column: &[u8],
-    from: &View,
-    output: &mut [u8],
+    (from, kept_rows): (&View, usize),
     to: &View,
+    y: usize,
 ) {
-    let len = from.channels;
-    for x in 0..to.width {
-        let output = &mut output[x * to.pixel..][..len];
-        for (i, pixel) in window.under(1, x, from.width).enumerate() {
-            take_larger(output, &column[pixel * from.pixel..][..len], i == 0);
-        }
-        if range.low > 0 || range.high < 255 {
-            for step in output {
-                *step = (*step).clamp(range.low, range.high);
+    let (input, output) = from_to(arena, from, to);
+    let at = to.at(y, 0);
+    let len = (to.width - 1) * to.pixel + to.pixel_len();
+    let rows = window.under(0, y, from.height);
+    let row = MaxRow { window, range, input, rows, kept_rows, from, output_pixel: to.pixel };
+    // SAFETY: kernels come from `kernels::obtain` only, so the CPU has their features.
+    unsafe { (kernels.max_of_row)(&row, &mut output[at..at + len]) };
+}
+
+/// One row of a max pool.
+#[derive(Debug)]
+pub(crate) struct MaxRow<'a> {
+    window: &'a PoolWindow,
+    range: Range,
+    /// The input's buffer.
+    input: &'a [u8],
+    /// The input rows under the window.
+    rows: std::ops::Range<usize>,
+    kept_rows: usize,
+    from: &'a View,
+    /// Bytes from one output pixel to the next.
+    output_pixel: usize,
+}
+
+impl MaxRow<'_> {
+    /// Computes the row. Always inlined, so that it gets the vectors of the function that calls it.
+    #[inline(always)]
+    pub(crate) fn run(&self, output: &mut [u8]) {
+        let channels = self.from.channels;
+        for (x, output) in output.chunks_mut(self.output_pixel).enumerate() {
+            let output = &mut output[..channels];
+            let (blocks, rest) = output.as_chunks_mut::<BLOCK>();
+            let rest_first = blocks.len() * BLOCK;
+            for (block, output) in blocks.iter_mut().enumerate() {
+                self.largest(x, block * BLOCK, output);
+            }
+            for (channel, output) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
+                self.largest(x, rest_first + channel, output);
+            }
+            if self.range.low > 0 || self.range.high < 255 {
+                for step in output {
+                    *step = (*step).clamp(self.range.low, self.range.high);
+                }
             }
         }
     }
+
+    /// The largest step under the window of output pixel `x` at each of `N` channels from `channel` on.
+    #[inline(always)]
+    fn largest<const N: usize>(&self, x: usize, channel: usize, output: &mut [u8; N]) {
+        let mut largest = [0; N];
+        for row in self.rows.clone() {
+            let row = self.from.at(row % self.kept_rows, 0) + channel;
+            for column in self.window.under(1, x, self.from.width) {
+                if let Some(steps) = self.input[row + column * self.from.pixel..].first_chunk::<N>() {
+                    for (largest, step) in largest.iter_mut().zip(steps) {
+                        *largest = (*step).max(*largest);
+                    }
+                }
+            }
+        }
+        *output = largest;
+    }
 }
+
+/// Channels that are compared at once; a whole number of any machine's vectors.
+const BLOCK: usize = 64;
 
 /// Mean steps, as TensorFlow Lite's own kernel rounds them: halves away from `middle`, which is the step that the
 /// model's type counts as zero (128 for int8, 0 for uint8).

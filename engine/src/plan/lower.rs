@@ -32,7 +32,7 @@ const SMALL_PACKED: usize = 256 << 10;
 pub(super) fn lower(
     graph: &Graph<'_>,
     set: KernelSet,
-    kernels: Kernels,
+    kernels: &'static Kernels,
     keep: &[&str],
     file_len: usize,
 ) -> Result<Plan, Error> {
@@ -57,7 +57,6 @@ pub(super) fn lower(
         steps: Vec::new(),
         infos: Vec::new(),
         ready_after: vec![0; graph.tensors.len()],
-        column_len: 0,
         packed_len: 0,
         most_packed: MOST_PACKED * file_len + SMALL_PACKED,
     };
@@ -71,11 +70,11 @@ pub(super) fn lower(
     let activation = |&tensor: &usize| lowering.activation(tensor);
     Ok(Plan {
         set,
+        kernels,
         input: activation(&input)?,
         outputs: graph.outputs.iter().map(activation).collect::<Result<_, _>>()?,
         kept: kept.iter().map(activation).collect::<Result<_, _>>()?,
         arena_len: lowering.places.arena_len,
-        column_len: lowering.column_len,
         packed_len: lowering.packed_len,
         steps: lowering.steps,
         infos: lowering.infos,
@@ -85,11 +84,10 @@ pub(super) fn lower(
 struct Lowering<'g, 'a> {
     graph: &'g Graph<'a>,
     places: Places,
-    kernels: Kernels,
+    kernels: &'static Kernels,
     steps: Vec<Step>,
     infos: Vec<StepInfo>,
     ready_after: Vec<usize>,
-    column_len: usize,
     packed_len: usize,
     most_packed: usize,
 }
@@ -133,7 +131,9 @@ impl<'g, 'a> Lowering<'g, 'a> {
             let (what, multiply_adds) = match step {
                 Step::Rim { .. } => (" rim".to_string(), 0),
                 Step::Convolution(convolution) => (String::new(), convolution.multiply_adds()),
-                Step::ConvolutionPool(convolution, _) => (" with its pool".to_string(), convolution.multiply_adds()),
+                Step::ConvolutionPool(convolution, _) => {
+                    (" with its pool".to_string(), convolution.multiply_adds())
+                }
                 _ => (String::new(), 0),
             };
             self.infos.push(StepInfo { name: format!("{}{what} {shape}", operator.place()), multiply_adds });
@@ -162,7 +162,9 @@ impl<'g, 'a> Lowering<'g, 'a> {
     /// The operator's tensors: as many inputs as `most` allows but at least `least`, and one output.
     fn tensors(&self, operator: &Operator, least: usize, most: usize) -> Result<(Vec<usize>, usize), Error> {
         match &operator.outputs[..] {
-            &[output] if (least..=most).contains(&operator.inputs.len()) => Ok((operator.inputs.clone(), output)),
+            &[output] if (least..=most).contains(&operator.inputs.len()) => {
+                Ok((operator.inputs.clone(), output))
+            }
             _ => {
                 let expected = format!("{least} to {most} inputs and one output");
                 let found = format!("{} and {}", operator.inputs.len(), operator.outputs.len());
@@ -226,15 +228,22 @@ impl<'g, 'a> Lowering<'g, 'a> {
         let (strides, dilations, geometry, channels, depth) = match window {
             Some(window) => {
                 let size = places::window_size(self.graph, operator)?;
-                let [input_shape, output_shape] = [input, output].map(|t| self.graph.tensors[t].image_shape());
+                let [input_shape, output_shape] =
+                    [input, output].map(|t| self.graph.tensors[t].image_shape());
                 let geometry = places::geometry(operator, &window, size, input_shape?, output_shape?)?;
                 (window.strides, window.dilations, geometry, weights.shape[0], weights.shape[3])
             }
             None => {
                 let &[channels, depth] = &weights.shape[..] else {
-                    return Err(contract(operator.place(), "weights of two dimensions", weights.shape_text()));
+                    return Err(contract(
+                        operator.place(),
+                        "weights of two dimensions",
+                        weights.shape_text(),
+                    ));
                 };
-                if self.graph.tensors[input].volume() != depth || !(from.is_one_row() && from.is_dense_in_rows()) {
+                if self.graph.tensors[input].volume() != depth
+                    || !(from.is_one_row() && from.is_dense_in_rows())
+                {
                     let found = self.graph.tensors[input].shape_text();
                     return Err(contract(operator.place(), format!("an input of {depth} in one run"), found));
                 }
@@ -250,7 +259,8 @@ impl<'g, 'a> Lowering<'g, 'a> {
             let expected = format!("weights of {} x ... x {}", to.channels, from.channels);
             return Err(contract(operator.place(), expected, weights.shape_text()));
         }
-        let Weighted { weights, bias, factor, range } = self.weighted(operator, &inputs, output, 0, activation)?;
+        let Weighted { weights, bias, factor, range } =
+            self.weighted(operator, &inputs, output, 0, activation)?;
         let rim = self.places.rims[input];
         if geometry.rim != Rim::default() {
             self.steps.push(Step::Rim { view: whole(&from, rim), rim, value: self.steps(input)?.zero });
@@ -272,10 +282,10 @@ impl<'g, 'a> Lowering<'g, 'a> {
         };
         // A weight that a kernel cannot take without overflow goes to the law itself.
         let lowest = weights.iter().copied().min().unwrap_or(0);
-        let fits = self.kernels.iter().all(|kernel| lowest >= kernel.lowest_weight);
-        let kernels = if fits { self.kernels } else { scalar::KERNELS };
+        let fits = self.kernels.blocks.iter().all(|kernel| lowest >= kernel.lowest_weight);
+        let kernels = if fits { self.kernels } else { &scalar::KERNELS };
         let (taps, k) = Convolution::runs(geometry.size, dilations, &from);
-        self.count_packed(operator, pack::packed_len(kernels, channels, taps, k))?;
+        self.count_packed(operator, pack::packed_len(kernels.blocks, channels, taps, k))?;
         let Some(convolution) = Convolution::new(kernels, &parts, &from, &to, kept_rows) else {
             return Err(operator.refuse("does not fit its layout"));
         };
@@ -287,7 +297,6 @@ impl<'g, 'a> Lowering<'g, 'a> {
                     return Err(pool.refuse("is no pool"));
                 };
                 let (window, range, pool_to) = self.max_pool_parts(pool, window, size, activation)?;
-                self.column_len = self.column_len.max(to.width * to.pixel);
                 let pool = RowPool { window, range, to: pool_to };
                 self.steps.push(Step::ConvolutionPool(convolution, pool));
             }
@@ -343,7 +352,11 @@ impl<'g, 'a> Lowering<'g, 'a> {
             let bound = i64::from(bias[channel]).abs() + 512 * magnitude;
             let channel_factor = from.scale * scales[channel % scales.len()] / to.scale;
             if bound > i64::from(i32::MAX) {
-                return Err(contract(operator.place(), "sums that fit 32 bits", format!("channel {channel}")));
+                return Err(contract(
+                    operator.place(),
+                    "sums that fit 32 bits",
+                    format!("channel {channel}"),
+                ));
             }
             if !channel_factor.is_normal() || bound as f32 * channel_factor >= 2f32.powi(31) {
                 let found = format!("{channel_factor} in channel {channel}");
@@ -372,8 +385,10 @@ impl<'g, 'a> Lowering<'g, 'a> {
         }
         self.shape(operator, inputs[1], &[1, size[0], size[1], to.channels])?;
         let input_shape = [from.height, from.width, from.channels];
-        let geometry = places::geometry(operator, &window, size, input_shape, [to.height, to.width, to.channels])?;
-        let Weighted { weights, bias, factor, range } = self.weighted(operator, &inputs, output, 3, activation)?;
+        let geometry =
+            places::geometry(operator, &window, size, input_shape, [to.height, to.width, to.channels])?;
+        let Weighted { weights, bias, factor, range } =
+            self.weighted(operator, &inputs, output, 3, activation)?;
         self.count_packed(operator, weights.len())?;
         let input_zero = self.steps(inputs[0])?.zero;
         // This one takes the zero point from every byte; what lies beyond the edge adds nothing.
@@ -409,7 +424,11 @@ impl<'g, 'a> Lowering<'g, 'a> {
         let output_shape = [to.height, to.width, to.channels];
         let geometry = places::geometry(operator, &window, size, shape, output_shape)?;
         if to.channels != shape[2] {
-            return Err(contract(operator.place(), format!("an output of {} channels", shape[2]), to.channels));
+            return Err(contract(
+                operator.place(),
+                format!("an output of {} channels", shape[2]),
+                to.channels,
+            ));
         }
         let window = PoolWindow { size, strides: window.strides, before: geometry.before };
         Ok((window, self.range(output, activation)?, to))
@@ -427,7 +446,6 @@ impl<'g, 'a> Lowering<'g, 'a> {
         }
         let (window, range, to) = self.max_pool_parts(operator, window, size, activation)?;
         let from = self.view(operator.inputs[0], operator)?;
-        self.column_len = self.column_len.max(from.row);
         self.steps.push(Step::MaxPool { window, range, from, to });
         Ok(())
     }
@@ -505,7 +523,11 @@ impl<'g, 'a> Lowering<'g, 'a> {
             let shape = self.graph.tensors[input].image_shape()?;
             let fits = axis < 3 && (0..3).all(|other| other == axis || shape[other] == whole[other]);
             if !fits || joined + shape[axis] > whole[axis] {
-                return Err(contract(operator.place(), "inputs that fit its output", self.graph.tensors[input].place()));
+                return Err(contract(
+                    operator.place(),
+                    "inputs that fit its output",
+                    self.graph.tensors[input].place(),
+                ));
             }
             if !self.places.in_place.contains(&(operator.index, position)) {
                 self.copy_part(operator, input, output, axis, joined)?;
@@ -555,7 +577,11 @@ impl<'g, 'a> Lowering<'g, 'a> {
             && expected(from.width, left, right) == Some(to.width)
             && from.channels == to.channels;
         if !fits || to.element_len != 1 {
-            return Err(contract(operator.place(), "an output of the padded size", self.graph.tensors[output].shape_text()));
+            return Err(contract(
+                operator.place(),
+                "an output of the padded size",
+                self.graph.tensors[output].shape_text(),
+            ));
         }
         self.steps.push(Step::Fill { to: to.clone(), value: self.steps(output)?.zero });
         self.steps.push(Step::IntoRectangle { from, to, top, left });
@@ -608,7 +634,9 @@ impl<'g, 'a> Lowering<'g, 'a> {
         self.shape(operator, output, &self.graph.tensors[inputs[0]].shape.clone())?;
         let (input, result) = (self.steps(inputs[0])?, self.steps(output)?);
         if result != (Steps { scale: 1.0 / 256.0, zero: 0 }) || !beta.is_finite() || beta < 0.0 {
-            return Err(operator.refuse(format!("gives steps of {} by beta {beta}, not of 1/256", result.scale)));
+            return Err(
+                operator.refuse(format!("gives steps of {} by beta {beta}, not of 1/256", result.scale))
+            );
         }
         let (from, to) = (self.view(inputs[0], operator)?, self.view(output, operator)?);
         self.steps.push(Step::Softmax { table: softmax::table(input.scale, beta), from, to });
@@ -657,7 +685,9 @@ fn weights_and_scales(weights: &Tensor<'_>, axis: usize) -> Result<(Vec<i8>, Vec
         return Err(contract(weights.place(), expected, found));
     }
     let values: Option<Vec<i8>> = match weights.kind {
-        Kind::Int8 if zeros.iter().all(|&zero| zero == 0) => Some(data.iter().map(|&byte| byte as i8).collect()),
+        Kind::Int8 if zeros.iter().all(|&zero| zero == 0) => {
+            Some(data.iter().map(|&byte| byte as i8).collect())
+        }
         Kind::Uint8 if zeros.len() == 1 => {
             data.iter().map(|&byte| i8::try_from(i64::from(byte) - zeros[0]).ok()).collect()
         }
@@ -665,7 +695,9 @@ fn weights_and_scales(weights: &Tensor<'_>, axis: usize) -> Result<(Vec<i8>, Vec
     };
     match values {
         Some(values) => Ok((values, scales)),
-        None => Err(contract(weights.place(), "weights that lie from -128 to 127 around their zero", "others")),
+        None => {
+            Err(contract(weights.place(), "weights that lie from -128 to 127 around their zero", "others"))
+        }
     }
 }
 

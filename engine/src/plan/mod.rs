@@ -5,14 +5,14 @@
 //! - A convolution whose output only a max pool reads becomes one step with it; its rows never leave the cache.
 //! - What lies beyond the edge of a SAME convolution is a rim around its input, filled before each run.
 
-mod lower;
 pub(crate) mod layout;
+mod lower;
 mod places;
 
 use crate::{
     Error,
     graph::{Graph, Kind},
-    kernels::{Kernels, KernelSet},
+    kernels::{KernelSet, Kernels},
     ops::{
         add::Addition,
         convolution::{Convolution, RowPool},
@@ -31,13 +31,12 @@ const MOST_ARENA: usize = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) set: KernelSet,
+    pub(crate) kernels: &'static Kernels,
     pub(crate) steps: Vec<Step>,
     /// What each step is, in the same order.
     pub(crate) infos: Vec<StepInfo>,
     /// Bytes of a session's memory, slack included.
     pub(crate) arena_len: usize,
-    /// Bytes of a pool's row.
-    pub(crate) column_len: usize,
     /// Bytes of all packed weights.
     pub(crate) packed_len: usize,
     pub(crate) input: Activation,
@@ -96,7 +95,7 @@ impl Plan {
     pub(crate) fn new(
         graph: &Graph<'_>,
         set: KernelSet,
-        kernels: Kernels,
+        kernels: &'static Kernels,
         keep: &[&str],
         file_len: usize,
     ) -> Result<Plan, Error> {

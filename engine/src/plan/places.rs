@@ -215,7 +215,8 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
         }))
     };
     let views = (0..count).map(view).collect::<Result<Vec<_>, Error>>()?;
-    let rims = (0..count).map(|tensor| buffer_of(tensor).map_or(Rim::default(), |found| found.1.rim)).collect();
+    let rims =
+        (0..count).map(|tensor| buffer_of(tensor).map_or(Rim::default(), |found| found.1.rim)).collect();
     Ok(Places { views, rims, in_place, pooled, arena_len })
 }
 

@@ -30,7 +30,11 @@ impl<'a> Table<'a> {
             let mark = String::from_utf8_lossy(mark);
             return Err(Error::Malformed(format!("no {mark} mark at byte 4 ({} bytes in all)", file.len())));
         }
-        Table::at(file, follow(file, 0).ok_or_else(|| malformed("the model", "its root lies outside"))?, "the model")
+        Table::at(
+            file,
+            follow(file, 0).ok_or_else(|| malformed("the model", "its root lies outside"))?,
+            "the model",
+        )
     }
 
     fn at(file: &'a [u8], at: usize, place: impl Into<String>) -> Result<Table<'a>, Error> {
@@ -118,7 +122,9 @@ impl<'a> Table<'a> {
 
     /// The tables of vector `slot`, each called `called` and its number.
     pub(super) fn tables(&self, slot: usize, called: &'static str) -> Result<Tables<'a>, Error> {
-        let Some(field) = self.field(slot) else { return Ok(Tables { of: self.clone(), start: 0, len: 0, called }) };
+        let Some(field) = self.field(slot) else {
+            return Ok(Tables { of: self.clone(), start: 0, len: 0, called });
+        };
         let len = self.numbers::<4>(slot)?.map_or(0, |offsets| offsets.len());
         let start = follow(self.file, field).ok_or_else(|| self.broken(slot))?;
         Ok(Tables { of: self.clone(), start: start + 4, len, called })

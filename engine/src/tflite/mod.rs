@@ -86,7 +86,8 @@ fn read_tensor<'a>(table: &Table<'a>, buffers: &flatbuffer::Tables<'a>) -> Resul
         return Err(contract(place(), format!("at most {MOST_DIMENSIONS} dimensions"), numbers.len()));
     }
     let dimensions: Vec<i32> = numbers.iter().map(i32::from_le_bytes).collect();
-    let shape: Option<Vec<usize>> = dimensions.iter().map(|&d| usize::try_from(d).ok().filter(|&d| d > 0)).collect();
+    let shape: Option<Vec<usize>> =
+        dimensions.iter().map(|&d| usize::try_from(d).ok().filter(|&d| d > 0)).collect();
     let volume = shape.as_ref().and_then(|shape| shape.iter().try_fold(1usize, |all, &d| all.checked_mul(d)));
     let (Some(shape), Some(volume)) = (shape, volume.filter(|&volume| volume <= MOST_ELEMENTS)) else {
         let found: Vec<String> = dimensions.iter().map(|d| d.to_string()).collect();
@@ -126,7 +127,9 @@ fn read_quantization<'a>(table: &Table<'a>) -> Result<Option<Quantization<'a>>, 
     if scales.len() == 0 {
         return Ok(None);
     }
-    if let Some(scale) = scales.iter().map(f32::from_le_bytes).find(|scale| !scale.is_normal() || *scale < 0.0) {
+    if let Some(scale) =
+        scales.iter().map(f32::from_le_bytes).find(|scale| !scale.is_normal() || *scale < 0.0)
+    {
         return Err(contract(&table.place, "scales that are finite and above 0", scale));
     }
     if zero_points.len() != scales.len() {

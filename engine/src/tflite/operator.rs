@@ -53,7 +53,9 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
         let found = table.u8(3)?.unwrap_or(0);
         match table.table(4, table.place.clone() + ", options")? {
             Some(options) if found == union_type => Ok(options),
-            _ => Err(contract(&table.place, format!("options of type {union_type}"), format!("type {found}"))),
+            _ => {
+                Err(contract(&table.place, format!("options of type {union_type}"), format!("type {found}")))
+            }
         }
     };
     Ok(match code {

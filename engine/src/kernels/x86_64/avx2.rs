@@ -1,2 +1,88 @@
-use crate::kernels::Kernel;
-pub(crate) const KERNELS: &[Kernel] = crate::kernels::scalar::KERNELS;
+//! AVX2: no products of bytes that would not saturate (`vpmaddubsw` adds two in 16 bits), so bytes become 16-bit words
+//! and `vpmaddwd` multiplies two of them by two weights and adds both to an i32, eight at once.
+//!
+//! - Tile: 6 pixels by 16 channels (12 sums, 2 vectors of weights, 1 of input, 1 product: all 16 registers).
+//! - Multiples: `k` of 2. Panel: for each 2 bytes of a tap 64 bytes: 16 slots x 2 weights of 16 bits.
+//! - Input is widened once a tile, up to [`WIDENED`] bytes of a tap at a time, into a buffer on the stack.
+//! - Overflow: a product is below 2^15, two of them below 2^16; sums stay within the plan's bound.
+//! - Features: avx2.
+
+use super::ymm;
+use crate::{
+    kernels::{
+        Job, Kernel, Kernels,
+        tiles::{rows, tiles},
+    },
+    ops::pool::MaxRow,
+};
+use std::arch::x86_64::*;
+
+/// Bytes of each pixel that are widened at a time; a multiple of 16.
+const WIDENED: usize = 128;
+
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
+
+const BLOCKS: &[Kernel] = &[Kernel {
+    name: "conv_i32_u8s8_6x16x2_avx2",
+    nr: 16,
+    kr: 2,
+    wide: true,
+    order: &ymm::ORDER,
+    input_zero: 0,
+    lowest_weight: -128,
+    run,
+}];
+
+/// # Safety
+///
+/// See [`Kernel::run`].
+unsafe fn run(job: &Job) {
+    // SAFETY: passed on from the caller.
+    unsafe { rows(job, &tiles!(tile; 1 2 3 4 5 6)) }
+}
+
+/// `M` pixels by 16 channels.
+///
+/// # Safety
+///
+/// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
+#[target_feature(enable = "avx2")]
+unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
+    let mut words = [[0i16; WIDENED]; M];
+    // SAFETY: the panel has two vectors for each 2 bytes of each tap. Widening reads 16 bytes at a time, at most 15 more
+    // than the tap has, which the slack behind every buffer allows. The rest is as the caller promises.
+    unsafe {
+        let mut sums = ymm::start::<M>(job);
+        let mut weights = job.weights;
+        for tap in 0..job.tap_count {
+            let run = input.add(*job.taps.add(tap));
+            for first in (0..job.k).step_by(WIDENED) {
+                let len = WIDENED.min(job.k - first);
+                for (m, words) in words.iter_mut().enumerate() {
+                    let pixel = run.add(m * job.input_pixel + first);
+                    for k in (0..len).step_by(16) {
+                        let wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(pixel.add(k).cast()));
+                        _mm256_storeu_si256(words.as_mut_ptr().add(k).cast(), wide);
+                    }
+                }
+                for k in (0..len).step_by(2) {
+                    let low = _mm256_loadu_si256(weights.cast());
+                    let high = _mm256_loadu_si256(weights.add(32).cast());
+                    for m in 0..M {
+                        let pair = words[m].as_ptr().add(k).cast::<i32>().read_unaligned();
+                        let pair = _mm256_set1_epi32(pair);
+                        sums[m][0] = _mm256_add_epi32(sums[m][0], _mm256_madd_epi16(pair, low));
+                        sums[m][1] = _mm256_add_epi32(sums[m][1], _mm256_madd_epi16(pair, high));
+                    }
+                    weights = weights.add(64);
+                }
+            }
+        }
+        ymm::store(job, &sums, output);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
+    row.run(output);
+}

@@ -1,8 +1,7 @@
 //! AVX-512 VNNI: `vpdpbusd` multiplies four unsigned bytes by four signed ones and adds all to an i32, sixteen at once.
 //!
 //! - Tile: 14 pixels by 32 channels (28 sums, 2 vectors of weights, 1 of input: 31 of 32 registers), or by 16 channels.
-//! - Multiples: `k` of 4. A row is cut into tiles of nearly equal width, so that none is left with a pixel or two,
-//!   which could not hide the instruction's latency (4 to 5 cycles).
+//! - Multiples: `k` of 4.
 //! - Panel: for each 4 bytes of a tap 64 bytes a vector: 16 channels x 4 weights.
 //! - Order: with two vectors, packing to bytes interleaves them by groups of four channels; the order of slots undoes
 //!   that, so that a pixel's 32 channels leave as 32 consecutive bytes.
@@ -11,11 +10,15 @@
 //!
 //! Measured and not taken: see docs/kernels.md.
 
-use crate::kernels::{Job, Kernel};
+use crate::{
+    kernels::{
+        Job, Kernel, Kernels,
+        tiles::{rows, tiles},
+    },
+    ops::pool::MaxRow,
+    quant::Range,
+};
 use std::arch::x86_64::*;
-
-/// Pixels of a tile.
-const MR: usize = 14;
 
 #[rustfmt::skip]
 const ORDER_32: [u8; 32] = [
@@ -24,7 +27,9 @@ const ORDER_32: [u8; 32] = [
 ];
 const ORDER_16: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-pub(crate) const KERNELS: &[Kernel] = &[
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
+
+const BLOCKS: &[Kernel] = &[
     Kernel {
         name: "conv_i32_u8s8_14x32x4_avx512vnni",
         nr: 32,
@@ -47,70 +52,25 @@ pub(crate) const KERNELS: &[Kernel] = &[
     },
 ];
 
-type Tile = unsafe fn(&Job, *const u8, *mut u8);
-
-/// `tile` for 1 to 14 pixels.
-macro_rules! tiles {
-    ($vectors:literal) => {
-        [
-            tile::<1, $vectors>,
-            tile::<2, $vectors>,
-            tile::<3, $vectors>,
-            tile::<4, $vectors>,
-            tile::<5, $vectors>,
-            tile::<6, $vectors>,
-            tile::<7, $vectors>,
-            tile::<8, $vectors>,
-            tile::<9, $vectors>,
-            tile::<10, $vectors>,
-            tile::<11, $vectors>,
-            tile::<12, $vectors>,
-            tile::<13, $vectors>,
-            tile::<14, $vectors>,
-        ]
-    };
-}
-
 /// # Safety
 ///
 /// See [`Kernel::run`].
 unsafe fn run_32(job: &Job) {
-    const TILES: [Tile; MR] = tiles!(2);
     // SAFETY: passed on from the caller.
-    unsafe { rows(job, &TILES) }
+    unsafe { rows(job, &tiles!(tile, 2; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)) }
 }
 
 /// # Safety
 ///
 /// See [`Kernel::run`].
 unsafe fn run_16(job: &Job) {
-    const TILES: [Tile; MR] = tiles!(1);
     // SAFETY: passed on from the caller.
-    unsafe { rows(job, &TILES) }
+    unsafe { rows(job, &tiles!(tile, 1; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)) }
 }
 
-/// Cuts the rows into tiles.
-///
-/// # Safety
-///
-/// See [`Kernel::run`].
-unsafe fn rows(job: &Job, tiles: &[Tile; MR]) {
-    let count = job.width.div_ceil(MR);
-    let (each, longer) = (job.width / count, job.width % count);
-    for row in 0..job.rows {
-        let mut column = 0;
-        for index in 0..count {
-            let pixels = each + usize::from(index < longer);
-            // SAFETY: the tile lies within the job's rows and width, whose addresses the caller vouches for, and the
-            // CPU has the features, as the caller promises.
-            unsafe {
-                let input = job.input.add(row * job.input_row + column * job.input_pixel);
-                let output = job.output.add(row * job.output_row + column * job.output_pixel);
-                tiles[pixels - 1](job, input, output);
-            }
-            column += pixels;
-        }
-    }
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
+    row.run(output);
 }
 
 /// `M` pixels by `V` vectors of 16 channels.
@@ -141,7 +101,7 @@ unsafe fn tile<const M: usize, const V: usize>(job: &Job, input: *const u8, outp
                 weights = weights.add(64 * V);
             }
         }
-        if job.range == crate::quant::Range::PLAIN {
+        if job.range == Range::PLAIN {
             store::<M, V, false>(job, &sums, output);
         } else {
             store::<M, V, true>(job, &sums, output);
@@ -191,6 +151,8 @@ unsafe fn store<const M: usize, const V: usize, const BOUNDED: bool>(
     let zero = _mm512_set1_epi32(i32::from(job.range.zero));
     // SAFETY: as the caller promises.
     unsafe {
+        // Masked stores cost Zen 4 several times what whole ones do, so only a block that is not full pays for them.
+        let full = job.channels == 16 * V;
         let factors: [__m512; V] = std::array::from_fn(|v| _mm512_loadu_ps(job.factor.add(16 * v)));
         let steps = |m: usize, v: usize| {
             // An odd pixel at the end goes with itself.
@@ -212,7 +174,11 @@ unsafe fn store<const M: usize, const V: usize, const BOUNDED: bool>(
                 let bytes = _mm512_permutexvar_epi64(halves, _mm512_packus_epi16(first, second));
                 let pixels = [_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)];
                 for (i, pixel) in pixels.into_iter().enumerate().take(M - m) {
-                    _mm256_mask_storeu_epi8(output.add((m + i) * job.output_pixel).cast(), mask, pixel);
+                    let output = output.add((m + i) * job.output_pixel);
+                    match full {
+                        true => _mm256_storeu_si256(output.cast(), pixel),
+                        false => _mm256_mask_storeu_epi8(output.cast(), mask, pixel),
+                    }
                 }
             }
         } else {
@@ -229,7 +195,11 @@ unsafe fn store<const M: usize, const V: usize, const BOUNDED: bool>(
                     _mm512_extracti32x4_epi32::<3>(bytes),
                 ];
                 for (i, pixel) in pixels.into_iter().enumerate().take(M - m) {
-                    _mm_mask_storeu_epi8(output.add((m + i) * job.output_pixel).cast(), mask, pixel);
+                    let output = output.add((m + i) * job.output_pixel);
+                    match full {
+                        true => _mm_storeu_si128(output.cast(), pixel),
+                        false => _mm_mask_storeu_epi8(output.cast(), mask, pixel),
+                    }
                 }
             }
         }

@@ -1,2 +1,79 @@
-use crate::kernels::Kernel;
-pub(crate) const KERNELS: &[Kernel] = crate::kernels::scalar::KERNELS;
+//! AVX-VNNI: `vpdpbusd` 256 bits wide, for CPUs without AVX-512 (Alder Lake and later, Zen 5's small siblings).
+//!
+//! - Tile: 6 pixels by 16 channels (12 sums, 2 vectors of weights, 1 of input: 15 of 16 registers).
+//! - Multiples: `k` of 4. Panel: for each 4 bytes of a tap 64 bytes: 16 slots x 4 weights.
+//! - Overflow: `vpdpbusd` is exact; sums stay within the plan's bound.
+//! - Features: avx2, avxvnni.
+//!
+//! The same instruction exists in AVX-512's encoding. Tests build the kernel with that one too, so that its code is
+//! executed on machines that have only the other.
+
+use super::ymm;
+use crate::kernels::{
+    Job, Kernel, Kernels,
+    tiles::{rows, tiles},
+};
+use std::arch::x86_64::*;
+
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row: super::avx2::max_of_row };
+
+const BLOCKS: &[Kernel] = &[block("conv_i32_u8s8_6x16x4_avxvnni", run)];
+
+const fn block(name: &'static str, run: unsafe fn(&Job)) -> Kernel {
+    Kernel { name, nr: 16, kr: 4, wide: false, order: &ymm::ORDER, input_zero: 0, lowest_weight: -128, run }
+}
+
+/// The kernel's code for one encoding of the instruction.
+macro_rules! kernel {
+    ($run:ident, $tile:ident, $dot:ident, $features:literal) => {
+        /// # Safety
+        ///
+        /// See [`Kernel::run`].
+        unsafe fn $run(job: &Job) {
+            // SAFETY: passed on from the caller.
+            unsafe { rows(job, &tiles!($tile; 1 2 3 4 5 6)) }
+        }
+
+        /// `M` pixels by 16 channels.
+        ///
+        /// # Safety
+        ///
+        /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
+        #[target_feature(enable = $features)]
+        unsafe fn $tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
+            // SAFETY: the panel has two vectors for each 4 bytes of each tap; the rest is as the caller promises.
+            unsafe {
+                let mut sums = ymm::start::<M>(job);
+                let mut weights = job.weights;
+                for tap in 0..job.tap_count {
+                    let run = input.add(*job.taps.add(tap));
+                    for k in (0..job.k).step_by(4) {
+                        let low = _mm256_loadu_si256(weights.cast());
+                        let high = _mm256_loadu_si256(weights.add(32).cast());
+                        for m in 0..M {
+                            let bytes = run.add(m * job.input_pixel + k).cast::<i32>().read_unaligned();
+                            let bytes = _mm256_set1_epi32(bytes);
+                            sums[m][0] = $dot(sums[m][0], bytes, low);
+                            sums[m][1] = $dot(sums[m][1], bytes, high);
+                        }
+                        weights = weights.add(64);
+                    }
+                }
+                ymm::store(job, &sums, output);
+            }
+        }
+    };
+}
+
+kernel!(run, tile, _mm256_dpbusd_avx_epi32, "avx2,avxvnni");
+
+#[cfg(test)]
+kernel!(run_evex, tile_evex, _mm256_dpbusd_epi32, "avx2,avx512f,avx512vl,avx512vnni");
+
+/// The kernel in AVX-512's encoding, where this CPU has that.
+#[cfg(test)]
+pub(crate) fn evex() -> Option<Kernels> {
+    const EVEX: &[Kernel] = &[block("conv_i32_u8s8_6x16x4_avx512vnni", run_evex)];
+    let has = crate::kernels::Features::detect().avx512_vnni;
+    has.then_some(Kernels { blocks: EVEX, max_of_row: super::avx2::max_of_row })
+}

@@ -1,0 +1,112 @@
+//! NEON with dot products (Cortex-A76, A78): `sdot` multiplies four signed bytes by four and adds all to an i32, four at
+//! once.
+//!
+//! - Tile: 8 pixels by 8 channels: 16 vectors of sums, 8 of input, 2 of weights.
+//! - Multiples: `k` of 4; sixteen bytes of input are loaded at once where there are so many. Panel: for each 4 bytes of a
+//!   tap 32 bytes: 8 channels x 4 weights.
+//! - Input is taken as signed bytes (`input_zero` 128).
+//! - Overflow: `sdot` is exact; sums stay within the plan's bound.
+//! - Features: neon, dotprod. The intrinsic is not stable in Rust 1.95, hence the one line of assembly.
+
+use super::{requantize, store};
+use crate::kernels::{
+    Job, Kernel, Kernels, scalar,
+    tiles::{rows, tiles},
+};
+use std::arch::{aarch64::*, asm};
+
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row: scalar::max_of_row };
+
+const BLOCKS: &[Kernel] = &[Kernel {
+    name: "conv_i32_s8s8_8x8x4_dotprod",
+    nr: 8,
+    kr: 4,
+    wide: false,
+    order: &[0, 1, 2, 3, 4, 5, 6, 7],
+    input_zero: 128,
+    lowest_weight: -128,
+    run,
+}];
+
+/// `sums[i]` plus the products of the four bytes `i` of `weights` with the four bytes `LANE` of `bytes`.
+macro_rules! dot {
+    ($sums:expr, $weights:expr, $bytes:expr, $lane:literal) => {
+        // SAFETY: the instruction only computes; the caller's features include dotprod.
+        asm!(
+            concat!("sdot {sums:v}.4s, {weights:v}.16b, {bytes:v}.4b[", $lane, "]"),
+            sums = inout(vreg) $sums,
+            weights = in(vreg) $weights,
+            bytes = in(vreg) $bytes,
+            options(pure, nomem, nostack, preserves_flags),
+        )
+    };
+}
+
+/// # Safety
+///
+/// See [`Kernel::run`].
+unsafe fn run(job: &Job) {
+    // SAFETY: passed on from the caller.
+    unsafe { rows(job, &tiles!(tile; 1 2 3 4 5 6 7 8)) }
+}
+
+/// Sums of `M` pixels by two vectors of 4 channels.
+type Sums<const M: usize> = [[int32x4_t; 2]; M];
+
+/// Four bytes of each pixel, those of `$lane`, times four weights of each channel.
+macro_rules! group {
+    ($sums:ident, $bytes:ident, $weights:ident, $lane:literal) => {
+        let low = vld1q_s8($weights.add(32 * $lane));
+        let high = vld1q_s8($weights.add(32 * $lane + 16));
+        for (sums, &bytes) in $sums.iter_mut().zip(&$bytes) {
+            dot!(sums[0], low, bytes, $lane);
+            dot!(sums[1], high, bytes, $lane);
+        }
+    };
+}
+
+/// `M` pixels by 8 channels.
+///
+/// # Safety
+///
+/// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
+    // SAFETY: the panel has two vectors for each 4 bytes of each tap; the rest is as the caller promises.
+    unsafe {
+        let mut sums: Sums<M> = [[vld1q_s32(job.bias), vld1q_s32(job.bias.add(4))]; M];
+        let mut weights = job.weights.cast::<i8>();
+        let flip = vdupq_n_u8(0x80);
+        for tap in 0..job.tap_count {
+            let run = input.add(*job.taps.add(tap));
+            let mut k = 0;
+            while k + 16 <= job.k {
+                let bytes: [int8x16_t; M] = std::array::from_fn(|m| {
+                    vreinterpretq_s8_u8(veorq_u8(vld1q_u8(run.add(m * job.input_pixel + k)), flip))
+                });
+                group!(sums, bytes, weights, 0);
+                group!(sums, bytes, weights, 1);
+                group!(sums, bytes, weights, 2);
+                group!(sums, bytes, weights, 3);
+                weights = weights.add(128);
+                k += 16;
+            }
+            while k < job.k {
+                let bytes: [int8x16_t; M] = std::array::from_fn(|m| {
+                    let four = run.add(m * job.input_pixel + k).cast::<u32>().read_unaligned();
+                    vreinterpretq_s8_u8(veorq_u8(vreinterpretq_u8_u32(vdupq_n_u32(four)), flip))
+                });
+                group!(sums, bytes, weights, 0);
+                weights = weights.add(32);
+                k += 4;
+            }
+        }
+        for (m, [low, high]) in sums.into_iter().enumerate() {
+            let output = output.add(m * job.output_pixel);
+            store(requantize(job, low, job.factor), job.channels, output);
+            if job.channels > 4 {
+                store(requantize(job, high, job.factor.add(4)), job.channels - 4, output.add(4));
+            }
+        }
+    }
+}
