@@ -15,7 +15,7 @@ use crate::{
     },
     ops::pool::MaxRow,
 };
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::MaybeUninit};
 
 /// Bytes of each pixel that are widened at a time; a multiple of 16.
 const WIDENED: usize = 128;
@@ -48,7 +48,8 @@ unsafe fn run(job: &Job) {
 /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
 #[target_feature(enable = "avx2")]
 unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
-    let mut words = [[0i16; WIDENED]; M];
+    // Filled up to the run's length each time; clearing it first would cost as much as a short run.
+    let mut words = [[MaybeUninit::<i16>::uninit(); WIDENED]; M];
     // SAFETY: the panel has two vectors for each 2 bytes of each tap. Widening reads 16 bytes at a time, at most 15 more
     // than the tap has, which the slack behind every buffer allows. The rest is as the caller promises.
     unsafe {
@@ -58,27 +59,40 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
             let run = input.add(*job.taps.add(tap));
             for first in (0..job.k).step_by(WIDENED) {
                 let len = WIDENED.min(job.k - first);
-                for (m, words) in words.iter_mut().enumerate() {
-                    let pixel = run.add(m * job.input_pixel + first);
-                    for k in (0..len).step_by(16) {
-                        let wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(pixel.add(k).cast()));
-                        _mm256_storeu_si256(words.as_mut_ptr().add(k).cast(), wide);
+                for k in (0..len).step_by(16) {
+                    for (m, words) in words.iter_mut().enumerate() {
+                        let bytes = _mm_loadu_si128(run.add(m * job.input_pixel + first + k).cast());
+                        _mm256_storeu_si256(words.as_mut_ptr().add(k).cast(), _mm256_cvtepu8_epi16(bytes));
                     }
                 }
+                let words: *const i16 = words.as_ptr().cast();
                 for k in (0..len).step_by(2) {
-                    let low = _mm256_loadu_si256(weights.cast());
-                    let high = _mm256_loadu_si256(weights.add(32).cast());
-                    for m in 0..M {
-                        let pair = words[m].as_ptr().add(k).cast::<i32>().read_unaligned();
-                        let pair = _mm256_set1_epi32(pair);
-                        sums[m][0] = _mm256_add_epi32(sums[m][0], _mm256_madd_epi16(pair, low));
-                        sums[m][1] = _mm256_add_epi32(sums[m][1], _mm256_madd_epi16(pair, high));
-                    }
+                    multiply(&mut sums, words.add(k), weights);
                     weights = weights.add(64);
                 }
             }
         }
         ymm::store(job, &sums, output);
+    }
+}
+
+/// Two words of each pixel times two weights of each channel.
+///
+/// # Safety
+///
+/// `words` is valid for two words at each of `M` distances of [`WIDENED`], `weights` for two vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn multiply<const M: usize>(sums: &mut ymm::Sums<M>, words: *const i16, weights: *const u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let low = _mm256_loadu_si256(weights.cast());
+        let high = _mm256_loadu_si256(weights.add(32).cast());
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let pair = _mm256_set1_epi32(words.add(m * WIDENED).cast::<i32>().read_unaligned());
+            sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(pair, low));
+            sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(pair, high));
+        }
     }
 }
 
