@@ -237,7 +237,7 @@ mod tests {
     fn start(text: &str, clock: Arc<dyn Clock>) -> Daemon {
         let main = config::Main::Text { name: "test".into(), text: text.into() };
         let loaded = config::load(&config::Inputs { main, ..Default::default() }).unwrap();
-        let model = Model::open(None, None).unwrap();
+        let model = Model::open(&Default::default()).unwrap();
         Daemon::start(loaded.config, &model, &Publishing::Direct, clock).unwrap()
     }
 

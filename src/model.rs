@@ -1,6 +1,7 @@
 //! The network that a process uses: file or built in, opened by an engine, with its labels and its identity.
 
 use crate::{
+    config::Network,
     error::{Error, Kind},
     publish::messages,
     vision::{head::Score, labels::Labels},
@@ -27,8 +28,9 @@ impl Model {
     /// Opens the model and labels of the given files, or the built-in ones.
     ///
     /// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit.
-    pub fn open(model: Option<&Path>, labels: Option<&Path>) -> Result<Model, Error> {
-        let (engine, identity) = open_engine(model)?;
+    pub fn open(network: &Network) -> Result<Model, Error> {
+        let (engine, identity) = open_engine(network)?;
+        let labels = network.labels.as_deref();
         let label_bytes = read(labels, BUILT_IN_LABELS, "labels")?;
         let classes = engine.signature().classes;
         let labels = Labels::parse(&label_bytes, &place(labels, "built in"), classes)?;
@@ -49,10 +51,12 @@ impl Model {
 /// Opens a model without names for its classes: the given file, or the built-in one.
 ///
 /// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses.
-pub fn open_engine(file: Option<&Path>) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
+pub fn open_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
+    let file = network.model.as_deref();
     let bytes = read(file, BUILT_IN_MODEL, "model")?;
     let message = format!("model {}", place(file, "built in"));
-    let engine = engine::open(&bytes).map_err(|e| Error::caused(Kind::Input, message, e))?;
+    let engine = engine::open(&bytes, network.engine, network.kernels)
+        .map_err(|e| Error::caused(Kind::Input, message, e))?;
     let name = match file.and_then(Path::file_stem) {
         Some(stem) => stem.to_string_lossy().into_owned(),
         None => BUILT_IN_NAME.to_string(),

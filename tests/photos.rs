@@ -76,11 +76,29 @@ fn the_way_a_camera_was_held_is_honoured() {
 
 #[test]
 fn bench_tells_its_figures() {
-    let output = camfire_output(&["bench", "--seconds", "0.2", "--threads", "2", "--json"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let report: Value = serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap();
-    assert!(report["min_ms"].as_f64().unwrap() > 0.0);
-    assert!(report["median_ms"].as_f64() >= report["min_ms"].as_f64());
-    assert_eq!((report["engine"].as_str(), report["threads"].as_u64()), (Some("tract"), Some(2)));
-    assert!(report["kernel"].is_string());
+    for (engine, found) in [("auto", "native"), ("native", "native"), ("tract", "tract")] {
+        let arguments = ["bench", "--seconds", "0.2", "--threads", "2", "--engine", engine, "--json"];
+        let output = camfire_output(&arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report: Value = serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap();
+        assert!(report["min_ms"].as_f64().unwrap() > 0.0);
+        assert!(report["median_ms"].as_f64() >= report["min_ms"].as_f64());
+        assert_eq!((report["engine"].as_str(), report["threads"].as_u64()), (Some(found), Some(2)));
+        assert!(report["kernel"].is_string());
+    }
+}
+
+#[test]
+fn kernels_can_only_be_lowered_and_give_the_same_scores() {
+    let classify = |kernels: &str| {
+        let output = camfire_output(&["classify", "--json", "--kernels", kernels, &golden("chelsea.png")]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    // Two of the three are of another architecture than this machine's, and lower all the same.
+    assert_eq!(classify("scalar"), classify("avx512-vnni"));
+    assert_eq!(classify("scalar"), classify("dotprod"));
+    let output = camfire_output(&["classify", "--kernels", "mmx", &golden("chelsea.png")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("must be one of scalar, avx2"), "{}", stderr(&output));
 }

@@ -74,6 +74,25 @@ pub enum Choice {
     Tract,
 }
 
+impl Choice {
+    /// All of them.
+    pub const ALL: [Choice; 3] = [Choice::Auto, Choice::Native, Choice::Tract];
+
+    /// As users name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Choice::Auto => "auto",
+            Choice::Native => "native",
+            Choice::Tract => "tract",
+        }
+    }
+
+    /// The choice of that name.
+    pub fn of_name(name: &str) -> Option<Choice> {
+        Choice::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+}
+
 /// Checks and loads a `.tflite` model. `cap` keeps the native engine from using better kernels than that.
 ///
 /// Errors say what is wrong and where; no input panics.

@@ -143,6 +143,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Bytes of an input.
+    pub fn input_len(&self) -> usize {
+        self.plan.input.view.len()
+    }
+
     /// Runs the whole network on `input`: as many bytes as its shape says, row by row, channels innermost. For int8
     /// models each byte is the step plus 128, so an image network's input is its RGB bytes; for uint8 the step; for
     /// f32 four bytes each, little-endian.

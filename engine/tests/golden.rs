@@ -145,7 +145,7 @@ fn what_cannot_be_run_right_is_refused_by_name() {
         (Tract, "ends_in_mean", "operator 6 is MEAN (version 2), which tract 0.23 computes wrongly"),
         (Tract, "ends_in_softmax", "operator 6 is SOFTMAX (version 2), which tract 0.23 computes wrongly"),
         (Tract, "concat_of_two_scales", "operator 4 is CONCATENATION (version 2), which tract computes"),
-        (Tract, "uint8_input", "expected int8, found uint8"),
+        (Tract, "uint8_input", "operator 0 is QUANTIZE (version 1), which tract is not known"),
         (Auto, "float_input", "input \"rgb\": expected int8 or uint8, found float32"),
         (Auto, "wrong_scale_input", "expected raw RGB bytes (scale 1, zero point -128), found scale 0.5"),
         (Auto, "four_channel_input", "expected 1 x height x width x 3, found 1 x 16 x 16 x 4"),
@@ -157,6 +157,32 @@ fn what_cannot_be_run_right_is_refused_by_name() {
         let error =
             engine::open(&read(&format!("graphs/{name}.tflite")), choice, None).unwrap_err().to_string();
         assert!(error.contains(says), "{name}: {error}");
+    }
+}
+
+/// tract, written by others from the schema, is the second opinion. Photos turned and mirrored make more of them.
+#[cfg(feature = "tract")]
+#[test]
+fn native_and_tract_see_the_same() {
+    let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
+    let engines =
+        [Choice::Native, Choice::Tract].map(|choice| engine::open(&shipped_model(), choice, None).unwrap());
+    let mut sessions = engines.each_ref().map(|engine| engine.session().unwrap());
+    let signature = engines[0].signature();
+    for photo in &golden.photos {
+        let upright = image::open(data("golden").join(&photo.file)).unwrap();
+        let turned = [upright.clone(), upright.fliph(), upright.rotate90(), upright.rotate180().fliph()];
+        for (turn, picture) in turned.iter().enumerate() {
+            let picture = picture.to_rgb8();
+            let [native, tract] =
+                sessions.each_mut().map(|s| scores(s.run(picture.as_raw()).unwrap(), signature));
+            let best =
+                |scores: &[f32]| (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+            let (ours, theirs) = (best(&native), best(&tract));
+            // As logits: scores that are within one step of the map of each other are no different opinion.
+            let near = (native[ours].ln() - native[theirs].ln()).abs() <= signature.scale;
+            assert!(ours == theirs || near, "{} turned {turn}: {ours} and {theirs}", photo.file);
+        }
     }
 }
 

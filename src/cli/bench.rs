@@ -1,11 +1,11 @@
 //! `camfire bench`: the time of one inference on this machine, as the workers run it.
 
+use super::setup::NetworkArguments;
 use crate::{
     error::{Error, Kind},
     model,
 };
 use std::{
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -14,12 +14,8 @@ use std::{
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  camfire bench --threads 4 --json")]
 pub struct Arguments {
-    /// Another .tflite model than the built-in one
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// Which engine runs it
-    #[arg(long, default_value = "auto", value_parser = ["auto", "tract"])]
-    engine: String,
+    #[command(flatten)]
+    network: NetworkArguments,
     /// So many workers at once, each with an inference of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -49,7 +45,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         let message = format!("--seconds {}: must be above 0, at most 3600", arguments.seconds);
         return Err(Error::new(Kind::Input, message));
     }
-    let (engine, identity) = model::open_engine(arguments.model.as_deref())?;
+    let (engine, identity) = model::open_engine(&arguments.network.into())?;
     let duration = Duration::from_secs_f64(arguments.seconds);
     let started = Instant::now();
     let mut times_ms = Vec::new();

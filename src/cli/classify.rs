@@ -1,6 +1,8 @@
 //! `camfire classify`: photos through the very same preprocessing and network as a camera's frames.
 
+use super::setup::NetworkArguments;
 use crate::{
+    config::Network,
     error::{Error, Kind},
     frame::Image,
     model::Model,
@@ -30,10 +32,9 @@ pub struct Arguments {
     /// One JSON object a photo
     #[arg(long)]
     json: bool,
-    /// Another .tflite model than the built-in one
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// Its labels, one a line
+    #[command(flatten)]
+    network: NetworkArguments,
+    /// The model's labels, one a line
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 }
@@ -46,7 +47,7 @@ struct Line<'a> {
 
 /// Prints the best classes of each photo; those that are none are named on stderr and make the exit status 1.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let model = Model::open(arguments.model.as_deref(), arguments.labels.as_deref())?;
+    let model = Model::open(&Network { labels: arguments.labels, ..arguments.network.into() })?;
     let mut eye = Eye::open(&model)?;
     let photos = list(&arguments.paths)?;
     // Draws on stderr, and only where that is a terminal.

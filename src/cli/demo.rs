@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     };
     let config = configuration(&arguments, &clip, broker.as_ref())?;
     setup::start_log(config.log.level);
-    let model = Model::open(config.engine.model.as_deref(), config.engine.labels.as_deref())?;
+    let model = Model::open(&config.engine.network)?;
     gst::init()?;
 
     let publishing = if broker.is_some() { Publishing::Mqtt } else { Publishing::Direct };

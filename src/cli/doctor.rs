@@ -3,6 +3,7 @@
 use super::setup::ConfigArguments;
 use crate::{
     camera::{gst, template},
+    config::Network,
     error::Error,
     model,
     publish::mqtt::{self, subscriber::Subscriber},
@@ -34,7 +35,9 @@ struct Finding {
 /// Prints what it finds; the exit status is 1 if anything cannot be used.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut findings = vec![finding("camfire", Ok(env!("CARGO_PKG_VERSION").to_string())), cpu()];
-    findings.push(finding("engine", engine()));
+    // Without a configuration, or with a broken one, there is still the built-in network to speak of.
+    let network = arguments.config.read().map(|loaded| loaded.config.engine.network).unwrap_or_default();
+    findings.push(finding("engine", engine(&network)));
     let gstreamer = gst::init().map(|()| gst::version());
     let has_gstreamer = gstreamer.is_ok();
     findings.push(finding("gstreamer", gstreamer.map_err(|e| e.to_string())));
@@ -102,8 +105,8 @@ fn features() -> Vec<&'static str> {
     Vec::new()
 }
 
-fn engine() -> Result<String, String> {
-    let (engine, identity) = model::open_engine(None).map_err(|e| e.to_string())?;
+fn engine(network: &Network) -> Result<String, String> {
+    let (engine, identity) = model::open_engine(network).map_err(|e| e.to_string())?;
     let sha256 = &identity.sha256[..12];
     Ok(format!("{} ({}), {} {sha256}", engine.name(), engine.kernels(), identity.name))
 }

@@ -27,8 +27,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let model_files = &loaded.config.engine;
-    let model = Model::open(model_files.model.as_deref(), model_files.labels.as_deref())?;
+    let model = Model::open(&loaded.config.engine.network)?;
     gst::init()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -1,7 +1,7 @@
 //! What subcommands do before their work: read the configuration, start the log, catch signals.
 
 use crate::{
-    config::{self, Loaded, LogLevel, Problems},
+    config::{self, Loaded, LogLevel, Network, Problems},
     error::{Error, Kind},
 };
 use std::{
@@ -77,6 +77,37 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     config::load(&config::Inputs { main, environment, flags, credentials })
+}
+
+/// Which network to run, and how.
+#[derive(clap::Args)]
+pub struct NetworkArguments {
+    /// Another .tflite model than the built-in one
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Who runs it: auto, native or tract
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_choice)]
+    engine: engine::Choice,
+    /// The best kernels that the native engine may use, such as avx2 or neon; the CPU's best unless given
+    #[arg(long, value_name = "SET", value_parser = kernel_set)]
+    kernels: Option<engine::KernelSet>,
+}
+
+impl From<NetworkArguments> for Network {
+    fn from(arguments: NetworkArguments) -> Network {
+        let NetworkArguments { model, engine, kernels } = arguments;
+        Network { model, labels: None, engine, kernels }
+    }
+}
+
+fn engine_choice(name: &str) -> Result<engine::Choice, String> {
+    let names = || engine::Choice::ALL.map(engine::Choice::name).join(", ");
+    engine::Choice::of_name(name).ok_or_else(|| format!("must be one of {}", names()))
+}
+
+fn kernel_set(name: &str) -> Result<engine::KernelSet, String> {
+    let names = || engine::KernelSet::ALL.map(engine::KernelSet::name).join(", ");
+    engine::KernelSet::of_name(name).ok_or_else(|| format!("must be one of {}", names()))
 }
 
 /// Starts the log: to the journal with its priorities under systemd, else to stderr for people.

@@ -181,12 +181,23 @@ pub struct Tls {
 /// `[engine]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Engine {
+    /// What is run, and by whom.
+    pub network: Network,
+    /// Threads that run the network, one frame each, at least 1.
+    pub workers: usize,
+}
+
+/// A network, and who is to run it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Network {
     /// The `.tflite` file; the one in the binary unless given.
     pub model: Option<PathBuf>,
     /// One label a line, in class order; the ones in the binary unless given.
     pub labels: Option<PathBuf>,
-    /// Threads that run the network, one frame each, at least 1.
-    pub workers: usize,
+    /// The engine.
+    pub engine: engine::Choice,
+    /// The best kernels that the native engine may use; the best that the CPU has unless given.
+    pub kernels: Option<engine::KernelSet>,
 }
 
 /// `[detections]`

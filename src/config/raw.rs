@@ -81,6 +81,8 @@ sections! {
     engine: Engine {
         model: String = Kind::Text(forms::line), "";
         labels: String = Kind::Text(forms::line), "";
+        name: String = Kind::Choice(&["auto", "native", "tract"]), "auto";
+        kernels: String = Kind::Choice(KERNELS), "auto";
         workers: usize = Kind::Whole(0, 256), "0";
     }
     detections: Detections {
@@ -109,6 +111,9 @@ keys! {
         options: BTreeMap<String, OptionValue> = Kind::Options, "";
     }
 }
+
+/// The sets that the native engine has, see [`engine::KernelSet`].
+const KERNELS: &[&str] = &["auto", "scalar", "avx2", "avx-vnni", "avx512-vnni", "neon", "dotprod"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -4,7 +4,7 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Camera, Config, Detections, Engine, Log, Mqtt, Node, Source, Stats, Tls, forms,
+    Camera, Config, Detections, Engine, Log, Mqtt, Network, Node, Source, Stats, Tls, forms,
     layers::Layers,
     login::{self, Typed},
     problems::{Place, Problem},
@@ -41,8 +41,12 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         log: Log { level: raw.log.level },
         mqtt,
         engine: Engine {
-            model: given(raw.engine.model).map(PathBuf::from),
-            labels: given(raw.engine.labels).map(PathBuf::from),
+            network: Network {
+                model: given(raw.engine.model).map(PathBuf::from),
+                labels: given(raw.engine.labels).map(PathBuf::from),
+                engine: engine::Choice::of_name(&raw.engine.name).unwrap_or_default(),
+                kernels: engine::KernelSet::of_name(&raw.engine.kernels),
+            },
             workers: if raw.engine.workers == 0 { machine.cores } else { raw.engine.workers },
         },
         detections: Detections { top: raw.detections.top },

@@ -529,7 +529,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
                     self.graph.tensors[input].place(),
                 ));
             }
-            if !self.places.in_place.contains(&(operator.index, position)) {
+            if !self.places.in_place.contains_key(&(operator.index, position)) {
                 self.copy_part(operator, input, output, axis, joined)?;
             }
             joined += shape[axis];

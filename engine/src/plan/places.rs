@@ -14,8 +14,8 @@ pub(super) struct Places {
     pub(super) views: Vec<Option<View>>,
     /// By tensor: the rim of its buffer.
     pub(super) rims: Vec<Rim>,
-    /// Concatenation inputs that are already where they belong, as (operator, input's position).
-    pub(super) in_place: Vec<(usize, usize)>,
+    /// Concatenation inputs that are already where they belong: (operator, input's position) and the tensor.
+    pub(super) in_place: BTreeMap<(usize, usize), usize>,
     /// By convolution: the max pool that takes its rows.
     pub(super) pooled: BTreeMap<usize, usize>,
     pub(super) arena_len: usize,
@@ -90,7 +90,7 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
 
     let mut parts: Vec<Part> = (0..count).map(|root| Part { root, top: 0, left: 0, channel: 0 }).collect();
     let mut taken = vec![false; count];
-    let mut in_place = Vec::new();
+    let mut in_place = BTreeMap::new();
     for (index, operator) in graph.operators.iter().enumerate() {
         let Op::Concatenation { axis, activation: Activation::None } = operator.kind else { continue };
         let mut part = Part { root: operator.outputs[0], top: 0, left: 0, channel: 0 };
@@ -111,25 +111,15 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
             if same_steps && free && own.kind != Kind::Float32 {
                 taken[input] = true;
                 parts[input] = place;
-                in_place.push((index, position));
+                in_place.insert((index, position), input);
             }
         }
     }
-    // A part of a part is a part of the whole: follow each to its root.
-    let resolve = |tensor: usize| {
-        let mut part = Part { root: tensor, top: 0, left: 0, channel: 0 };
-        while parts[part.root].root != part.root {
-            let next = parts[part.root];
-            part = Part {
-                root: next.root,
-                top: part.top + next.top,
-                left: part.left + next.left,
-                channel: part.channel + next.channel,
-            };
-        }
-        part
-    };
-    let parts: Vec<Part> = (0..count).map(resolve).collect();
+    while let Some(tensor) = conflict(graph, &parts, &in_place) {
+        parts[tensor] = Part { root: tensor, top: 0, left: 0, channel: 0 };
+        in_place.retain(|_, placed| *placed != tensor);
+    }
+    let parts: Vec<Part> = (0..count).map(|tensor| resolve(&parts, tensor)).collect();
 
     let mut buffers: BTreeMap<usize, Buffer> = BTreeMap::new();
     for (tensor, part) in parts.iter().enumerate() {
@@ -162,10 +152,10 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
             let geometry = geometry(operator, window, window_size(graph, operator)?, shapes.0, shapes.1)?;
             // A rim around a part of a whole would be the whole's own pixels.
             let part = parts[input];
-            if part.top + part.left > 0 || graph.tensors[part.root].image_shape()?[..2] != shapes.0[..2] {
-                if geometry.rim != Rim::default() {
-                    return Err(operator.refuse("looks beyond the edge of a part of a concatenation"));
-                }
+            let is_whole =
+                part.top + part.left == 0 && graph.tensors[part.root].image_shape()?[..2] == shapes.0[..2];
+            if !is_whole && geometry.rim != Rim::default() {
+                return Err(operator.refuse("looks beyond the edge of a part of a concatenation"));
             }
             if let Some(buffer) = buffers.get_mut(&part.root) {
                 buffer.rim.widen(geometry.rim);
@@ -218,6 +208,34 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
     let rims =
         (0..count).map(|tensor| buffer_of(tensor).map_or(Rim::default(), |found| found.1.rim)).collect();
     Ok(Places { views, rims, in_place, pooled, arena_len })
+}
+
+/// A part of a part is a part of the whole: follows a tensor to its root.
+fn resolve(parts: &[Part], tensor: usize) -> Part {
+    let mut part = Part { root: tensor, top: 0, left: 0, channel: 0 };
+    while parts[part.root].root != part.root {
+        let next = parts[part.root];
+        part = Part {
+            root: next.root,
+            top: part.top + next.top,
+            left: part.left + next.left,
+            channel: part.channel + next.channel,
+        };
+    }
+    part
+}
+
+/// A part that must have a buffer of its own after all, because an operator would read and write the same one.
+fn conflict(graph: &Graph<'_>, parts: &[Part], in_place: &BTreeMap<(usize, usize), usize>) -> Option<usize> {
+    let root = |tensor: usize| resolve(parts, tensor).root;
+    let placed = |tensor: &usize| parts[*tensor].root != *tensor;
+    graph.operators.iter().find_map(|operator| {
+        let &output = operator.outputs.first()?;
+        operator.inputs.iter().enumerate().find_map(|(position, &input)| {
+            let shared = root(input) == root(output) && !in_place.contains_key(&(operator.index, position));
+            if shared { [output, input].into_iter().find(placed) } else { None }
+        })
+    })
 }
 
 /// Convolutions whose output is read by one max pool and by nobody else.

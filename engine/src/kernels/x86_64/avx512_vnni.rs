@@ -125,10 +125,10 @@ unsafe fn multiply<const M: usize, const V: usize>(
     // SAFETY: as the caller promises.
     unsafe {
         let weights: [__m512i; V] = std::array::from_fn(|v| _mm512_loadu_si512(weights.add(64 * v).cast()));
-        for m in 0..M {
+        for (m, sums) in sums.iter_mut().enumerate() {
             let bytes = _mm512_set1_epi32(run.add(m * pixel).cast::<i32>().read_unaligned());
-            for v in 0..V {
-                sums[m][v] = _mm512_dpbusd_epi32(sums[m][v], bytes, weights[v]);
+            for (sum, &weights) in sums.iter_mut().zip(&weights) {
+                *sum = _mm512_dpbusd_epi32(*sum, bytes, weights);
             }
         }
     }

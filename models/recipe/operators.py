@@ -1,0 +1,314 @@
+"""Small graphs for the engine's tests, each with LiteRT's recorded output: narrow relatives of SqueezeNet, and every
+operator that the native engine knows, in the shapes, scales and zero points that converters write.
+
+    cd models && python -m recipe.operators ../engine/tests/data/operators
+
+Weights are random; what counts is that they are the same everywhere.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+from recipe.tflite_writer import Graph
+
+SAME, VALID = 0, 1
+NONE, RELU, RELU6 = 0, 1, 3
+
+
+class Net:
+    """Builds a graph operator by operator; tensors know their scale and zero point."""
+
+    def __init__(self, shape=(1, 17, 15, 3), kind="int8", scale=1.0, seed=0, per_channel=True):
+        self.g, self.random, self.per_channel = Graph("camfire test graph"), np.random.default_rng(seed), per_channel
+        self.kind, self.info = "int8", {}
+        zero = {"int8": -128, "uint8": 0, "float32": 0}[kind]
+        self.input = self.tensor("rgb", shape, scale, zero, kind)
+        self.g.inputs = [self.input]
+
+    def tensor(self, name, shape, scale, zero, kind=None):
+        kind = kind or self.kind
+        scales = [] if kind == "float32" else [scale]
+        index = self.g.tensor(name, tuple(shape), kind, scales=scales, zero_point=zero)
+        self.info[index] = (tuple(shape), scale, zero)
+        return index
+
+    def result(self, name, shape, source, scale, zero, gain=1.0):
+        """An output tensor; without a scale of its own, the source's times `gain`, a little varied."""
+        scale = scale or float(np.float32(self.info[source][1] * gain * self.random.uniform(0.8, 1.25)))
+        return self.tensor(f"{name}{len(self.info)}", shape, scale, zero)
+
+    def weights(self, shape, axis, fan_in, scale, count):
+        kernel = np.clip(np.round(self.random.normal(0, 45, shape)), -127, 127)
+        scales = self.random.uniform(0.7, 1.3, count if self.per_channel else 1) / (45 * np.sqrt(fan_in))
+        scales = scales.astype(np.float32)
+        weights = self.g.tensor(f"weights{len(self.g.tensors)}", shape, "int8", kernel, list(scales), axis=axis)
+        bias_scales = np.float32(scale) * scales
+        bias = np.round(self.random.normal(0, 20 * scale, count) / bias_scales)
+        return weights, self.g.tensor(f"bias{len(self.g.tensors)}", (count,), "int32", bias, list(bias_scales))
+
+    @staticmethod
+    def sizes(shape, size, stride, padding, dilation=(1, 1)):
+        reach = [(k - 1) * d + 1 for k, d in zip(size, dilation)]
+        if padding == SAME:
+            return [-(-s // t) for s, t in zip(shape[1:3], stride)]
+        return [(s - r) // t + 1 for s, r, t in zip(shape[1:3], reach, stride)]
+
+    def conv(self, source, channels, size=(1, 1), stride=(1, 1), padding=SAME, act=RELU, zero=-128, scale=None, dilation=(1, 1)):
+        shape, source_scale, _ = self.info[source]
+        kernel = (channels, *size, shape[3])
+        weights, bias = self.weights(kernel, 0, size[0] * size[1] * shape[3], source_scale, channels)
+        h, w = self.sizes(shape, size, stride, padding, dilation)
+        out = self.result("conv", (1, h, w, channels), source, scale, zero)
+        options = {"Padding": padding, "StrideW": stride[1], "StrideH": stride[0], "DilationWFactor": dilation[1]}
+        options |= {"DilationHFactor": dilation[0], "FusedActivationFunction": act}
+        self.g.operator("CONV_2D", [source, weights, bias], [out], "Conv2DOptions", options, version=3)
+        return out
+
+    def depthwise(self, source, size=(3, 3), stride=(1, 1), padding=SAME, act=RELU, zero=-128, multiplier=1):
+        shape, source_scale, _ = self.info[source]
+        channels = shape[3] * multiplier
+        weights, bias = self.weights((1, *size, channels), 3, size[0] * size[1], source_scale, channels)
+        h, w = self.sizes(shape, size, stride, padding)
+        out = self.result("depthwise", (1, h, w, channels), source, None, zero)
+        options = {"Padding": padding, "StrideW": stride[1], "StrideH": stride[0], "DepthMultiplier": multiplier}
+        options |= {"DilationWFactor": 1, "DilationHFactor": 1, "FusedActivationFunction": act}
+        self.g.operator("DEPTHWISE_CONV_2D", [source, weights, bias], [out], "DepthwiseConv2DOptions", options, version=3)
+        return out
+
+    def pool(self, code, source, size=(3, 3), stride=(2, 2), padding=VALID, act=NONE):
+        shape, scale, zero = self.info[source]
+        h, w = self.sizes(shape, size, stride, padding)
+        out = self.tensor(f"pool{len(self.info)}", (1, h, w, shape[3]), scale, zero)
+        options = {"Padding": padding, "StrideW": stride[1], "StrideH": stride[0], "FilterWidth": size[1]}
+        options |= {"FilterHeight": size[0], "FusedActivationFunction": act}
+        self.g.operator(code, [source], [out], "Pool2DOptions", options, version=2)
+        return out
+
+    def join(self, sources, axis=3):
+        shapes = [self.info[s][0] for s in sources]
+        shape = list(shapes[0])
+        shape[axis] = sum(s[axis] for s in shapes)
+        out = self.tensor(f"concat{len(self.info)}", shape, *self.info[sources[0]][1:])
+        options = {"Axis": axis, "FusedActivationFunction": NONE}
+        self.g.operator("CONCATENATION", list(sources), [out], "ConcatenationOptions", options, version=2)
+        return out
+
+    def fire(self, source, squeeze, expand):
+        s = self.conv(source, squeeze)
+        one = self.conv(s, expand, scale=None)
+        return self.join([one, self.conv(s, expand, (3, 3), scale=self.info[one][1])])
+
+    def add(self, a, b, act=NONE, zero=-128, gain=1.6):
+        out = self.result("add", self.info[a][0], a, None, zero, gain)
+        self.g.operator("ADD", [a, b], [out], "AddOptions", {"FusedActivationFunction": act}, version=2)
+        return out
+
+    def mean(self, source, keep_dims=False, gain=0.5):
+        shape = self.info[source][0]
+        axes = self.g.tensor("axes", (2,), "int32", np.array([1, 2]))
+        out_shape = (1, 1, 1, shape[3]) if keep_dims else (1, shape[3])
+        out = self.result("mean", out_shape, source, None, self.info[source][2], gain)
+        self.g.operator("MEAN", [source, axes], [out], "ReducerOptions", {"KeepDims": keep_dims}, version=2)
+        return out
+
+    def dense(self, source, channels, act=NONE, zero=5):
+        shape, source_scale, _ = self.info[source]
+        fan_in = int(np.prod(shape))
+        per_channel, self.per_channel = self.per_channel, False
+        weights, bias = self.weights((channels, fan_in), 0, fan_in, source_scale, channels)
+        self.per_channel = per_channel
+        out = self.result("dense", (1, channels), source, None, zero)
+        options = {"FusedActivationFunction": act, "WeightsFormat": 0, "KeepNumDims": False}
+        self.g.operator("FULLY_CONNECTED", [source, weights, bias], [out], "FullyConnectedOptions", options, version=4)
+        return out
+
+    def reshape(self, source, shape):
+        target = self.g.tensor("shape", (len(shape),), "int32", np.array(shape))
+        out = self.tensor(f"reshape{len(self.info)}", shape, *self.info[source][1:])
+        self.g.operator("RESHAPE", [source, target], [out], "ReshapeOptions", {})
+        return out
+
+    def pad(self, source, top, bottom, left, right):
+        shape, scale, zero = self.info[source]
+        amounts = self.g.tensor("amounts", (4, 2), "int32", np.array([[0, 0], [top, bottom], [left, right], [0, 0]]))
+        padded = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
+        out = self.tensor(f"pad{len(self.info)}", padded, scale, zero)
+        self.g.operator("PAD", [source, amounts], [out], "PadOptions", {}, version=2)
+        return out
+
+    def convert(self, code, source, kind, scale, zero, version=2):
+        out = self.tensor(f"convert{len(self.info)}", self.info[source][0], scale, zero, kind)
+        self.g.operator(code, [source], [out], code.capitalize() + "Options", {}, version=version)
+        return out
+
+    def softmax(self, source):
+        out = self.tensor("softmax", self.info[source][0], 1 / 256, -128)
+        self.g.operator("SOFTMAX", [source], [out], "SoftmaxOptions", {"Beta": 1.0}, version=2)
+        return out
+
+    def ends_with(self, *outputs):
+        self.g.outputs = list(outputs)
+        return self.g
+
+
+def squeezenet_v1_0():
+    n = Net((1, 63, 63, 3), seed=10)
+    x = n.pool("MAX_POOL_2D", n.conv(n.input, 12, (7, 7), (2, 2), VALID))
+    x = n.pool("MAX_POOL_2D", n.fire(n.fire(x, 4, 8), 4, 8))
+    return n.ends_with(n.mean(n.conv(n.fire(x, 6, 12), 20)))
+
+
+def squeezenet_v1_1():
+    n = Net((1, 47, 47, 3), seed=11)
+    x = n.pool("MAX_POOL_2D", n.conv(n.input, 16, (3, 3), (2, 2), VALID))
+    x = n.pool("MAX_POOL_2D", n.fire(n.fire(x, 4, 16), 4, 16))
+    return n.ends_with(n.conv(n.fire(x, 12, 24), 40))
+
+
+def squeezenet_bypass():
+    n = Net((1, 31, 31, 3), seed=12)
+    x = n.fire(n.pool("MAX_POOL_2D", n.conv(n.input, 16, (3, 3), (2, 2), VALID)), 4, 8)
+    x = n.pool("MAX_POOL_2D", n.add(x, n.fire(x, 4, 8)))
+    x = n.add(n.conv(x, 24), n.fire(x, 6, 12))
+    return n.ends_with(n.softmax(n.mean(n.conv(x, 10, act=NONE, zero=-3), gain=0.05)))
+
+
+def squeezenext_block():
+    n = Net((1, 23, 21, 3), seed=13)
+    x = n.conv(n.input, 16, (5, 5), (2, 2), VALID)
+    y = n.conv(n.conv(x, 8), 4)
+    y = n.conv(n.conv(n.conv(y, 8, (3, 1)), 8, (1, 3)), 16, act=NONE, zero=7)
+    x = n.add(x, y, act=RELU)
+    return n.ends_with(n.dense(n.mean(x, keep_dims=True), 9))
+
+
+def zero_points():
+    """Every activation with a zero point in the middle: no ReLU, padding that is not the lowest step."""
+    n = Net(seed=14)
+    x = n.conv(n.input, 10, (3, 3), act=NONE, zero=11)
+    x = n.conv(x, 9, (3, 3), (2, 2), act=NONE, zero=-20)
+    return n.ends_with(n.conv(x, 8, (5, 3), act=NONE, zero=100))
+
+
+def bounded():
+    n = Net(seed=15)
+    x = n.conv(n.input, 8, (3, 3), act=RELU6, zero=-128, scale=0.05)
+    x = n.pool("MAX_POOL_2D", x, act=RELU6)
+    return n.ends_with(n.conv(x, 6, act=RELU6, zero=-100, scale=0.03))
+
+
+def depthwise():
+    n = Net(seed=16)
+    x = n.depthwise(n.conv(n.input, 8), zero=-90, act=NONE)
+    x = n.depthwise(x, (5, 5), (2, 2))
+    return n.ends_with(n.depthwise(x, (3, 3), (1, 1), VALID, RELU, multiplier=2))
+
+
+def average_pool():
+    n = Net(seed=17)
+    x = n.pool("AVERAGE_POOL_2D", n.conv(n.input, 10, act=NONE, zero=3), (3, 3), (2, 2), SAME)
+    return n.ends_with(n.pool("AVERAGE_POOL_2D", x, (2, 3), (1, 2), VALID))
+
+
+def dilated():
+    n = Net(seed=18)
+    x = n.conv(n.input, 8, (3, 3), dilation=(2, 2))
+    return n.ends_with(n.conv(x, 8, (3, 3), padding=VALID, dilation=(1, 3)))
+
+
+def per_tensor():
+    n = Net(seed=19, per_channel=False)
+    return n.ends_with(n.conv(n.fire(n.conv(n.input, 12, (3, 3)), 5, 7), 11))
+
+
+def uint8_ends():
+    n = Net(kind="uint8", seed=20)
+    x = n.conv(n.convert("QUANTIZE", n.input, "int8", 1.0, -128, version=1), 9, (3, 3))
+    return n.ends_with(n.convert("QUANTIZE", x, "uint8", n.info[x][1], 0))
+
+
+def requantized():
+    n = Net(seed=21)
+    x = n.convert("QUANTIZE", n.conv(n.input, 8, act=NONE, zero=9), "int8", 1.7, -30)
+    return n.ends_with(n.convert("QUANTIZE", x, "int8", 0.9, 12))
+
+
+def real_ends():
+    n = Net(kind="float32", seed=22)
+    x = n.conv(n.convert("QUANTIZE", n.input, "int8", 0.017, -3, version=1), 9, (3, 3))
+    return n.ends_with(n.convert("DEQUANTIZE", x, "float32", 1.0, 0))
+
+
+def joined():
+    """Concatenations along every axis, of parts that are read elsewhere too, and one of another."""
+    n = Net(seed=23)
+    a, scale = n.conv(n.input, 6), None
+    scale = n.info[a][1]
+    b = n.conv(n.input, 6, (3, 3), scale=scale)
+    tall = n.join([a, b], axis=1)
+    wide = n.join([n.conv(tall, 5, scale=2.0), n.conv(tall, 5, (3, 3), scale=2.0)], axis=2)
+    deep = n.join([n.join([wide, n.conv(wide, 3, scale=2.0)]), n.conv(wide, 4, (3, 3), scale=2.0), wide])
+    return n.ends_with(n.conv(deep, 7), n.conv(b, 3))
+
+
+def padded_and_reshaped():
+    n = Net(seed=24)
+    x = n.conv(n.pad(n.conv(n.input, 7, act=NONE, zero=31), 0, 1, 2, 0), 6, (3, 3), (2, 2), VALID)
+    h, w, c = n.info[x][0][1:]
+    return n.ends_with(n.softmax(n.dense(n.reshape(x, (1, h * w * c)), 12)))
+
+
+GRAPHS = (
+    squeezenet_v1_0,
+    squeezenet_v1_1,
+    squeezenet_bypass,
+    squeezenext_block,
+    zero_points,
+    bounded,
+    depthwise,
+    average_pool,
+    dilated,
+    per_tensor,
+    uint8_ends,
+    requantized,
+    real_ends,
+    joined,
+    padded_and_reshaped,
+)
+
+
+def record(model):
+    """One random input and LiteRT's first output, as raw bytes of their types."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    net = Interpreter(model_content=model, num_threads=1)
+    net.allocate_tensors()
+    source = net.get_input_details()[0]
+    random = np.random.default_rng(7)
+    if source["dtype"] == np.float32:
+        steps = random.uniform(-2.5, 2.5, source["shape"]).astype(np.float32)
+    else:
+        steps = random.integers(0, 256, source["shape"]).astype(np.uint8).view(source["dtype"])
+    net.set_tensor(source["index"], steps)
+    net.invoke()
+    outputs = [net.get_tensor(o["index"]).tobytes() for o in net.get_output_details()]
+    return steps.tobytes(), outputs[0]
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for make in GRAPHS:
+        model = make().to_bytes()
+        steps, output = record(model)
+        (folder / f"{make.__name__}.tflite").write_bytes(model)
+        (folder / f"{make.__name__}.in.bin").write_bytes(steps)
+        (folder / f"{make.__name__}.out.bin").write_bytes(output)
+        spread = np.frombuffer(output, np.uint8 if len(output) < 1e6 else np.float32)
+        print(f"{make.__name__}: {len(model)} bytes, {len(set(spread))} different output bytes of {len(spread)}")
+
+
+if __name__ == "__main__":
+    main()
