@@ -15,7 +15,10 @@ use crate::{
     },
     ops::pool::MaxRow,
 };
-use std::{arch::x86_64::*, mem::MaybeUninit};
+use std::{
+    arch::{asm, x86_64::*},
+    mem::MaybeUninit,
+};
 
 /// Bytes of each pixel that are widened at a time; a multiple of 16.
 const WIDENED: usize = 128;
@@ -67,7 +70,11 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
                 }
                 let words: *const i16 = words.as_ptr().cast();
                 for k in (0..len).step_by(2) {
-                    multiply(&mut sums, words.add(k), weights);
+                    let low = _mm256_loadu_si256(weights.cast());
+                    let high = _mm256_loadu_si256(weights.add(32).cast());
+                    for (m, sums) in sums.iter_mut().enumerate() {
+                        multiply(sums, words.add(m * WIDENED + k), low, high);
+                    }
                     weights = weights.add(64);
                 }
             }
@@ -76,23 +83,34 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
     }
 }
 
-/// Two words of each pixel times two weights of each channel.
+/// Two words at `words` times two weights of each channel. In assembly, because all 16 registers are in use: with the
+/// intrinsics the compiler kept some sums on the stack, in whichever tile width it pleased.
 ///
 /// # Safety
 ///
-/// `words` is valid for two words at each of `M` distances of [`WIDENED`], `weights` for two vectors.
+/// `words` is valid for two words.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn multiply<const M: usize>(sums: &mut ymm::Sums<M>, words: *const i16, weights: *const u8) {
-    // SAFETY: as the caller promises.
+unsafe fn multiply(sums: &mut [__m256i; 2], words: *const i16, low: __m256i, high: __m256i) {
+    // Named, because a discarded output has no width.
+    let (_pair, _product): (__m256i, __m256i);
+    // SAFETY: reads two words, as the caller promises; AVX2 is among the caller's features.
     unsafe {
-        let low = _mm256_loadu_si256(weights.cast());
-        let high = _mm256_loadu_si256(weights.add(32).cast());
-        for (m, sums) in sums.iter_mut().enumerate() {
-            let pair = _mm256_set1_epi32(words.add(m * WIDENED).cast::<i32>().read_unaligned());
-            sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(pair, low));
-            sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(pair, high));
-        }
+        asm!(
+            "vpbroadcastd {pair:y}, dword ptr [{words}]",
+            "vpmaddwd {product:y}, {pair:y}, {low:y}",
+            "vpaddd {first:y}, {first:y}, {product:y}",
+            "vpmaddwd {pair:y}, {pair:y}, {high:y}",
+            "vpaddd {second:y}, {second:y}, {pair:y}",
+            words = in(reg) words,
+            low = in(ymm_reg) low,
+            high = in(ymm_reg) high,
+            pair = out(ymm_reg) _pair,
+            product = out(ymm_reg) _product,
+            first = inout(ymm_reg) sums[0],
+            second = inout(ymm_reg) sums[1],
+            options(nostack, readonly, preserves_flags),
+        );
     }
 }
 
