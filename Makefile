@@ -6,12 +6,20 @@ test_packages := $(run_packages) libgstrtspserver-1.0-dev openssl
 
 # A folder of ImageNet photos named NNNN_name.jpg, NNNN being the class: for make model.
 PHOTOS ?= photos
+# For make layers: a .tflite, and the best kernels to use.
+MODEL ?= models/squeezenet_v1.1_int8.tflite
+KERNELS ?=
+SECONDS_EACH ?= 1800
 
-.PHONY: help run test bench model clip
+.PHONY: help run test test-aarch64 bench layers cycle-model fuzz model clip
 help:
 	@echo "make run    build camfire and see it work: a clip, a broker, what is seen"
 	@echo "make test   everything that must hold: format, lints, tests"
+	@echo "make test-aarch64  the engine's tests on aarch64, under emulation (part of make test)"
 	@echo "make bench  time the network on this machine"
+	@echo "make layers  the same step by step"
+	@echo "make cycle-model  what it would take on a Pi 4 and a Pi 5, by a static model of their cores"
+	@echo "make fuzz   half an hour each of broken models (needs cargo-fuzz; SECONDS_EACH=n)"
 	@echo "make model  build models/ again from the published weights (PHOTOS=folder)"
 	@echo "make clip   build assets/demo.mp4 again from its photographs"
 
@@ -25,11 +33,32 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
+	packaging/test-aarch64.sh
+
+test-aarch64:
+	packaging/test-aarch64.sh
 
 bench:
 	@packaging/need.sh $(run_packages)
 	cargo build --release --locked
 	target/release/camfire bench
+
+layers:
+	cargo run --release --locked -p camfire-engine --no-default-features --example layers -- $(MODEL) $(KERNELS)
+
+cycle-model:
+	@packaging/need.sh llvm
+	packaging/test-aarch64.sh --no-run
+	. packaging/aarch64-env.sh && cargo build --release --locked -p camfire-engine --no-default-features \
+		--target aarch64-unknown-linux-gnu --target-dir target/aarch64 --example layers
+	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers
+
+# The compiler's own flags for coverage are not stable; the code is built by the stable compiler all the same.
+fuzz:
+	mkdir -p fuzz/corpus/load
+	cp engine/tests/data/*/*.tflite fuzz/corpus/load
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . load -- -max_total_time=$(SECONDS_EACH) -max_len=40000
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . run_mutated -- -max_total_time=$(SECONDS_EACH) -max_len=60
 
 model: build/model-venv
 	build/model-venv/bin/python models/build.py --photos $(PHOTOS)

@@ -10,7 +10,7 @@ have() {
 }
 
 skip() {
-    echo "SKIP aarch64: $1; the NEON and dotprod kernels are NOT tested" >&2
+    echo "SKIP aarch64: $1; the NEON, dotprod and i8mm kernels are NOT tested" >&2
     exit 0
 }
 
@@ -28,11 +28,7 @@ if ! have; then
     have || skip "Debian's Rust for arm64 is not where it should be"
 fi
 
-# Static, so that no library of another libc is picked up.
-export RUSTC=/usr/bin/rustc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu max"
+. "$(dirname "$0")/aarch64-env.sh"
 # A kernel that is not executed is a failure here.
-export ENGINE_REQUIRE=neon,dotprod
+export ENGINE_REQUIRE=neon,dotprod,i8mm
 cargo test -p camfire-engine --no-default-features --locked --target "$target" --target-dir target/aarch64 --lib --tests "$@"

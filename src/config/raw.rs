@@ -113,7 +113,7 @@ keys! {
 }
 
 /// The sets that the native engine has, see [`engine::KernelSet`].
-const KERNELS: &[&str] = &["auto", "scalar", "avx2", "avx-vnni", "avx512-vnni", "neon", "dotprod"];
+const KERNELS: &[&str] = &["auto", "scalar", "avx2", "avx-vnni", "avx512-vnni", "neon", "dotprod", "i8mm"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -43,6 +43,8 @@ pub enum KernelSet {
     Neon,
     /// aarch64 with dotprod: Cortex-A76, A78.
     Dotprod,
+    /// aarch64 with i8mm: Cortex-A710, Neoverse N2.
+    I8mm,
 }
 
 /// What a CPU can do, as far as kernels ask.
@@ -54,6 +56,7 @@ pub struct Features {
     pub avx512_vnni: bool,
     pub neon: bool,
     pub dotprod: bool,
+    pub i8mm: bool,
 }
 
 /// One kernel: its block's shape and the code.
@@ -135,13 +138,14 @@ pub(crate) struct Job {
 
 impl KernelSet {
     /// All of them.
-    pub const ALL: [KernelSet; 6] = [
+    pub const ALL: [KernelSet; 7] = [
         KernelSet::Scalar,
         KernelSet::Avx2,
         KernelSet::AvxVnni,
         KernelSet::Avx512Vnni,
         KernelSet::Neon,
         KernelSet::Dotprod,
+        KernelSet::I8mm,
     ];
 
     /// As users name it.
@@ -153,6 +157,7 @@ impl KernelSet {
             KernelSet::Avx512Vnni => "avx512-vnni",
             KernelSet::Neon => "neon",
             KernelSet::Dotprod => "dotprod",
+            KernelSet::I8mm => "i8mm",
         }
     }
 
@@ -179,6 +184,7 @@ impl Features {
         {
             features.neon = std::arch::is_aarch64_feature_detected!("neon");
             features.dotprod = features.neon && std::arch::is_aarch64_feature_detected!("dotprod");
+            features.i8mm = features.dotprod && std::arch::is_aarch64_feature_detected!("i8mm");
         }
         // So that the branch above is no unused assignment elsewhere.
         let _ = &mut features;
@@ -194,6 +200,7 @@ impl Features {
             KernelSet::Avx512Vnni => self.avx512_vnni,
             KernelSet::Neon => self.neon,
             KernelSet::Dotprod => self.dotprod,
+            KernelSet::I8mm => self.i8mm,
         }
     }
 }
@@ -221,6 +228,8 @@ pub(crate) fn obtain(set: KernelSet) -> Option<&'static Kernels> {
         KernelSet::Neon => Some(&aarch64::neon::KERNELS),
         #[cfg(target_arch = "aarch64")]
         KernelSet::Dotprod => Some(&aarch64::dotprod::KERNELS),
+        #[cfg(target_arch = "aarch64")]
+        KernelSet::I8mm => Some(&aarch64::i8mm::KERNELS),
         #[allow(unreachable_patterns, reason = "the sets of the other architectures")]
         _ => None,
     }
@@ -246,6 +255,8 @@ mod tests {
             (pi4, Some(KernelSet::Dotprod), KernelSet::Neon),
             (pi5, None, KernelSet::Dotprod),
             (pi5, Some(KernelSet::Neon), KernelSet::Neon),
+            (Features { i8mm: true, ..pi5 }, None, KernelSet::I8mm),
+            (Features { i8mm: true, ..pi5 }, Some(KernelSet::Dotprod), KernelSet::Dotprod),
             (Features::default(), Some(KernelSet::Dotprod), KernelSet::Scalar),
         ] {
             assert_eq!(choose(&machine, cap), chosen, "{machine:?} {cap:?}");

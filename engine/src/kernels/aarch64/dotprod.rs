@@ -8,7 +8,7 @@
 //! - Overflow: `sdot` is exact; sums stay within the plan's bound.
 //! - Features: neon, dotprod. The intrinsic is not stable in Rust 1.95, hence the one line of assembly.
 
-use super::{requantize, store};
+use super::{Bounds, requantize, store_some};
 use crate::kernels::{
     Job, Kernel, Kernels, scalar,
     tiles::{rows, tiles},
@@ -101,11 +101,15 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
                 k += 4;
             }
         }
-        for (m, [low, high]) in sums.into_iter().enumerate() {
+        let factors = [vld1q_f32(job.factor), vld1q_f32(job.factor.add(4))];
+        let bounds = Bounds::new(job.range);
+        for (m, sums) in sums.into_iter().enumerate() {
+            let steps = requantize(sums, factors, &bounds);
             let output = output.add(m * job.output_pixel);
-            store(requantize(job, low, job.factor), job.channels, output);
-            if job.channels > 4 {
-                store(requantize(job, high, job.factor.add(4)), job.channels - 4, output.add(4));
+            if job.channels == 8 {
+                vst1_u8(output, steps);
+            } else {
+                store_some(vget_lane_u64::<0>(vreinterpret_u64_u8(steps)), job.channels, output);
             }
         }
     }

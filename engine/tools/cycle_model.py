@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""How long the shipped network would take on a Pi 4 and a Pi 5, by a static model of their cores: docs/kernels.md.
+
+    make cycle-model
+
+Takes the tile functions of the NEON and dotprod kernels from the binary's disassembly, has llvm-mca count the cycles of
+their inner loops and of everything around those, and multiplies by how often each is run. Assumes that all data comes from
+the first cache and every branch is foreseen; so it is a floor for these very instructions, not a measurement.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+
+# name, output rows and columns, input channels, output channels, window, rows at the pool behind it
+LAYERS = [
+    ("conv1", 113, 3, 64, 3),
+    ("fire2 squeeze", 56, 64, 16, 1),
+    ("fire2 expand", 56, 16, 64, 1),
+    ("fire2 expand 3x3", 56, 16, 64, 3),
+    ("fire3 squeeze", 56, 128, 16, 1),
+    ("fire3 expand", 56, 16, 64, 1),
+    ("fire3 expand 3x3", 56, 16, 64, 3),
+    ("fire4 squeeze", 27, 128, 32, 1),
+    ("fire4 expand", 27, 32, 128, 1),
+    ("fire4 expand 3x3", 27, 32, 128, 3),
+    ("fire5 squeeze", 27, 256, 32, 1),
+    ("fire5 expand", 27, 32, 128, 1),
+    ("fire5 expand 3x3", 27, 32, 128, 3),
+    ("fire6 squeeze", 13, 256, 48, 1),
+    ("fire6 expand", 13, 48, 192, 1),
+    ("fire6 expand 3x3", 13, 48, 192, 3),
+    ("fire7 squeeze", 13, 384, 48, 1),
+    ("fire7 expand", 13, 48, 192, 1),
+    ("fire7 expand 3x3", 13, 48, 192, 3),
+    ("fire8 squeeze", 13, 384, 64, 1),
+    ("fire8 expand", 13, 64, 256, 1),
+    ("fire8 expand 3x3", 13, 64, 256, 3),
+    ("fire9 squeeze", 13, 512, 64, 1),
+    ("fire9 expand", 13, 64, 256, 1),
+    ("fire9 expand 3x3", 13, 64, 256, 3),
+    ("conv10", 13, 512, 1000, 1),
+]
+
+# kernel: symbol, pixels of a tile, channels of a block, bytes of a group, instruction that tells M, its count a pixel
+KERNELS = {
+    "neon": ("neon4tile", 4, 4, 16, "sadalp", 4),
+    "dotprod": ("dotprod4tile", 8, 8, 4, "sdot", 8),
+}
+MACHINES = {"Pi 4": ("neon", "cortex-a72", 1.8e9), "Pi 5": ("dotprod", "cortex-a76", 2.4e9)}
+
+
+def functions(binary, symbol):
+    """The instructions of each function whose name has `symbol`: lists of (address, text)."""
+    text = subprocess.run(["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", binary], capture_output=True, text=True)
+    found, current = [], None
+    for line in text.stdout.splitlines():
+        if header := re.match(r"^[0-9a-f]+ <(.*)>:$", line):
+            current = [] if symbol in header[1] else None
+            if current is not None:
+                found.append(current)
+        elif current is not None and (entry := re.match(r"^\s*([0-9a-f]+):\s+(.*)$", line)):
+            current.append((int(entry[1], 16), entry[2].split("//")[0].strip()))
+    return found
+
+
+def loops(instructions):
+    """Innermost loops: (first, last) indices of bodies that end in a branch backwards."""
+    index_of = {address: i for i, (address, _) in enumerate(instructions)}
+    found = []
+    for i, (_, text) in enumerate(instructions):
+        target = re.match(r"(?:b\.\w+|cbn?z\s+\w+,|tbn?z\s+.*,)\s*([0-9a-f]+) <", text)
+        if target and (start := index_of.get(int(target[1], 16))) is not None and start < i:
+            found.append((start, i))
+    return [a for a in found if not any(a[0] <= b[0] and b[1] <= a[1] and a != b for b in found)]
+
+
+def cycles(texts, core, iterations):
+    """Cycles of one pass over `texts`, in a steady stream of them."""
+    plain = [re.sub(r"\b[0-9a-f]+ <.*>", "1f", text) for text in texts]
+    plain = [text for text in plain if not text.startswith((".", "udf", "nop"))]
+    with tempfile.NamedTemporaryFile("w", suffix=".s") as file:
+        file.write("\n".join(plain) + "\n1:\n")
+        file.flush()
+        command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={core}", "-mattr=+dotprod", f"-iterations={iterations}", file.name]
+        report = subprocess.run(command, capture_output=True, text=True)
+    total = re.search(r"Total Cycles:\s+(\d+)", report.stdout)
+    if not total:
+        raise SystemExit(report.stderr[-2000:])
+    return int(total[1]) / iterations
+
+
+def measure(binary, kernel, core):
+    """By pixels of a tile: cycles of a 16-byte group, of a 4-byte group, of everything else."""
+    symbol, _, _, group, tell, each = KERNELS[kernel]
+    tiles = {}
+    for instructions in functions(binary, symbol):
+        inner, covered = {}, set()
+        for first, last in loops(instructions):
+            body = [text for _, text in instructions[first : last + 1]]
+            count = sum(text.startswith(tell) for text in body)
+            if count:
+                inner[count] = cycles(body, core, 200)
+                covered |= set(range(first, last + 1))
+        # The way of a full tile: what lies behind the first return is for blocks that are not.
+        end = next(i for i, (_, text) in enumerate(instructions) if text == "ret")
+        rest = [text for i, (_, text) in enumerate(instructions) if i <= end and i not in covered]
+        if not inner:
+            continue
+        largest, smallest = max(inner), min(inner)
+        pixels = largest // each
+        tiles[pixels] = (inner[largest], inner[smallest], cycles(rest, core, 20))
+    return tiles
+
+
+def widths(width, most):
+    """The tiles of a row: as many pixels as `kernels/tiles.rs` gives them."""
+    count = -(-width // most)
+    return [width // count + (i < width % count) for i in range(count)]
+
+
+def main():
+    binary = sys.argv[1]
+    rows, totals = {}, {}
+    for machine, (kernel, core, hertz) in MACHINES.items():
+        tiles = measure(binary, kernel, core)
+        _, mr, nr, group, _, _ = KERNELS[kernel]
+        print(f"{machine}: {kernel} by {core}: " + ", ".join(
+            f"{m} pixels {a:.1f} + {c:.1f} cycles" for m, (a, _, c) in sorted(tiles.items())))
+        for name, size, depth, channels, window in LAYERS:
+            taps, run = window, window * depth
+            flat = window == 1 and depth > 64
+            lines, width = (1, size * size) if flat else (size, size)
+            blocks, total = -(-channels // nr), 0.0
+            for pixels in widths(width, mr):
+                sixteen, four, rest = tiles[pixels]
+                groups = -(-run // group) if group == 16 else None
+                once = groups * sixteen if groups else run // 16 * sixteen + -(-(run % 16) // 4) * four
+                total += taps * once + rest
+            total *= lines * blocks
+            macs = size * size * channels * depth * window * window
+            rows.setdefault(name, [macs]).append((total, hertz, macs / total))
+    print("\n| layer | M multiply-adds | " + " | ".join(f"{m}, ms | a cycle" for m in MACHINES) + " |")
+    print("| --- " * (2 + 2 * len(MACHINES)) + "|")
+    for name, (macs, *found) in rows.items():
+        cells = [f"{t / hz * 1e3:.2f} | {rate:.1f}" for t, hz, rate in found]
+        print(f"| {name} | {macs / 1e6:.2f} | " + " | ".join(cells) + " |")
+    sums = [sum(row[1 + i][0] / row[1 + i][1] for row in rows.values()) * 1e3 for i in range(len(MACHINES))]
+    macs = sum(row[0] for row in rows.values())
+    print(f"| all | {macs / 1e6:.2f} | " + " | ".join(f"**{s:.1f}** | " for s in sums) + "|")
+
+
+if __name__ == "__main__":
+    main()

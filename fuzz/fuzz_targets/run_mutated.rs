@@ -1,0 +1,52 @@
+//! A sound model with some of its bytes changed: what still loads must run, the same twice, on every set of kernels.
+//!
+//! The input chooses one of the engine's test graphs by its first byte; each three that follow are a position and a byte.
+
+#![no_main]
+
+use engine::{
+    Features, KernelSet, Model,
+    model::{Options, Tensor},
+};
+
+const GRAPHS: &[&[u8]] = &[
+    include_bytes!("../../engine/tests/data/operators/squeezenet_v1_1.tflite"),
+    include_bytes!("../../engine/tests/data/operators/squeezenet_bypass.tflite"),
+    include_bytes!("../../engine/tests/data/operators/squeezenext_block.tflite"),
+    include_bytes!("../../engine/tests/data/operators/depthwise.tflite"),
+    include_bytes!("../../engine/tests/data/operators/average_pool.tflite"),
+    include_bytes!("../../engine/tests/data/operators/dilated.tflite"),
+    include_bytes!("../../engine/tests/data/operators/joined.tflite"),
+    include_bytes!("../../engine/tests/data/operators/padded_and_reshaped.tflite"),
+    include_bytes!("../../engine/tests/data/operators/real_ends.tflite"),
+    include_bytes!("../../engine/tests/data/operators/requantized.tflite"),
+];
+
+/// Larger activations only take time.
+const MOST_SESSION: usize = 4 << 20;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let Some((&first, changes)) = input.split_first() else { return };
+    let mut file = GRAPHS[usize::from(first) % GRAPHS.len()].to_vec();
+    for change in changes.as_chunks::<3>().0 {
+        let position = usize::from(u16::from_le_bytes([change[0], change[1]])) % file.len();
+        file[position] = change[2];
+    }
+    let features = Features::detect();
+    let mut first_output: Option<Vec<u8>> = None;
+    for set in KernelSet::ALL.into_iter().filter(|&set| features.have(set)) {
+        let Ok(model) = Model::from_bytes(&file, &Options { cap: Some(set), keep: &[] }) else { return };
+        if model.session_len() > MOST_SESSION {
+            return;
+        }
+        let mut session = model.session();
+        let input: Vec<u8> = (0..session.input_len()).map(|i| (i * 37) as u8).collect();
+        let mut output = vec![0; model.len_of(Tensor::Output(0)).expect("a loaded model has an output")];
+        session.run(&input).expect("the input is as long as it must be");
+        session.read(Tensor::Output(0), &mut output).expect("the run was whole");
+        match &first_output {
+            None => first_output = Some(output),
+            Some(expected) => assert_eq!(expected, &output, "{}", set.name()),
+        }
+    }
+});
