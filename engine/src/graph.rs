@@ -57,6 +57,7 @@ pub(crate) struct Operator {
     pub(crate) code: i32,
     pub(crate) version: i32,
     pub(crate) inputs: Vec<usize>,
+    /// At least one.
     pub(crate) outputs: Vec<usize>,
     pub(crate) kind: Op,
 }

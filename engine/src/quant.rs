@@ -21,7 +21,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// Nothing but saturation: what packing instructions do by themselves.
+    /// Nothing but saturation: what packing instructions do by themselves (on x86; the others bound every step alike).
     pub(crate) const PLAIN: Range = Range { zero: 0, low: 0, high: 255 };
 
     /// The lowest and highest scaled sum, before the zero point is added.

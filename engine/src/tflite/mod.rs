@@ -156,6 +156,9 @@ fn read_operator(
     let version = code.i32(2)?.unwrap_or(1);
     let inputs = indices(table, 1, tensors)?;
     let outputs = indices(table, 2, tensors)?;
+    if outputs.is_empty() {
+        return Err(contract(&table.place, "at least one output", "none"));
+    }
     let kind = operator::read(builtin, table)?;
     Ok(Operator { index, code: builtin, version, inputs, outputs, kind })
 }
