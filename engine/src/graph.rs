@@ -1,10 +1,6 @@
 //! A network as its file tells it: tensors, and operators in their order of execution. Borrows from the file.
 
-use crate::{
-    Error,
-    error::contract,
-    tflite::{Numbers, code_name},
-};
+use crate::{Error, error::contract};
 
 /// A checked network; see [`crate::tflite::read`] for what is promised.
 #[derive(Debug)]
@@ -50,11 +46,16 @@ pub(crate) struct Quantization<'a> {
     pub(crate) axis: i32,
 }
 
+/// A vector of numbers of `N` bytes each, left as they lie in the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers<'a, const N: usize>(&'a [[u8; N]]);
+
 /// An operator with its tensors' indices.
 #[derive(Debug)]
 pub(crate) struct Operator {
     pub(crate) index: usize,
-    pub(crate) code: i32,
+    /// The schema's name, as `CONV_2D`.
+    pub(crate) name: String,
     pub(crate) version: i32,
     pub(crate) inputs: Vec<usize>,
     /// At least one.
@@ -161,7 +162,7 @@ impl Operator {
     pub(crate) fn refuse(&self, reason: impl Into<String>) -> Error {
         Error::Operator {
             index: self.index,
-            name: code_name(self.code),
+            name: self.name.clone(),
             version: self.version,
             reason: reason.into(),
         }
@@ -169,7 +170,27 @@ impl Operator {
 
     /// How messages call it.
     pub(crate) fn place(&self) -> String {
-        format!("operator {} ({})", self.index, code_name(self.code))
+        format!("operator {} ({})", self.index, self.name)
+    }
+}
+
+impl<'a, const N: usize> Numbers<'a, N> {
+    pub(crate) const EMPTY: Numbers<'static, N> = Numbers(&[]);
+
+    pub(crate) fn new(numbers: &'a [[u8; N]]) -> Numbers<'a, N> {
+        Numbers(numbers)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = [u8; N]> + 'a {
+        self.0.iter().copied()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.0.as_flattened()
     }
 }
 

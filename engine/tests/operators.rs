@@ -117,7 +117,9 @@ fn try_one(broken: &[u8]) -> Result<(), engine::Error> {
 /// What fuzzing has found, each once.
 #[test]
 fn findings_of_the_fuzzers_are_errors() {
-    for (name, says) in [("concatenation_without_output", "expected at least one output, found none")] {
+    const FINDINGS: &[(&str, &str)] =
+        &[("concatenation_without_output", "expected at least one output, found none")];
+    for (name, says) in FINDINGS {
         let file = folder().join(format!("../findings/{name}.tflite"));
         let error = try_one(&std::fs::read(file).unwrap()).unwrap_err().to_string();
         assert!(error.contains(says), "{name}: {error}");

@@ -18,12 +18,14 @@
 pub(crate) mod aarch64;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod pooling;
 pub(crate) mod scalar;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 
-use crate::{ops::pool::MaxRow, quant::Range};
+use crate::quant::Range;
+use pooling::MaxRow;
 
 /// Bytes behind a buffer that a kernel may read, though never use.
 pub(crate) const SLACK: usize = 64;

@@ -5,7 +5,7 @@
 //! whole sum. Features: none.
 
 use super::{Job, Kernel, Kernels};
-use crate::ops::pool::MaxRow;
+use crate::kernels::pooling::MaxRow;
 
 pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
 

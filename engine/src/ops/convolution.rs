@@ -5,9 +5,9 @@
 //! read again by the next block. Otherwise blocks go outside: a panel is read once, and the whole map, which is small
 //! by then, once for each block. With a pool behind it, rows go outside and only as many are kept as the pool's window is high.
 
-use super::pool::{self, PoolWindow};
+use super::pool;
 use crate::{
-    kernels::{Job, Kernel, Kernels, SLACK},
+    kernels::{Job, Kernel, Kernels, SLACK, pooling::PoolWindow},
     pack::{self, Block, Weights},
     plan::layout::View,
     quant::Range,

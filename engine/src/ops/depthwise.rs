@@ -1,8 +1,8 @@
 //! Depthwise convolution: every output channel sees one input channel. Plain loops; the networks that camfire ships
 //! have none.
 
-use super::{from_to, pool::PoolWindow};
-use crate::{plan::layout::View, quant::Range};
+use super::from_to;
+use crate::{kernels::pooling::PoolWindow, plan::layout::View, quant::Range};
 
 /// Sums that are held at once.
 const SUMS: usize = 64;

@@ -7,17 +7,17 @@ use super::{
     Activation, Plan, Step, StepInfo,
     layout::{Rim, View},
     places::{self, Geometry, Places},
+    weighted::{Steps, Weighted},
 };
 use crate::{
     Error,
     error::contract,
     graph::{self, Graph, Kind, Op, Operator, Tensor},
-    kernels::{KernelSet, Kernels, scalar},
+    kernels::{KernelSet, Kernels, pooling::PoolWindow, scalar},
     ops::{
         add::Addition,
         convolution::{Convolution, Parts, RowPool},
         depthwise::Depthwise,
-        pool::PoolWindow,
         rescale, softmax,
     },
     pack,
@@ -29,56 +29,62 @@ use crate::{
 const MOST_PACKED: usize = 4;
 const SMALL_PACKED: usize = 256 << 10;
 
-pub(super) fn lower(
-    graph: &Graph<'_>,
-    set: KernelSet,
-    kernels: &'static Kernels,
-    keep: &[&str],
-    file_len: usize,
-) -> Result<Plan, Error> {
-    let &[input] = &graph.inputs[..] else {
-        return Err(contract("subgraph 0", "one input", graph.inputs.len()));
-    };
-    if graph.outputs.is_empty() {
-        return Err(contract("subgraph 0", "an output", "none"));
-    }
-    let is_activation = |tensor: &Tensor<'_>| tensor.data.is_none();
-    let mut kept = Vec::new();
-    for name in keep {
-        let found = graph.tensors.iter().position(|tensor| tensor.name == *name && is_activation(tensor));
-        kept.push(found.ok_or_else(|| contract("tensors to keep", "names of activations", name))?);
-    }
-    let to_the_end: Vec<usize> = kept.iter().chain(&graph.outputs).copied().collect();
-    let places = places::places(graph, &to_the_end)?;
-    let mut lowering = Lowering {
-        graph,
-        places,
-        kernels,
-        steps: Vec::new(),
-        infos: Vec::new(),
-        ready_after: vec![0; graph.tensors.len()],
-        packed_len: 0,
-        most_packed: MOST_PACKED * file_len + SMALL_PACKED,
-    };
-    for operator in &graph.operators {
-        lowering.operator(operator)?;
-        lowering.name_steps(operator);
-        for &output in &operator.outputs {
-            lowering.ready_after[output] = lowering.steps.len();
+impl Plan {
+    /// Makes the plan for `graph` with `kernels` of `set`. Tensors named in `keep` stay readable.
+    ///
+    /// Errors: operators that are unknown or whose tensors do not fit; a name in `keep` that no activation has; more
+    /// memory than the file's size (`file_len`) gives reason for.
+    pub(crate) fn new(
+        graph: &Graph<'_>,
+        set: KernelSet,
+        kernels: &'static Kernels,
+        keep: &[&str],
+        file_len: usize,
+    ) -> Result<Plan, Error> {
+        let &[input] = &graph.inputs[..] else {
+            return Err(contract("subgraph 0", "one input", graph.inputs.len()));
+        };
+        if graph.outputs.is_empty() {
+            return Err(contract("subgraph 0", "an output", "none"));
         }
+        let is_activation = |tensor: &Tensor<'_>| tensor.data.is_none();
+        let mut kept = Vec::new();
+        for name in keep {
+            let found = graph.tensors.iter().position(|tensor| tensor.name == *name && is_activation(tensor));
+            kept.push(found.ok_or_else(|| contract("tensors to keep", "names of activations", name))?);
+        }
+        let to_the_end: Vec<usize> = kept.iter().chain(&graph.outputs).copied().collect();
+        let places = places::places(graph, &to_the_end)?;
+        let mut lowering = Lowering {
+            graph,
+            places,
+            kernels,
+            steps: Vec::new(),
+            infos: Vec::new(),
+            ready_after: vec![0; graph.tensors.len()],
+            packed_len: 0,
+            most_packed: MOST_PACKED * file_len + SMALL_PACKED,
+        };
+        for operator in &graph.operators {
+            lowering.operator(operator)?;
+            lowering.name_steps(operator);
+            for &output in &operator.outputs {
+                lowering.ready_after[output] = lowering.steps.len();
+            }
+        }
+        let activation = |&tensor: &usize| lowering.activation(tensor);
+        Ok(Plan {
+            set,
+            kernels,
+            input: activation(&input)?,
+            outputs: graph.outputs.iter().map(activation).collect::<Result<_, _>>()?,
+            kept: kept.iter().map(activation).collect::<Result<_, _>>()?,
+            arena_len: lowering.places.arena_len,
+            packed_len: lowering.packed_len,
+            steps: lowering.steps,
+            infos: lowering.infos,
+        })
     }
-    let activation = |&tensor: &usize| lowering.activation(tensor);
-    Ok(Plan {
-        set,
-        kernels,
-        input: activation(&input)?,
-        outputs: graph.outputs.iter().map(activation).collect::<Result<_, _>>()?,
-        kept: kept.iter().map(activation).collect::<Result<_, _>>()?,
-        arena_len: lowering.places.arena_len,
-        packed_len: lowering.packed_len,
-        steps: lowering.steps,
-        infos: lowering.infos,
-    })
 }
 
 struct Lowering<'g, 'a> {
@@ -90,13 +96,6 @@ struct Lowering<'g, 'a> {
     ready_after: Vec<usize>,
     packed_len: usize,
     most_packed: usize,
-}
-
-/// One scale and the step for zero, as a byte.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Steps {
-    scale: f32,
-    zero: u8,
 }
 
 impl<'g, 'a> Lowering<'g, 'a> {
@@ -179,7 +178,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
     }
 
     fn steps(&self, tensor: usize) -> Result<Steps, Error> {
-        steps(&self.graph.tensors[tensor])
+        Steps::of(&self.graph.tensors[tensor])
     }
 
     /// What an output's steps may be after `activation`.
@@ -313,7 +312,6 @@ impl<'g, 'a> Lowering<'g, 'a> {
         Ok(())
     }
 
-    /// Weights as int8, bias with the input's zero point in it, factors, for weights with a scale along `axis` or one.
     fn weighted(
         &self,
         operator: &Operator,
@@ -322,51 +320,10 @@ impl<'g, 'a> Lowering<'g, 'a> {
         axis: usize,
         activation: graph::Activation,
     ) -> Result<Weighted, Error> {
-        let weights = &self.graph.tensors[inputs[1]];
-        let channels = weights.shape[axis];
-        let (values, scales) = weights_and_scales(weights, axis)?;
-        let bias: Vec<i32> = match inputs.get(2).map(|&bias| &self.graph.tensors[bias]) {
-            None => vec![0; channels],
-            Some(Tensor { kind: Kind::Int32, data: Some(data), shape, .. }) if shape[..] == [channels] => {
-                data.as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes)).collect()
-            }
-            Some(bias) => {
-                let expected = format!("a constant bias of {channels} int32");
-                return Err(contract(operator.place(), expected, bias.place()));
-            }
-        };
+        let (weights, bias) =
+            (&self.graph.tensors[inputs[1]], inputs.get(2).map(|&bias| &self.graph.tensors[bias]));
         let (from, to) = (self.steps(inputs[0])?, self.steps(output)?);
-        // Channels are outermost in a convolution's weights and innermost in a depthwise one's.
-        let (count, distance) = match axis {
-            0 => (values.len() / channels, 1),
-            _ => (values.len() / channels, channels),
-        };
-        let mut with_zero = Vec::with_capacity(channels);
-        let mut factor = Vec::with_capacity(channels);
-        for channel in 0..channels {
-            let first = if axis == 0 { channel * count } else { channel };
-            let of_channel = || values[first..].iter().step_by(distance).take(count).map(|&w| i64::from(w));
-            let (sum, magnitude) = (of_channel().sum::<i64>(), of_channel().map(i64::abs).sum::<i64>());
-            // Whatever the input's bytes and whatever a kernel takes from them first, no sum may leave i32, and no
-            // scaled sum what an i32 can hold.
-            let bound = i64::from(bias[channel]).abs() + 512 * magnitude;
-            let channel_factor = from.scale * scales[channel % scales.len()] / to.scale;
-            if bound > i64::from(i32::MAX) {
-                return Err(contract(
-                    operator.place(),
-                    "sums that fit 32 bits",
-                    format!("channel {channel}"),
-                ));
-            }
-            if !channel_factor.is_normal() || bound as f32 * channel_factor >= 2f32.powi(31) {
-                let found = format!("{channel_factor} in channel {channel}");
-                return Err(contract(operator.place(), "scales of one magnitude", found));
-            }
-            with_zero.push((i64::from(bias[channel]) - i64::from(from.zero) * sum) as i32);
-            factor.push(channel_factor);
-        }
-        let range = self.range(output, activation)?;
-        Ok(Weighted { weights: values, bias: with_zero, factor, range })
+        Weighted::new(operator, weights, bias, axis, [from, to], self.range(output, activation)?)
     }
 
     fn depthwise(
@@ -644,14 +601,6 @@ impl<'g, 'a> Lowering<'g, 'a> {
     }
 }
 
-/// What a convolution multiplies with.
-struct Weighted {
-    weights: Vec<i8>,
-    bias: Vec<i32>,
-    factor: Vec<f32>,
-    range: Range,
-}
-
 /// The rectangle of a whole buffer, out of any view of it.
 fn whole(view: &View, rim: Rim) -> View {
     let rows = view.buffer.len() / view.row;
@@ -660,44 +609,6 @@ fn whole(view: &View, rim: Rim) -> View {
         width: view.row / view.pixel - rim.left - rim.right,
         channels: view.pixel,
         ..view.clone()
-    }
-}
-
-/// Scale and zero point with 128 added for int8.
-fn steps(tensor: &Tensor<'_>) -> Result<Steps, Error> {
-    let (scale, zero) = tensor.step()?;
-    let shift = if tensor.kind == Kind::Int8 { 128 } else { 0 };
-    Ok(Steps { scale, zero: (zero + shift) as u8 })
-}
-
-/// Weights as int8 around zero, and one scale, or one for each index along `axis`.
-fn weights_and_scales(weights: &Tensor<'_>, axis: usize) -> Result<(Vec<i8>, Vec<f32>), Error> {
-    let (Some(data), Some(quantization)) = (weights.data, &weights.quantization) else {
-        return Err(contract(weights.place(), "constant quantized weights", "others"));
-    };
-    let scales: Vec<f32> = quantization.scales.iter().map(f32::from_le_bytes).collect();
-    let zeros: Vec<i64> = quantization.zero_points.iter().map(i64::from_le_bytes).collect();
-    let channels = weights.shape[axis];
-    let along = usize::try_from(quantization.axis).ok();
-    if scales.len() != 1 && (scales.len() != channels || along != Some(axis)) {
-        let expected = format!("one scale, or {channels} along axis {axis}");
-        let found = format!("{} along {}", scales.len(), quantization.axis);
-        return Err(contract(weights.place(), expected, found));
-    }
-    let values: Option<Vec<i8>> = match weights.kind {
-        Kind::Int8 if zeros.iter().all(|&zero| zero == 0) => {
-            Some(data.iter().map(|&byte| byte as i8).collect())
-        }
-        Kind::Uint8 if zeros.len() == 1 => {
-            data.iter().map(|&byte| i8::try_from(i64::from(byte) - zeros[0]).ok()).collect()
-        }
-        _ => None,
-    };
-    match values {
-        Some(values) => Ok((values, scales)),
-        None => {
-            Err(contract(weights.place(), "weights that lie from -128 to 127 around their zero", "others"))
-        }
     }
 }
 

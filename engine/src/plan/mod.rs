@@ -8,16 +8,15 @@
 pub(crate) mod layout;
 mod lower;
 mod places;
+mod weighted;
 
 use crate::{
-    Error,
-    graph::{Graph, Kind},
-    kernels::{KernelSet, Kernels},
+    graph::Kind,
+    kernels::{KernelSet, Kernels, pooling::PoolWindow},
     ops::{
         add::Addition,
         convolution::{Convolution, RowPool},
         depthwise::Depthwise,
-        pool::PoolWindow,
         rescale, softmax,
     },
     quant::Range,
@@ -85,20 +84,4 @@ pub(crate) enum Step {
     Dequantize { scale: f32, zero: u8, from: View, to: View },
     QuantizeReal { scale: f32, zero: u8, from: View, to: View },
     Softmax { table: softmax::Table, from: View, to: View },
-}
-
-impl Plan {
-    /// Makes the plan for `graph` with `kernels` of `set`. Tensors named in `keep` stay readable.
-    ///
-    /// Errors: operators that are unknown or whose tensors do not fit; a name in `keep` that no activation has; more
-    /// memory than the file's size (`file_len`) gives reason for.
-    pub(crate) fn new(
-        graph: &Graph<'_>,
-        set: KernelSet,
-        kernels: &'static Kernels,
-        keep: &[&str],
-        file_len: usize,
-    ) -> Result<Plan, Error> {
-        lower::lower(graph, set, kernels, keep, file_len)
-    }
 }

@@ -7,7 +7,7 @@
 //!
 //! Format: the FlatBuffers internals page of its documentation.
 
-use crate::Error;
+use crate::{Error, graph::Numbers};
 
 /// A table of the file.
 #[derive(Clone)]
@@ -18,10 +18,6 @@ pub(super) struct Table<'a> {
     /// What it is, for errors.
     pub(super) place: String,
 }
-
-/// A vector of numbers, left as it lies in the file: `N` bytes each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers<'a, const N: usize>(&'a [[u8; N]]);
 
 impl<'a> Table<'a> {
     /// The root table. `mark` is the file identifier at byte 4.
@@ -99,7 +95,7 @@ impl<'a> Table<'a> {
 
     /// The bytes that field `slot` points to.
     pub(super) fn vector(&self, slot: usize) -> Result<Option<&'a [u8]>, Error> {
-        Ok(self.numbers::<1>(slot)?.map(|numbers| numbers.0.as_flattened()))
+        Ok(self.numbers::<1>(slot)?.map(|numbers| numbers.as_bytes()))
     }
 
     /// The numbers of `N` bytes that field `slot` points to.
@@ -110,7 +106,7 @@ impl<'a> Table<'a> {
             let count = usize::try_from(u32::from_le_bytes(bytes(self.file, at)?)).ok()?;
             let start = at.checked_add(4)?;
             let data = self.file.get(start..start.checked_add(count.checked_mul(N)?)?)?;
-            Some(Numbers(data.as_chunks().0))
+            Some(Numbers::new(data.as_chunks().0))
         })();
         numbers.map(Some).ok_or_else(|| self.broken(slot))
     }
@@ -155,18 +151,6 @@ impl<'a> Tables<'a> {
             Some(at) => Table::at(self.of.file, at, place),
             None => Err(malformed(&place, "it lies outside the file")),
         }
-    }
-}
-
-impl<'a, const N: usize> Numbers<'a, N> {
-    pub(crate) const EMPTY: Numbers<'static, N> = Numbers(&[]);
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = [u8; N]> + 'a {
-        self.0.iter().copied()
     }
 }
 

@@ -11,13 +11,10 @@
 mod flatbuffer;
 mod operator;
 
-pub(crate) use flatbuffer::Numbers;
-pub(crate) use operator::code_name;
-
 use crate::{
     Error,
     error::contract,
-    graph::{Graph, Kind, Operator, Quantization, Tensor},
+    graph::{Graph, Kind, Numbers, Operator, Quantization, Tensor},
 };
 use flatbuffer::Table;
 
@@ -160,7 +157,7 @@ fn read_operator(
         return Err(contract(&table.place, "at least one output", "none"));
     }
     let kind = operator::read(builtin, table)?;
-    Ok(Operator { index, code: builtin, version, inputs, outputs, kind })
+    Ok(Operator { index, name: operator::code_name(builtin), version, inputs, outputs, kind })
 }
 
 /// Tensor indices in vector `slot`. An optional input that is left out (-1) ends the list.

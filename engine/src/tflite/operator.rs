@@ -39,7 +39,7 @@ const NAMES: &[(i32, &str)] = &[
 ];
 
 /// The schema's name of an operator, or its code where it has none here.
-pub(crate) fn code_name(code: i32) -> String {
+pub(super) fn code_name(code: i32) -> String {
     match NAMES.iter().find(|(known, _)| *known == code) {
         Some((_, name)) => name.to_string(),
         None => format!("builtin code {code}"),

@@ -9,11 +9,11 @@
 
 use super::ymm;
 use crate::{
+    kernels::pooling::MaxRow,
     kernels::{
         Job, Kernel, Kernels,
         tiles::{rows, tiles},
     },
-    ops::pool::MaxRow,
 };
 use std::{
     arch::{asm, x86_64::*},

@@ -11,11 +11,11 @@
 //! Measured and not taken: see docs/kernels.md.
 
 use crate::{
+    kernels::pooling::MaxRow,
     kernels::{
         Job, Kernel, Kernels,
         tiles::{rows, tiles},
     },
-    ops::pool::MaxRow,
     quant::Range,
 };
 use std::arch::{asm, x86_64::*};
