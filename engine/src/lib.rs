@@ -44,6 +44,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Which set of compute kernels this CPU gets, for bench and doctor.
     fn kernels(&self) -> &str;
 
+    /// Why the engine that was to be preferred does not run this model; `None` where it does.
+    fn instead_of(&self) -> Option<&str> {
+        None
+    }
+
     /// What goes in and what comes out.
     fn signature(&self) -> &Signature;
 
@@ -100,21 +105,23 @@ pub fn open(file: &[u8], choice: Choice, cap: Option<KernelSet>) -> Result<Arc<d
     let native = || native::Native::open(file, cap).map(|native| Arc::new(native) as Arc<dyn Engine>);
     match choice {
         Choice::Native => native(),
-        Choice::Tract => open_tract(file),
+        Choice::Tract => open_tract(file, None),
         Choice::Auto => match native() {
             // What the native engine lacks, tract may have; if not, the native engine's word is the more telling.
-            Err(error @ Error::Operator { .. }) => open_tract(file).map_err(|_| error),
+            Err(error @ Error::Operator { .. }) => {
+                open_tract(file, Some(format!("native: {error}"))).map_err(|_| error)
+            }
             other => other,
         },
     }
 }
 
 #[cfg(feature = "tract")]
-fn open_tract(file: &[u8]) -> Result<Arc<dyn Engine>, Error> {
-    Ok(Arc::new(tract::Tract::open(file)?))
+fn open_tract(file: &[u8], instead_of: Option<String>) -> Result<Arc<dyn Engine>, Error> {
+    Ok(Arc::new(tract::Tract::open(file, instead_of)?))
 }
 
 #[cfg(not(feature = "tract"))]
-fn open_tract(_file: &[u8]) -> Result<Arc<dyn Engine>, Error> {
+fn open_tract(_file: &[u8], _instead_of: Option<String>) -> Result<Arc<dyn Engine>, Error> {
     Err(Error::Load { engine: "tract", cause: "this build is without it".into() })
 }

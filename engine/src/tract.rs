@@ -24,10 +24,12 @@ const NAME: &str = "tract";
 pub(crate) struct Tract {
     signature: Signature,
     plan: Arc<TypedSimplePlan>,
+    instead_of: Option<String>,
 }
 
 impl Tract {
-    pub(crate) fn open(model: &[u8]) -> Result<Tract, Error> {
+    /// `instead_of` tells why another engine does not run the model.
+    pub(crate) fn open(model: &[u8], instead_of: Option<String>) -> Result<Tract, Error> {
         let graph = tflite::read(model)?;
         let signature = signature(&graph)?;
         for operator in &graph.operators {
@@ -38,7 +40,7 @@ impl Tract {
             graph.into_optimized()?.into_runnable()
         };
         let plan = load(model).map_err(|e| Error::Load { engine: NAME, cause: format!("{e:#}") })?;
-        Ok(Tract { signature, plan })
+        Ok(Tract { signature, plan, instead_of })
     }
 }
 
@@ -50,6 +52,10 @@ impl Engine for Tract {
     fn kernels(&self) -> &str {
         // tract picks its matrix kernels by itself and has no name for the int8 choice to show.
         "tract-linalg"
+    }
+
+    fn instead_of(&self) -> Option<&str> {
+        self.instead_of.as_deref()
     }
 
     fn signature(&self) -> &Signature {

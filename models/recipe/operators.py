@@ -253,6 +253,15 @@ def joined():
     return n.ends_with(n.conv(deep, 7), n.conv(b, 3))
 
 
+def parts_with_edges():
+    """Parts of a tall whole over which windows look beyond the edge: their neighbours must not be seen there."""
+    n = Net(seed=25)
+    a = n.conv(n.input, 5, scale=1.5)
+    b = n.conv(n.input, 5, (3, 3), scale=1.5)
+    whole = n.join([a, b], axis=1)
+    return n.ends_with(n.join([n.conv(b, 4, (3, 3), scale=2.0), n.conv(a, 4, (5, 5), scale=2.0)]), n.conv(whole, 3))
+
+
 def padded_and_reshaped():
     n = Net(seed=24)
     x = n.conv(n.pad(n.conv(n.input, 7, act=NONE, zero=31), 0, 1, 2, 0), 6, (3, 3), (2, 2), VALID)
@@ -275,6 +284,7 @@ GRAPHS = (
     requantized,
     real_ends,
     joined,
+    parts_with_edges,
     padded_and_reshaped,
 )
 

@@ -108,7 +108,8 @@ fn features() -> Vec<&'static str> {
 fn engine(network: &Network) -> Result<String, String> {
     let (engine, identity) = model::open_engine(network).map_err(|e| e.to_string())?;
     let sha256 = &identity.sha256[..12];
-    Ok(format!("{} ({}), {} {sha256}", engine.name(), engine.kernels(), identity.name))
+    let instead_of = engine.instead_of().map(|reason| format!("; not {reason}")).unwrap_or_default();
+    Ok(format!("{} ({}), {} {sha256}{instead_of}", engine.name(), engine.kernels(), identity.name))
 }
 
 /// Each kind of camera, and what is missing for it.

@@ -39,6 +39,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         kernels = model.engine.kernels(),
         "camfire is watching."
     );
+    if let Some(reason) = model.engine.instead_of() {
+        tracing::warn!(reason, "The slower engine runs this model.");
+    }
     let clock = Arc::new(SystemClock::new());
     let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock)?;
     notify(NotifyState::Ready);

@@ -4,7 +4,7 @@ use super::layout::{self, Buffer, Rim, View};
 use crate::{
     Error,
     error::contract,
-    graph::{Activation, Graph, Kind, Op, Operator},
+    graph::{Activation, Graph, Kind, Op, Operator, Padding},
 };
 use std::collections::BTreeMap;
 
@@ -150,13 +150,7 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
         {
             let shapes = (graph.tensors[input].image_shape()?, graph.tensors[output].image_shape()?);
             let geometry = geometry(operator, window, window_size(graph, operator)?, shapes.0, shapes.1)?;
-            // A rim around a part of a whole would be the whole's own pixels.
             let part = parts[input];
-            let is_whole =
-                part.top + part.left == 0 && graph.tensors[part.root].image_shape()?[..2] == shapes.0[..2];
-            if !is_whole && geometry.rim != Rim::default() {
-                return Err(operator.refuse("looks beyond the edge of a part of a concatenation"));
-            }
             if let Some(buffer) = buffers.get_mut(&part.root) {
                 buffer.rim.widen(geometry.rim);
             }
@@ -225,12 +219,28 @@ fn resolve(parts: &[Part], tensor: usize) -> Part {
     part
 }
 
-/// A part that must have a buffer of its own after all, because an operator would read and write the same one.
+/// Whether a tensor has all pixels of its root, if not all channels: then the root's rim is its own.
+fn is_whole(graph: &Graph<'_>, parts: &[Part], tensor: usize) -> bool {
+    let part = resolve(parts, tensor);
+    let size =
+        |tensor: usize| graph.tensors[tensor].image_shape().map(|[height, width, _]| [height, width]).ok();
+    part.top + part.left == 0 && size(part.root) == size(tensor)
+}
+
+/// A part that must have a buffer of its own after all: an operator would read and write the same buffer, or look beyond
+/// the part's edge and see its neighbour instead of nothing.
 fn conflict(graph: &Graph<'_>, parts: &[Part], in_place: &BTreeMap<(usize, usize), usize>) -> Option<usize> {
     let root = |tensor: usize| resolve(parts, tensor).root;
     let placed = |tensor: &usize| parts[*tensor].root != *tensor;
     graph.operators.iter().find_map(|operator| {
         let &output = operator.outputs.first()?;
+        if let (Op::Convolution { window, .. }, Some(input)) = (&operator.kind, operator.inputs.first())
+            && window.padding == Padding::Same
+            && placed(input)
+            && !is_whole(graph, parts, *input)
+        {
+            return Some(*input);
+        }
         operator.inputs.iter().enumerate().find_map(|(position, &input)| {
             let shared = root(input) == root(output) && !in_place.contains_key(&(operator.index, position));
             if shared { [output, input].into_iter().find(placed) } else { None }
