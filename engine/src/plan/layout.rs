@@ -89,9 +89,9 @@ impl Rim {
 }
 
 impl Buffer {
-    /// Bytes of a row, rim included.
+    /// Bytes of a row, rim included. Saturates: a file may ask for anything, and what it asks for is added up first.
     pub(crate) fn row(&self) -> usize {
-        (self.rim.left + self.width + self.rim.right) * self.pixel
+        (self.rim.left + self.width + self.rim.right).saturating_mul(self.pixel)
     }
 
     /// Bytes from the buffer's first to its rectangle's first pixel.
@@ -99,9 +99,9 @@ impl Buffer {
         self.rim.top * self.row() + self.rim.left * self.pixel
     }
 
-    /// Bytes in all.
+    /// Bytes in all. Saturates too.
     pub(crate) fn len(&self) -> usize {
-        (self.rim.top + self.height + self.rim.bottom) * self.row()
+        (self.rim.top + self.height + self.rim.bottom).saturating_mul(self.row())
     }
 }
 
@@ -164,5 +164,7 @@ mod tests {
         let rim = Rim { top: 1, left: 2, bottom: 0, right: 1 };
         let buffer = Buffer { height: 2, width: 3, pixel: 4, rim, first: 0, last: 0 };
         assert_eq!((buffer.row(), buffer.origin(), buffer.len()), (24, 32, 72));
+        let huge = Rim { top: 1 << 20, left: 1 << 20, ..rim };
+        assert_eq!(Buffer { pixel: 1 << 28, rim: huge, ..buffer }.len(), usize::MAX);
     }
 }

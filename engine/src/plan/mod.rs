@@ -24,7 +24,7 @@ use crate::{
 use layout::{Rim, View};
 
 /// No image network needs more for its activations.
-const MOST_ARENA: usize = 256 << 20;
+const MOST_ARENA: usize = 64 << 20;
 
 /// What a session carries out.
 #[derive(Debug)]

@@ -172,7 +172,7 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
     }
 
     let (roots, list): (Vec<usize>, Vec<Buffer>) = buffers.into_iter().unzip();
-    let total: usize = list.iter().map(Buffer::len).sum();
+    let total = list.iter().map(Buffer::len).fold(0, usize::saturating_add);
     if total > super::MOST_ARENA {
         return Err(contract("activations", format!("at most {} bytes", super::MOST_ARENA), total));
     }
