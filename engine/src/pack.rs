@@ -53,21 +53,27 @@ pub(crate) fn packed_len(kernels: &[Kernel], channels: usize, taps: usize, k: us
 
 /// The panel of the block that begins with channel `first`; channels and bytes beyond the last are zeros.
 pub(crate) fn panel(kernel: &Kernel, weights: &Weights<'_>, first: usize) -> Vec<u8> {
-    let mut panel = Vec::with_capacity(panel_len(kernel, weights.taps, weights.k));
-    for tap in 0..weights.taps {
-        for group in (0..weights.k).step_by(kernel.kr) {
-            for &slot in kernel.order {
-                let channel = first + usize::from(slot);
-                for k in group..group + kernel.kr {
-                    let weight = if channel < weights.channels && k < weights.k {
-                        weights.values[(channel * weights.taps + tap) * weights.k + k]
-                    } else {
-                        0
-                    };
-                    if kernel.wide {
-                        panel.extend(i16::from(weight).to_le_bytes());
-                    } else {
-                        panel.push(weight as u8);
+    let mut panel = vec![0; panel_len(kernel, weights.taps, weights.k)];
+    let element_len = if kernel.wide { 2 } else { 1 };
+    let slot_len = kernel.kr * element_len;
+    let groups = weights.k.div_ceil(kernel.kr);
+    for (slot, &place) in kernel.order.iter().enumerate() {
+        let channel = first + usize::from(place);
+        if channel >= weights.channels {
+            continue;
+        }
+        let taps = &weights.values[channel * weights.taps * weights.k..][..weights.taps * weights.k];
+        for (tap, values) in taps.chunks_exact(weights.k).enumerate() {
+            for (group, values) in values.chunks(kernel.kr).enumerate() {
+                let start = ((tap * groups + group) * kernel.nr + slot) * slot_len;
+                let target = &mut panel[start..start + slot_len];
+                if kernel.wide {
+                    for (target, &weight) in target.as_chunks_mut().0.iter_mut().zip(values) {
+                        *target = i16::from(weight).to_le_bytes();
+                    }
+                } else {
+                    for (target, &weight) in target.iter_mut().zip(values) {
+                        *target = weight as u8;
                     }
                 }
             }

@@ -22,6 +22,8 @@ use std::{
 
 /// Bytes of each pixel that are widened at a time; a multiple of 16.
 const WIDENED: usize = 128;
+/// Bytes of a panel for two bytes of a tap.
+const PAIR_LEN: usize = 64;
 
 pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
 
@@ -68,14 +70,17 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
                         _mm256_storeu_si256(words.as_mut_ptr().add(k).cast(), _mm256_cvtepu8_epi16(bytes));
                     }
                 }
-                let words: *const i16 = words.as_ptr().cast();
-                for k in (0..len).step_by(2) {
-                    let low = _mm256_loadu_si256(weights.cast());
-                    let high = _mm256_loadu_si256(weights.add(32).cast());
-                    for (m, sums) in sums.iter_mut().enumerate() {
-                        multiply(sums, words.add(m * WIDENED + k), low, high);
-                    }
-                    weights = weights.add(64);
+                let (mut words, mut left) = (words.as_ptr().cast::<i16>(), len / 2);
+                while left >= 2 {
+                    pair::<M, 0>(&mut sums, words, weights);
+                    pair::<M, 1>(&mut sums, words, weights);
+                    words = words.add(4);
+                    weights = weights.add(2 * PAIR_LEN);
+                    left -= 2;
+                }
+                if left == 1 {
+                    pair::<M, 0>(&mut sums, words, weights);
+                    weights = weights.add(PAIR_LEN);
                 }
             }
         }
@@ -83,26 +88,71 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
     }
 }
 
-/// Two words at `words` times two weights of each channel. In assembly, because all 16 registers are in use: with the
-/// intrinsics the compiler kept some sums on the stack, in whichever tile width it pleased.
+/// Pair `P` of words of every pixel times two weights of each channel.
 ///
 /// # Safety
 ///
-/// `words` is valid for two words.
+/// `words` is the first pixel's of a block of `M` times [`WIDENED`] words and valid for pair `P` of each; `weights` is
+/// valid for as many pairs.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn multiply(sums: &mut [__m256i; 2], words: *const i16, low: __m256i, high: __m256i) {
+unsafe fn pair<const M: usize, const P: usize>(
+    sums: &mut ymm::Sums<M>,
+    words: *const i16,
+    weights: *const u8,
+) {
+    let (low, high): (__m256i, __m256i);
+    // SAFETY: reads the pair's two vectors of weights, and two words of each pixel, as the caller promises; AVX2 is
+    // among the caller's features.
+    unsafe {
+        // In assembly too, so that the next pair's weights are not fetched before there are registers for them.
+        asm!(
+            "vmovdqu {low:y}, ymmword ptr [{weights} + {at}]",
+            "vmovdqu {high:y}, ymmword ptr [{weights} + {at} + 32]",
+            weights = in(reg) weights,
+            at = const P * PAIR_LEN,
+            low = out(ymm_reg) low,
+            high = out(ymm_reg) high,
+            options(nostack, readonly, preserves_flags),
+        );
+        macro_rules! pixels {
+            ($($m:literal)*) => {
+                $(if $m < M {
+                    multiply::<{ 2 * WIDENED * $m }, P>(&mut sums[$m % M], words, low, high);
+                })*
+            };
+        }
+        pixels!(0 1 2 3 4 5);
+    }
+}
+
+/// The two words `PIXEL` bytes and `P` pairs behind `words` times two weights of each channel. In assembly, because all
+/// 16 registers are in use: with the intrinsics the compiler kept some sums on the stack, in whichever tile width it
+/// pleased. The distance is part of the instruction: an address of its own for each pixel costs a sixth.
+///
+/// # Safety
+///
+/// Two words are there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn multiply<const PIXEL: usize, const P: usize>(
+    sums: &mut [__m256i; 2],
+    words: *const i16,
+    low: __m256i,
+    high: __m256i,
+) {
     // Named, because a discarded output has no width.
     let (_pair, _product): (__m256i, __m256i);
     // SAFETY: reads two words, as the caller promises; AVX2 is among the caller's features.
     unsafe {
         asm!(
-            "vpbroadcastd {pair:y}, dword ptr [{words}]",
+            "vpbroadcastd {pair:y}, dword ptr [{words} + {at}]",
             "vpmaddwd {product:y}, {pair:y}, {low:y}",
             "vpaddd {first:y}, {first:y}, {product:y}",
             "vpmaddwd {pair:y}, {pair:y}, {high:y}",
             "vpaddd {second:y}, {second:y}, {pair:y}",
             words = in(reg) words,
+            at = const PIXEL + 4 * P,
             low = in(ymm_reg) low,
             high = in(ymm_reg) high,
             pair = out(ymm_reg) _pair,
