@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-# name, output rows and columns, input channels, output channels, window, rows at the pool behind it
+# name, output rows and columns, input channels, output channels, window
 LAYERS = [
     ("conv1", 113, 3, 64, 3),
     ("fire2 squeeze", 56, 64, 16, 1),

@@ -72,7 +72,8 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
         for m in (0..M).step_by(2) {
             let steps = requantize([sum(m), sum(m + 1)], [factor; 2], &bounds);
             let output = output.add(m * job.output_pixel);
-            let second = output.add(job.output_pixel);
+            // Behind an odd pixel at the end there may be nothing: then this address is made, but not used.
+            let second = output.wrapping_add(job.output_pixel);
             if job.channels == 4 {
                 let steps = vreinterpret_u32_u8(steps);
                 vst1_lane_u32::<0>(output.cast(), steps);

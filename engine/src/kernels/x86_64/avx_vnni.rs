@@ -1,4 +1,4 @@
-//! AVX-VNNI: `vpdpbusd` 256 bits wide, for CPUs without AVX-512 (Alder Lake and later, Zen 5's small siblings).
+//! AVX-VNNI: `vpdpbusd` 256 bits wide, for CPUs without AVX-512 (Alder Lake-N, Lunar Lake).
 //!
 //! - Tile: 6 pixels by 16 channels (12 sums, 2 vectors of weights, 1 of input: 15 of 16 registers).
 //! - Multiples: `k` of 4. Panel: for each 4 bytes of a tap 64 bytes: 16 slots x 4 weights.
