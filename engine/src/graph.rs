@@ -16,6 +16,7 @@ pub(crate) struct Graph<'a> {
 /// A tensor: an activation, or a constant with its data.
 #[derive(Debug)]
 pub(crate) struct Tensor<'a> {
+    /// Its first bytes, see [`crate::tflite::MOST_NAME`].
     pub(crate) name: &'a str,
     /// Every dimension is at least 1.
     pub(crate) shape: Vec<usize>,
@@ -187,6 +188,11 @@ impl<'a, const N: usize> Numbers<'a, N> {
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = [u8; N]> + 'a {
         self.0.iter().copied()
+    }
+
+    /// Number `index`; the only one there is, whatever the index, where there is one for all.
+    pub(crate) fn of(&self, index: usize) -> Option<[u8; N]> {
+        if self.0.len() == 1 { self.0.first().copied() } else { self.0.get(index).copied() }
     }
 
     pub(crate) fn as_bytes(&self) -> &'a [u8] {

@@ -2,11 +2,18 @@
 
 use crate::kernels::Kernel;
 
+/// Weights as they lie in the file: each is its byte less `zero`, and from -128 to 127 then. For int8 `zero` is 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) zero: u8,
+}
+
 /// A convolution's weights, channel by channel, tap by tap.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weights<'a> {
     /// `channels` x `taps` x `k`.
-    pub(crate) values: &'a [i8],
+    pub(crate) values: Values<'a>,
     pub(crate) channels: usize,
     pub(crate) taps: usize,
     /// Bytes of a tap, not rounded up.
@@ -22,18 +29,29 @@ pub(crate) struct Block {
     pub(crate) kernel: usize,
 }
 
+impl<'a> Values<'a> {
+    /// All of them.
+    pub(crate) fn iter(self) -> impl Iterator<Item = i8> + Clone + 'a {
+        self.bytes.iter().map(move |byte| byte.wrapping_sub(self.zero) as i8)
+    }
+
+    /// Part `index` of those that are `len` long.
+    pub(crate) fn part(self, index: usize, len: usize) -> Values<'a> {
+        Values { bytes: &self.bytes[index * len..][..len], ..self }
+    }
+}
+
 /// How `channels` are cut into blocks: the widest kernel as long as it is filled, then the narrowest that takes the rest.
-pub(crate) fn blocks(kernels: &[Kernel], channels: usize) -> Vec<Block> {
-    let mut blocks = Vec::new();
+pub(crate) fn blocks(kernels: &[Kernel], channels: usize) -> impl Iterator<Item = Block> {
     let mut first = 0;
-    while first < channels {
-        let left = channels - first;
+    std::iter::from_fn(move || {
+        let left = channels.checked_sub(first).filter(|&left| left > 0)?;
         // Widest first: the last that still holds the rest, else the widest.
         let kernel = kernels.iter().rposition(|kernel| kernel.nr >= left).unwrap_or(0);
-        blocks.push(Block { first, kernel });
+        let block = Block { first, kernel };
         first += kernels[kernel].nr;
-    }
-    blocks
+        Some(block)
+    })
 }
 
 /// Bytes of one panel of `kernel`.
@@ -44,16 +62,19 @@ pub(crate) fn panel_len(kernel: &Kernel, taps: usize, k: usize) -> usize {
 
 /// Bytes of everything that a convolution's blocks hold: panels, start values, factors.
 pub(crate) fn packed_len(kernels: &[Kernel], channels: usize, taps: usize, k: usize) -> usize {
-    let block_len = |block: &Block| {
+    let block_len = |block: Block| {
         let kernel = &kernels[block.kernel];
         panel_len(kernel, taps, k) + 8 * kernel.nr
     };
-    blocks(kernels, channels).iter().map(block_len).sum()
+    blocks(kernels, channels).map(block_len).sum()
 }
 
-/// The panel of the block that begins with channel `first`; channels and bytes beyond the last are zeros.
-pub(crate) fn panel(kernel: &Kernel, weights: &Weights<'_>, first: usize) -> Vec<u8> {
-    let mut panel = vec![0; panel_len(kernel, weights.taps, weights.k)];
+/// Writes the panel of the block that begins with channel `first` to the end of `panels`; channels and bytes beyond the
+/// last are zeros.
+pub(crate) fn push_panel(panels: &mut Vec<u8>, kernel: &Kernel, weights: &Weights<'_>, first: usize) {
+    let start = panels.len();
+    panels.resize(start + panel_len(kernel, weights.taps, weights.k), 0);
+    let panel = &mut panels[start..];
     let element_len = if kernel.wide { 2 } else { 1 };
     let slot_len = kernel.kr * element_len;
     let groups = weights.k.div_ceil(kernel.kr);
@@ -62,24 +83,24 @@ pub(crate) fn panel(kernel: &Kernel, weights: &Weights<'_>, first: usize) -> Vec
         if channel >= weights.channels {
             continue;
         }
-        let taps = &weights.values[channel * weights.taps * weights.k..][..weights.taps * weights.k];
-        for (tap, values) in taps.chunks_exact(weights.k).enumerate() {
-            for (group, values) in values.chunks(kernel.kr).enumerate() {
+        let values = weights.values.part(channel, weights.taps * weights.k);
+        for (tap, bytes) in values.bytes.chunks_exact(weights.k).enumerate() {
+            for (group, bytes) in bytes.chunks(kernel.kr).enumerate() {
+                let values = Values { bytes, ..values };
                 let start = ((tap * groups + group) * kernel.nr + slot) * slot_len;
                 let target = &mut panel[start..start + slot_len];
                 if kernel.wide {
-                    for (target, &weight) in target.as_chunks_mut().0.iter_mut().zip(values) {
+                    for (target, weight) in target.as_chunks_mut().0.iter_mut().zip(values.iter()) {
                         *target = i16::from(weight).to_le_bytes();
                     }
                 } else {
-                    for (target, &weight) in target.iter_mut().zip(values) {
+                    for (target, weight) in target.iter_mut().zip(values.iter()) {
                         *target = weight as u8;
                     }
                 }
             }
         }
     }
-    panel
 }
 
 #[cfg(test)]
@@ -94,8 +115,7 @@ mod tests {
     #[test]
     fn channels_are_cut_into_the_widest_blocks_that_are_filled() {
         let kernels = [kernel(32, 4, false, &[]), kernel(16, 4, false, &[])];
-        let cut =
-            |channels| blocks(&kernels, channels).iter().map(|b| (b.first, b.kernel)).collect::<Vec<_>>();
+        let cut = |channels| blocks(&kernels, channels).map(|b| (b.first, b.kernel)).collect::<Vec<_>>();
         assert_eq!(cut(16), [(0, 1)]);
         assert_eq!(cut(17), [(0, 0)]);
         assert_eq!(cut(48), [(0, 0), (32, 1)]);
@@ -104,12 +124,16 @@ mod tests {
 
     #[test]
     fn a_panel_has_groups_slots_and_zeros_where_nothing_is() {
-        let values = [1, 2, 3, 4, 5, 6];
-        let weights = Weights { values: &values, channels: 2, taps: 1, k: 3 };
+        let values = Values { bytes: &[101, 102, 103, 104, 105, 106], zero: 100 };
+        let weights = Weights { values, channels: 2, taps: 1, k: 3 };
+        let panel = |kernel: &Kernel, first: usize| {
+            let mut panels = vec![77];
+            push_panel(&mut panels, kernel, &weights, first);
+            assert_eq!(panels.len(), 1 + panel_len(kernel, 1, 3));
+            panels.split_off(1)
+        };
         let narrow = kernel(3, 2, false, &[1, 0, 2]);
-        assert_eq!(panel(&narrow, &weights, 0), [4, 5, 1, 2, 0, 0, 6, 0, 3, 0, 0, 0]);
-        let wide = kernel(1, 2, true, &[0]);
-        assert_eq!(panel(&wide, &weights, 1), [4, 0, 5, 0, 6, 0, 0, 0]);
-        assert_eq!(panel(&wide, &weights, 1).len(), panel_len(&wide, 1, 3));
+        assert_eq!(panel(&narrow, 0), [4, 5, 1, 2, 0, 0, 6, 0, 3, 0, 0, 0]);
+        assert_eq!(panel(&kernel(1, 2, true, &[0]), 1), [4, 0, 5, 0, 6, 0, 0, 0]);
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Range {
 
 impl Range {
     /// Nothing but saturation: what packing instructions do by themselves (on x86; the others bound every step alike).
+    #[cfg(any(target_arch = "x86_64", test))]
     pub(crate) const PLAIN: Range = Range { zero: 0, low: 0, high: 255 };
 
     /// The lowest and highest scaled sum, before the zero point is added.

@@ -66,12 +66,12 @@ class Net:
         self.g.operator("CONV_2D", [source, weights, bias], [out], "Conv2DOptions", options, version=3)
         return out
 
-    def depthwise(self, source, size=(3, 3), stride=(1, 1), padding=SAME, act=RELU, zero=-128, multiplier=1):
+    def depthwise(self, source, size=(3, 3), stride=(1, 1), padding=SAME, act=RELU, zero=-128, multiplier=1, scale=None):
         shape, source_scale, _ = self.info[source]
         channels = shape[3] * multiplier
         weights, bias = self.weights((1, *size, channels), 3, size[0] * size[1], source_scale, channels)
         h, w = self.sizes(shape, size, stride, padding)
-        out = self.result("depthwise", (1, h, w, channels), source, None, zero)
+        out = self.result("depthwise", (1, h, w, channels), source, scale, zero)
         options = {"Padding": padding, "StrideW": stride[1], "StrideH": stride[0], "DepthMultiplier": multiplier}
         options |= {"DilationWFactor": 1, "DilationHFactor": 1, "FusedActivationFunction": act}
         self.g.operator("DEPTHWISE_CONV_2D", [source, weights, bias], [out], "DepthwiseConv2DOptions", options, version=3)
@@ -100,8 +100,8 @@ class Net:
         one = self.conv(s, expand, scale=None)
         return self.join([one, self.conv(s, expand, (3, 3), scale=self.info[one][1])])
 
-    def add(self, a, b, act=NONE, zero=-128, gain=1.6):
-        out = self.result("add", self.info[a][0], a, None, zero, gain)
+    def add(self, a, b, act=NONE, zero=-128, gain=1.6, scale=None):
+        out = self.result("add", self.info[a][0], a, scale, zero, gain)
         self.g.operator("ADD", [a, b], [out], "AddOptions", {"FusedActivationFunction": act}, version=2)
         return out
 
@@ -113,13 +113,13 @@ class Net:
         self.g.operator("MEAN", [source, axes], [out], "ReducerOptions", {"KeepDims": keep_dims}, version=2)
         return out
 
-    def dense(self, source, channels, act=NONE, zero=5):
+    def dense(self, source, channels, act=NONE, zero=5, scale=None):
         shape, source_scale, _ = self.info[source]
         fan_in = int(np.prod(shape))
         per_channel, self.per_channel = self.per_channel, False
         weights, bias = self.weights((channels, fan_in), 0, fan_in, source_scale, channels)
         self.per_channel = per_channel
-        out = self.result("dense", (1, channels), source, None, zero)
+        out = self.result("dense", (1, channels), source, scale, zero)
         options = {"FusedActivationFunction": act, "WeightsFormat": 0, "KeepNumDims": False}
         self.g.operator("FULLY_CONNECTED", [source, weights, bias], [out], "FullyConnectedOptions", options, version=4)
         return out
@@ -269,6 +269,66 @@ def padded_and_reshaped():
     return n.ends_with(n.softmax(n.dense(n.reshape(x, (1, h * w * c)), 12)))
 
 
+def pooled_whole():
+    """Pools as high as their maps behind pointwise convolutions, whose rows would otherwise be taken as one."""
+    n = Net((1, 3, 9, 3), seed=26)
+    x = n.pool("MAX_POOL_2D", n.conv(n.input, 7), (3, 3), (1, 1))
+    low = n.pool("MAX_POOL_2D", n.conv(n.input, 5, scale=2.0), (3, 2), (1, 2), SAME)
+    return n.ends_with(n.pool("MAX_POOL_2D", n.conv(x, 9), (1, 7), (1, 1)), n.conv(low, 4))
+
+
+def pooled_globally():
+    n = Net((1, 6, 5, 3), seed=27)
+    return n.ends_with(n.pool("MAX_POOL_2D", n.conv(n.input, 20, act=NONE, zero=4), (6, 5), (1, 1)))
+
+
+def pooled_squares():
+    n = Net((1, 2, 2, 3), seed=28)
+    return n.ends_with(n.pool("MAX_POOL_2D", n.conv(n.input, 20), (2, 2), (1, 1), SAME))
+
+
+def bounded_at_halves(zero, scale):
+    """Upper bounds of ReLU6 that lie between two steps, for every operator that can have them."""
+    n = Net(seed=29)
+    x = n.conv(n.input, 6, act=NONE, zero=zero, scale=scale)
+    parts = [n.conv(x, 6, act=RELU6, zero=zero, scale=scale), n.depthwise(x, act=RELU6, zero=zero, scale=scale)]
+    parts += [n.pool(code, x, (2, 2), (1, 1), SAME, RELU6) for code in ("MAX_POOL_2D", "AVERAGE_POOL_2D")]
+    return n.ends_with(n.join([*parts, n.add(x, x, act=RELU6, zero=zero, scale=scale)]))
+
+
+def bounded_below_a_half():
+    return bounded_at_halves(-125, 2.4)
+
+
+def bounded_above_a_half():
+    return bounded_at_halves(-124, 2.4)
+
+
+def bounded_dense():
+    n = Net((1, 5, 3, 3), seed=30)
+    return n.ends_with(n.dense(n.input, 30, act=RELU6, zero=-124, scale=2.4))
+
+
+def few_from_many():
+    """Two classes from a whole image: kernels that take sixteen channels at once would fill up fourteen."""
+    n = Net((1, 92, 92, 3), seed=31)
+    return n.ends_with(n.dense(n.input, 2))
+
+
+def retyped():
+    """From int8 to uint8 and back, each time with another scale."""
+    n = Net(seed=32)
+    x = n.convert("QUANTIZE", n.conv(n.input, 8, act=NONE, zero=9), "uint8", 1.7, 30, version=1)
+    return n.ends_with(n.convert("QUANTIZE", x, "int8", 0.3, 12, version=1))
+
+
+def retyped_back():
+    """The same from uint8 to int8 and back."""
+    n = Net(kind="uint8", seed=33)
+    x = n.convert("QUANTIZE", n.input, "int8", 1.3, -30, version=1)
+    return n.ends_with(n.convert("QUANTIZE", n.conv(x, 8, act=NONE, zero=9), "uint8", 0.9, 100, version=1))
+
+
 GRAPHS = (
     squeezenet_v1_0,
     squeezenet_v1_1,
@@ -286,6 +346,15 @@ GRAPHS = (
     joined,
     parts_with_edges,
     padded_and_reshaped,
+    pooled_whole,
+    pooled_globally,
+    pooled_squares,
+    bounded_below_a_half,
+    bounded_above_a_half,
+    bounded_dense,
+    few_from_many,
+    retyped,
+    retyped_back,
 )
 
 

@@ -43,8 +43,8 @@ struct Case {
 
 const GUARD: u8 = 0xa5;
 
-/// Output with its guards, by one kernel set's kernels.
-fn run(kernels: &[Kernel], case: &Case) -> Vec<u8> {
+/// Output with its guards, by one kernel set's kernels, with weights from `lowest` on.
+fn run(kernels: &[Kernel], case: &Case, lowest: i8) -> Vec<u8> {
     let mut random = Random(case.seed);
     // An odd start and odd distances: nothing may count on alignment.
     let channels_in = case.k;
@@ -53,11 +53,12 @@ fn run(kernels: &[Kernel], case: &Case) -> Vec<u8> {
     let offset = 1 + random.below(7);
     let input =
         random.bytes(offset + row * (case.rows * case.stride + case.taps) + case.k + SLACK, case.extremes);
-    let weights: Vec<i8> = random
-        .bytes(case.channels * case.taps * case.k, case.extremes)
-        .into_iter()
-        .map(|byte| (byte as i8).max(-127))
-        .collect();
+    let mut weight = || match case.extremes {
+        true => [lowest, 127, lowest, 127, 0, -1][random.below(6)],
+        false => (random.next() as i8).max(lowest),
+    };
+    let weights: Vec<u8> = (0..case.channels * case.taps * case.k).map(|_| weight() as u8).collect();
+    let values = pack::Values { bytes: &weights, zero: 0 };
     let bias: Vec<i32> = (0..case.channels).map(|_| random.next() as i32 % 20_000 - 10_000).collect();
     let factor: Vec<f32> = (0..case.channels)
         .map(|_| (random.below(1000) + 1) as f32 / 1000.0 / (case.taps * case.k) as f32 / 20.0)
@@ -68,15 +69,14 @@ fn run(kernels: &[Kernel], case: &Case) -> Vec<u8> {
     let output_row = output_pixel * case.width + random.below(9);
     let start = 3 + random.below(64);
     let mut output = vec![GUARD; start + output_row * case.rows + 64];
-    let convolution = pack::Weights { values: &weights, channels: case.channels, taps: case.taps, k: case.k };
+    let convolution = pack::Weights { values, channels: case.channels, taps: case.taps, k: case.k };
     for block in pack::blocks(kernels, case.channels) {
         let kernel = &kernels[block.kernel];
-        let panel = pack::panel(kernel, &convolution, block.first);
+        let mut panel = Vec::new();
+        pack::push_panel(&mut panel, kernel, &convolution, block.first);
         let slots = |at: usize| block.first + usize::from(kernel.order[at]);
-        let sums = |channel: usize| -> i32 {
-            let len = case.taps * case.k;
-            weights[channel * len..][..len].iter().map(|&w| i32::from(w)).sum()
-        };
+        let sums =
+            |channel: usize| -> i32 { values.part(channel, case.taps * case.k).iter().map(i32::from).sum() };
         let block_bias: Vec<i32> = (0..kernel.nr)
             .map(slots)
             .map(|c| bias.get(c).map_or(0, |b| b + kernel.input_zero * sums(c)))
@@ -109,7 +109,8 @@ fn run(kernels: &[Kernel], case: &Case) -> Vec<u8> {
 }
 
 fn compare(set: KernelSet, kernels: &[Kernel], case: &Case) {
-    let (found, law) = (run(kernels, case), run(scalar::KERNELS.blocks, case));
+    let lowest = kernels.iter().map(|kernel| kernel.lowest_weight).max().unwrap_or(-128);
+    let (found, law) = (run(kernels, case, lowest), run(scalar::KERNELS.blocks, case, lowest));
     if let Some(at) = (0..law.len()).find(|&at| found[at] != law[at]) {
         panic!("{}: {case:?}: byte {at} is {} instead of {}", set.name(), found[at], law[at]);
     }

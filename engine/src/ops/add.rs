@@ -39,12 +39,21 @@ impl Addition {
 
 /// `to` is the sum of `a` and `b`, all of one shape.
 pub(crate) fn add(arena: &mut [u8], addition: &Addition, range: Range, [a, b]: [&View; 2], to: &View) {
+    let (before, rest) = arena.split_at_mut(to.buffer.start);
+    let (output, behind) = rest.split_at_mut(to.buffer.len());
+    // The inputs may share a buffer, but neither is the output's.
+    let bytes = |view: &View| match view.buffer.end <= to.buffer.start {
+        true => &before[view.buffer.clone()],
+        false => &behind[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
+    };
+    let (a_bytes, b_bytes) = (bytes(a), bytes(b));
     for y in 0..to.height {
         for x in 0..to.width {
-            let places = [a, b, to].map(|view| view.buffer.start + view.at(y, x));
-            for channel in 0..to.channels {
-                let step = addition.apply(arena[places[0] + channel], arena[places[1] + channel], range);
-                arena[places[2] + channel] = step;
+            let a_steps = &a_bytes[a.at(y, x)..][..to.channels];
+            let b_steps = &b_bytes[b.at(y, x)..][..to.channels];
+            let steps = &mut output[to.at(y, x)..][..to.channels];
+            for ((step, &a), &b) in steps.iter_mut().zip(a_steps).zip(b_steps) {
+                *step = addition.apply(a, b, range);
             }
         }
     }

@@ -7,8 +7,8 @@
 
 use super::pool;
 use crate::{
-    kernels::{Job, Kernel, Kernels, SLACK, pooling::PoolWindow},
-    pack::{self, Block, Weights},
+    kernels::{Job, Kernels, SLACK, pooling::PoolWindow},
+    pack::{self, Values, Weights},
     plan::layout::View,
     quant::Range,
 };
@@ -31,25 +31,20 @@ pub(crate) struct Convolution {
     input_pixel: usize,
     taps: Vec<usize>,
     k: usize,
-    blocks: Vec<BlockWeights>,
+    /// Panels of all blocks of [`pack::blocks`], one behind the other.
+    panels: Vec<u8>,
+    /// In slot order, for all blocks: where sums begin and what they are multiplied with.
+    bias: Vec<i32>,
+    factor: Vec<f32>,
     range: Range,
     /// Output rows that are done before the next block's turn.
     rows_at_once: usize,
 }
 
-/// A block with its panel and, in slot order, where its sums begin and what they are multiplied with.
-#[derive(Debug)]
-struct BlockWeights {
-    block: Block,
-    panel: Vec<u8>,
-    bias: Vec<i32>,
-    factor: Vec<f32>,
-}
-
 /// A convolution as the plan finds it.
 pub(crate) struct Parts<'a> {
     /// Output channels x height x width x input channels.
-    pub(crate) weights: &'a [i8],
+    pub(crate) weights: Values<'a>,
     /// Height and width of the window.
     pub(crate) size: [usize; 2],
     pub(crate) strides: [usize; 2],
@@ -72,7 +67,7 @@ pub(crate) struct RowPool {
 }
 
 impl Convolution {
-    /// `to` is the whole output; its buffer holds `kept_rows` of its rows.
+    /// `to` is the whole output. Where a pool takes its rows as they come, its buffer holds only `ring` of them.
     ///
     /// `None` where a kernel would have to look or write outside the two buffers, which a sound layout rules out.
     pub(crate) fn new(
@@ -80,7 +75,7 @@ impl Convolution {
         parts: &Parts<'_>,
         from: &View,
         to: &View,
-        kept_rows: usize,
+        ring: Option<usize>,
     ) -> Option<Convolution> {
         let (count, k) = Convolution::runs(parts.size, parts.dilations, from);
         let (columns, column_distance) = (count / parts.size[0], parts.dilations[1] * from.pixel);
@@ -90,13 +85,25 @@ impl Convolution {
         let back = parts.before[0] * from.row + parts.before[1] * from.pixel;
         let input = from.start.checked_sub(back)?;
 
-        let weights = Weights { values: parts.weights, channels: to.channels, taps: taps.len(), k };
-        let mut blocks = Vec::new();
-        for block in pack::blocks(kernels.blocks, to.channels) {
-            let kernel = &kernels.blocks[block.kernel];
-            blocks.push(BlockWeights::new(kernel, block, &weights, parts));
+        let blocks =
+            || pack::blocks(kernels.blocks, to.channels).map(|b| (b.first, &kernels.blocks[b.kernel]));
+        let slots: usize = blocks().map(|(_, kernel)| kernel.nr).sum();
+        let panels_len: usize = blocks().map(|(_, kernel)| pack::panel_len(kernel, count, k)).sum();
+        let mut panels = Vec::with_capacity(panels_len);
+        let (mut bias, mut factor) = (Vec::with_capacity(slots), Vec::with_capacity(slots));
+        let weights = Weights { values: parts.weights, channels: to.channels, taps: count, k };
+        for (first, kernel) in blocks() {
+            pack::push_panel(&mut panels, kernel, &weights, first);
+            for channel in kernel.order.iter().map(|&slot| first + usize::from(slot)) {
+                // A kernel that takes an offset from every input byte gets it back here.
+                let offset = || -> i32 {
+                    let values = parts.weights.part(channel, count * k);
+                    kernel.input_zero * values.iter().map(i32::from).sum::<i32>()
+                };
+                bias.push(parts.bias.get(channel).map_or(0, |bias| bias + offset()));
+                factor.push(parts.factor.get(channel).copied().unwrap_or(0.0));
+            }
         }
-        let panels_len: usize = blocks.iter().map(|block| block.panel.len()).sum();
         let row_len = parts.strides[0] * from.row + to.row;
         let rows_at_once =
             if panels_len <= PANELS_LEN { (ROWS_LEN / row_len.max(1)).max(1) } else { usize::MAX };
@@ -104,19 +111,21 @@ impl Convolution {
             kernels,
             from: from.clone(),
             to: to.clone(),
-            kept_rows,
+            kept_rows: ring.unwrap_or(to.height),
             input,
             input_row: parts.strides[0] * from.row,
             input_pixel: parts.strides[1] * from.pixel,
             taps,
             k,
-            blocks,
+            panels,
+            bias,
+            factor,
             range: parts.range,
             rows_at_once,
         };
         let pointwise = parts.size == [1, 1] && parts.strides == [1, 1];
-        if pointwise && kept_rows == to.height && from.is_one_row() && to.is_one_row() {
-            // Nothing lies between the rows: one long one makes fuller tiles.
+        if pointwise && ring.is_none() && from.is_one_row() && to.is_one_row() {
+            // Nothing lies between the rows: one long one makes fuller tiles. A pool needs them one by one.
             convolution.kept_rows = 1;
             for view in [&mut convolution.from, &mut convolution.to] {
                 view.width *= view.height;
@@ -137,8 +146,7 @@ impl Convolution {
 
     /// Whether every byte that a kernel may touch lies in the buffers, or for reading in the slack behind.
     fn is_inside(&self) -> bool {
-        let k =
-            self.blocks.iter().map(|b| self.k.next_multiple_of(self.kernels.blocks[b.block.kernel].kr)).max();
+        let k = self.kernels.blocks.iter().map(|kernel| self.k.next_multiple_of(kernel.kr)).max();
         let reach = (self.to.height - 1) * self.input_row
             + (self.to.width - 1) * self.input_pixel
             + self.taps.last().copied().unwrap_or(0);
@@ -192,8 +200,10 @@ impl Convolution {
         assert!(arena.len() >= self.from.buffer.end + SLACK && arena.len() >= self.to.buffer.end + SLACK);
         assert!(first + rows <= self.to.height);
         let memory = arena.as_mut_ptr();
-        for weights in &self.blocks {
-            let kernel = &self.kernels.blocks[weights.block.kernel];
+        let (mut panel, mut slot) = (0, 0);
+        for block in pack::blocks(self.kernels.blocks, self.to.channels) {
+            let kernel = &self.kernels.blocks[block.kernel];
+            let panel_end = panel + pack::panel_len(kernel, self.taps.len(), self.k);
             // SAFETY: `is_inside` showed that input and output of all rows lie in their buffers, which the arena holds
             // with the slack (asserted above), and that the two do not overlap. Callers ask for rows in a ring one by
             // one.
@@ -205,35 +215,21 @@ impl Convolution {
                     taps: self.taps.as_ptr(),
                     tap_count: self.taps.len(),
                     k: self.k.next_multiple_of(kernel.kr),
-                    weights: weights.panel.as_ptr(),
-                    bias: weights.bias.as_ptr(),
-                    factor: weights.factor.as_ptr(),
-                    output: memory.add(output + weights.block.first),
+                    weights: self.panels[panel..panel_end].as_ptr(),
+                    bias: self.bias[slot..slot + kernel.nr].as_ptr(),
+                    factor: self.factor[slot..slot + kernel.nr].as_ptr(),
+                    output: memory.add(output + block.first),
                     output_row: self.to.row,
                     output_pixel: self.to.pixel,
                     rows,
                     width: self.to.width,
-                    channels: kernel.nr.min(self.to.channels - weights.block.first),
+                    channels: kernel.nr.min(self.to.channels - block.first),
                     range: self.range,
                 };
                 // The set's kernels came from `kernels::obtain`, so the CPU has their features.
                 (kernel.run)(&job);
             }
+            (panel, slot) = (panel_end, slot + kernel.nr);
         }
-    }
-}
-
-impl BlockWeights {
-    fn new(kernel: &Kernel, block: Block, weights: &Weights<'_>, parts: &Parts<'_>) -> BlockWeights {
-        let channel_len = weights.taps * weights.k;
-        let channels = || kernel.order.iter().map(|&slot| block.first + usize::from(slot));
-        // A kernel that takes an offset from every input byte gets it back here.
-        let offset = |channel: usize| -> i32 {
-            let values = &weights.values[channel * channel_len..][..channel_len];
-            kernel.input_zero * values.iter().map(|&weight| i32::from(weight)).sum::<i32>()
-        };
-        let bias = channels().map(|c| parts.bias.get(c).map_or(0, |bias| bias + offset(c))).collect();
-        let factor = channels().map(|c| parts.factor.get(c).copied().unwrap_or(0.0)).collect();
-        BlockWeights { block, panel: pack::panel(kernel, weights, block.first), bias, factor }
     }
 }

@@ -6,9 +6,10 @@ use crate::plan::layout::View;
 /// What each step becomes.
 pub(crate) type Table = Box<[u8; 256]>;
 
-/// QUANTIZE between 8-bit types, in XNNPACK's fixed point: a multiplier of 8 bits behind the point, halves up.
-/// `None` where the ratio lies outside 2^-8 to 2^7, in which it is sound.
-pub(crate) fn quantize_table(ratio: f32, input_zero: u8, output_zero: u8) -> Option<Table> {
+/// QUANTIZE within int8 or uint8, in XNNPACK's fixed point: a multiplier of 8 bits behind the point, halves up.
+/// `None` where the ratio of `scales`, the input's and the output's, lies outside 2^-8 to 2^7, in which it is sound.
+pub(crate) fn quantize_table(scales: [f32; 2], input_zero: u8, output_zero: u8) -> Option<Table> {
+    let ratio = scales[0] / scales[1];
     if !(1.0 / 256.0..=128.0).contains(&ratio) {
         return None;
     }
@@ -20,7 +21,27 @@ pub(crate) fn quantize_table(ratio: f32, input_zero: u8, output_zero: u8) -> Opt
     Some(Box::new(std::array::from_fn(entry)))
 }
 
-/// A part of a concatenation with another scale than the whole: rounded halves away from 0, as TensorFlow Lite does.
+/// QUANTIZE from int8 to uint8 or back, in TensorFlow Lite's own fixed point, as XNNPACK has none for these: a multiplier
+/// of 31 bits, halves away from 0. `None` where the ratio lies outside 2^-1 to 2^7: below, TensorFlow Lite rounds a second
+/// time, most steps with halves up but the last few of a tensor with halves away from 0, and that is no law.
+pub(crate) fn retype_table(scales: [f32; 2], input_zero: u8, output_zero: u8) -> Option<Table> {
+    let ratio = f64::from(scales[0]) / f64::from(scales[1]);
+    if !(0.5..=128.0).contains(&ratio) {
+        return None;
+    }
+    // A fraction from 1/2 to 1 of 31 bits, and a power of two.
+    let exponent = (ratio.to_bits() >> 52) as i32 - 1022;
+    let multiplier = (ratio * 2f64.powi(31 - exponent)).round() as i64;
+    let entry = |step: usize| {
+        let product = ((step as i64 - i64::from(input_zero)) << exponent) * multiplier;
+        let half = if product >= 0 { 1 << 30 } else { -(1 << 30) };
+        ((product + half) / (1 << 31) + i64::from(output_zero)).clamp(0, 255) as u8
+    };
+    Some(Box::new(std::array::from_fn(entry)))
+}
+
+/// A part of a concatenation with another scale than the whole: rounded halves away from 0, as TensorFlow Lite does for
+/// uint8. For int8 it refuses such models, so there is nothing to be equal to; they are computed by the same law.
 pub(crate) fn concatenation_table(ratio: f32, input_zero: u8, output_zero: u8) -> Table {
     let offset = -f32::from(input_zero) * ratio;
     let entry = |step: usize| {

@@ -112,27 +112,22 @@ pub(crate) fn place(buffers: &[Buffer]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(buffers[index].len()));
     let mut starts = vec![0; buffers.len()];
+    // By their place.
     let mut placed: Vec<usize> = Vec::new();
     let mut end = 0;
     for index in order {
         let buffer = &buffers[index];
-        // Those of the same time, by their place.
-        let mut taken: Vec<Range<usize>> = placed
-            .iter()
-            .filter(|&&other| buffers[other].first <= buffer.last && buffer.first <= buffers[other].last)
-            .map(|&other| starts[other]..(starts[other] + buffers[other].len()).next_multiple_of(ALIGNMENT))
-            .collect();
-        taken.sort_by_key(|range| range.start);
+        let same_time = |other: &Buffer| other.first <= buffer.last && buffer.first <= other.last;
         let mut start = 0;
-        for range in taken {
-            if start + buffer.len() <= range.start {
+        for &other in placed.iter().filter(|&&other| same_time(&buffers[other])) {
+            if start + buffer.len() <= starts[other] {
                 break;
             }
-            start = start.max(range.end);
+            start = start.max((starts[other] + buffers[other].len()).next_multiple_of(ALIGNMENT));
         }
         starts[index] = start;
         end = end.max(start + buffer.len());
-        placed.push(index);
+        placed.insert(placed.partition_point(|&other| starts[other] <= start), index);
     }
     (starts, end + SLACK)
 }

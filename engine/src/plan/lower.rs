@@ -7,7 +7,7 @@ use super::{
     Activation, Plan, Step, StepInfo,
     layout::{Rim, View},
     places::{self, Geometry, Places},
-    weighted::{Steps, Weighted},
+    weighted::{self, Steps, WEIGHTED_LEN, Weighted},
 };
 use crate::{
     Error,
@@ -20,14 +20,25 @@ use crate::{
         depthwise::Depthwise,
         rescale, softmax,
     },
-    pack,
+    pack::{self, Values},
     quant::Range,
+    tflite::MOST_NAME,
 };
 
-/// Packed weights may be this many times the file, and a little for rounding up small ones: then one tensor of weights
-/// that is named by thousands of operators cannot fill the memory.
-const MOST_PACKED: usize = 4;
-const SMALL_PACKED: usize = 256 << 10;
+/// What a plan may take at the least, whatever the CPU: one and a half times the file, which has all weights in it once,
+/// and something for steps and tables. So one tensor that thousands of operators name cannot fill the memory.
+fn most_needed(file_len: usize) -> usize {
+    file_len / 2 * 3 + (1 << 20)
+}
+
+/// What weights packed for this CPU may take: twice the file where bytes become words, and room for rounding up. Beyond
+/// that convolutions go to the law itself, which rounds nothing up: slower, but the same model loads on every CPU.
+fn most_packed(file_len: usize) -> usize {
+    file_len / 2 * 5 + (256 << 10)
+}
+
+/// Pixels whose steps less their zero point add up to what an i32 can hold.
+const MOST_MEAN: usize = 1 << 23;
 
 impl Plan {
     /// Makes the plan for `graph` with `kernels` of `set`. Tensors named in `keep` stay readable.
@@ -41,6 +52,10 @@ impl Plan {
         keep: &[&str],
         file_len: usize,
     ) -> Result<Plan, Error> {
+        // First of all: a layout of what is not known would only hide its name.
+        if let Some(unknown) = graph.operators.iter().find(|operator| operator.kind == Op::Unknown) {
+            return Err(unknown.refuse("the native engine does not know"));
+        }
         let &[input] = &graph.inputs[..] else {
             return Err(contract("subgraph 0", "one input", graph.inputs.len()));
         };
@@ -50,7 +65,8 @@ impl Plan {
         let is_activation = |tensor: &Tensor<'_>| tensor.data.is_none();
         let mut kept = Vec::new();
         for name in keep {
-            let found = graph.tensors.iter().position(|tensor| tensor.name == *name && is_activation(tensor));
+            let name = &name[..name.floor_char_boundary(MOST_NAME)];
+            let found = graph.tensors.iter().position(|tensor| tensor.name == name && is_activation(tensor));
             kept.push(found.ok_or_else(|| contract("tensors to keep", "names of activations", name))?);
         }
         let to_the_end: Vec<usize> = kept.iter().chain(&graph.outputs).copied().collect();
@@ -62,12 +78,12 @@ impl Plan {
             steps: Vec::new(),
             infos: Vec::new(),
             ready_after: vec![0; graph.tensors.len()],
+            file_len,
+            needed_len: 0,
             packed_len: 0,
-            most_packed: MOST_PACKED * file_len + SMALL_PACKED,
         };
         for operator in &graph.operators {
             lowering.operator(operator)?;
-            lowering.name_steps(operator);
             for &output in &operator.outputs {
                 lowering.ready_after[output] = lowering.steps.len();
             }
@@ -94,8 +110,11 @@ struct Lowering<'g, 'a> {
     steps: Vec<Step>,
     infos: Vec<StepInfo>,
     ready_after: Vec<usize>,
+    file_len: usize,
+    /// Bytes of all that is kept, weights as short as they can be.
+    needed_len: usize,
+    /// Bytes of weights as they are packed.
     packed_len: usize,
-    most_packed: usize,
 }
 
 impl<'g, 'a> Lowering<'g, 'a> {
@@ -122,21 +141,39 @@ impl<'g, 'a> Lowering<'g, 'a> {
         }
     }
 
-    /// Names the steps that `operator` has brought.
-    fn name_steps(&mut self, operator: &Operator) {
+    /// Adds a step of `operator`, with its name.
+    fn push(&mut self, operator: &Operator, step: Step) -> Result<(), Error> {
         let output = operator.outputs.first().map(|&output| &self.graph.tensors[output]);
         let shape = output.map(|output| output.shape_text()).unwrap_or_default();
-        while let Some(step) = self.steps.get(self.infos.len()) {
-            let (what, multiply_adds) = match step {
-                Step::Rim { .. } => (" rim".to_string(), 0),
-                Step::Convolution(convolution) => (String::new(), convolution.multiply_adds()),
-                Step::ConvolutionPool(convolution, _) => {
-                    (" with its pool".to_string(), convolution.multiply_adds())
-                }
-                _ => (String::new(), 0),
-            };
-            self.infos.push(StepInfo { name: format!("{}{what} {shape}", operator.place()), multiply_adds });
+        let (what, multiply_adds) = match &step {
+            Step::Rim { .. } => (" rim", 0),
+            Step::Convolution(convolution) => ("", convolution.multiply_adds()),
+            Step::ConvolutionPool(convolution, _) => (" with its pool", convolution.multiply_adds()),
+            _ => ("", 0),
+        };
+        let name = format!("{}{what} {shape}", operator.place());
+        let behind = match &step {
+            Step::Convolution(_) | Step::ConvolutionPool(..) => size_of::<Convolution>(),
+            Step::Depthwise { .. } => size_of::<Depthwise>(),
+            Step::Rescale { table, .. } => size_of_val(&**table),
+            Step::Softmax { table, .. } => size_of_val(&**table),
+            _ => 0,
+        };
+        self.count(operator, size_of::<Step>() + behind + size_of::<StepInfo>() + name.len(), 0)?;
+        self.steps.push(step);
+        self.infos.push(StepInfo { name, multiply_adds });
+        Ok(())
+    }
+
+    /// Counts `kept` bytes, before they are allocated together with `passing` ones that are soon free again.
+    fn count(&mut self, operator: &Operator, kept: usize, passing: usize) -> Result<(), Error> {
+        self.needed_len = self.needed_len.saturating_add(kept);
+        let (needed, most) = (self.needed_len.saturating_add(passing), most_needed(self.file_len));
+        if needed > most {
+            let expected = format!("at most {most} bytes for a file of {}", self.file_len);
+            return Err(contract(operator.place(), expected, needed));
         }
+        Ok(())
     }
 
     fn activation(&self, tensor: usize) -> Result<Activation, Error> {
@@ -188,7 +225,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
             graph::Activation::None => Range { zero, low: 0, high: 255 },
             graph::Activation::Relu => Range { zero, low: zero, high: 255 },
             graph::Activation::Relu6 => {
-                let six = f32::from(zero) + (6.0 / scale).round();
+                let six = (f32::from(zero) + 6.0 / scale).round_ties_even();
                 Range { zero, low: zero, high: six.min(255.0) as u8 }
             }
         })
@@ -258,14 +295,28 @@ impl<'g, 'a> Lowering<'g, 'a> {
             let expected = format!("weights of {} x ... x {}", to.channels, from.channels);
             return Err(contract(operator.place(), expected, weights.shape_text()));
         }
-        let Weighted { weights, bias, factor, range } =
-            self.weighted(operator, &inputs, output, 0, activation)?;
+        let values = weighted::values(weights, 0)?;
+        // A weight that a kernel cannot take without overflow goes to the law itself.
+        let lowest = values.iter().min().unwrap_or(0);
+        let fits = self.kernels.blocks.iter().all(|kernel| lowest >= kernel.lowest_weight);
+        let (taps, k) = Convolution::runs(geometry.size, dilations, &from);
+        let law_len = pack::packed_len(scalar::KERNELS.blocks, channels, taps, k);
+        self.count(operator, law_len + size_of::<usize>() * taps, WEIGHTED_LEN * channels)?;
+        let own_len = self.packed_len + pack::packed_len(self.kernels.blocks, channels, taps, k);
+        let (kernels, packed_len) = match fits && own_len <= most_packed(self.file_len) {
+            true => (self.kernels, own_len),
+            false => (&scalar::KERNELS, self.packed_len + law_len),
+        };
+        self.packed_len = packed_len;
+        let range = self.range(output, activation)?;
+        let Weighted { bias, factor } = self.weighted(operator, &inputs, values, output, 0)?;
         let rim = self.places.rims[input];
         if geometry.rim != Rim::default() {
-            self.steps.push(Step::Rim { view: whole(&from, rim), rim, value: self.steps(input)?.zero });
+            let step = Step::Rim { view: whole(&from, rim), rim, value: self.steps(input)?.zero };
+            self.push(operator, step)?;
         }
         let parts = Parts {
-            weights: &weights,
+            weights: values,
             size: geometry.size,
             strides,
             dilations,
@@ -275,55 +326,39 @@ impl<'g, 'a> Lowering<'g, 'a> {
             range,
         };
         let pool = self.places.pooled.get(&operator.index).map(|&pool| &self.graph.operators[pool]);
-        let kept_rows = match pool.map(|pool| &pool.kind) {
-            Some(Op::MaxPool { size, .. }) => size[0].min(to.height),
-            _ => to.height,
+        let ring = match pool.map(|pool| &pool.kind) {
+            Some(Op::MaxPool { size, .. }) => Some(size[0].min(to.height)),
+            _ => None,
         };
-        // A weight that a kernel cannot take without overflow goes to the law itself.
-        let lowest = weights.iter().copied().min().unwrap_or(0);
-        let fits = self.kernels.blocks.iter().all(|kernel| lowest >= kernel.lowest_weight);
-        let kernels = if fits { self.kernels } else { &scalar::KERNELS };
-        let (taps, k) = Convolution::runs(geometry.size, dilations, &from);
-        self.count_packed(operator, pack::packed_len(kernels.blocks, channels, taps, k))?;
-        let Some(convolution) = Convolution::new(kernels, &parts, &from, &to, kept_rows) else {
+        let Some(convolution) = Convolution::new(kernels, &parts, &from, &to, ring) else {
             return Err(operator.refuse("does not fit its layout"));
         };
         let convolution = Box::new(convolution);
         match pool {
-            None => self.steps.push(Step::Convolution(convolution)),
+            None => self.push(operator, Step::Convolution(convolution)),
             Some(pool) => {
                 let Op::MaxPool { window, size, activation } = pool.kind else {
                     return Err(pool.refuse("is no pool"));
                 };
                 let (window, range, pool_to) = self.max_pool_parts(pool, window, size, activation)?;
                 let pool = RowPool { window, range, to: pool_to };
-                self.steps.push(Step::ConvolutionPool(convolution, pool));
+                self.push(operator, Step::ConvolutionPool(convolution, pool))
             }
         }
-        Ok(())
-    }
-
-    fn count_packed(&mut self, operator: &Operator, len: usize) -> Result<(), Error> {
-        self.packed_len += len;
-        if self.packed_len > self.most_packed {
-            let expected = format!("weights of at most {} bytes in all, packed", self.most_packed);
-            return Err(contract(operator.place(), expected, self.packed_len));
-        }
-        Ok(())
     }
 
     fn weighted(
         &self,
         operator: &Operator,
         inputs: &[usize],
+        values: Values<'_>,
         output: usize,
         axis: usize,
-        activation: graph::Activation,
     ) -> Result<Weighted, Error> {
         let (weights, bias) =
             (&self.graph.tensors[inputs[1]], inputs.get(2).map(|&bias| &self.graph.tensors[bias]));
         let (from, to) = (self.steps(inputs[0])?, self.steps(output)?);
-        Weighted::new(operator, weights, bias, axis, [from, to], self.range(output, activation)?)
+        Weighted::new(operator, weights, values, bias, axis, [from, to])
     }
 
     fn depthwise(
@@ -335,6 +370,10 @@ impl<'g, 'a> Lowering<'g, 'a> {
     ) -> Result<(), Error> {
         let (inputs, output) = self.tensors(operator, 2, 3)?;
         let (from, to) = (self.view(inputs[0], operator)?, self.view(output, operator)?);
+        if self.graph.tensors[inputs[0]].kind == Kind::Uint8 {
+            // TensorFlow Lite computes these in a fixed point of its own, not by the law.
+            return Err(operator.refuse("is of uint8, which the native engine only knows of int8"));
+        }
         let size = places::window_size(self.graph, operator)?;
         if to.channels != from.channels * multiplier {
             let expected = format!("{multiplier} output channels for each of {}", from.channels);
@@ -344,15 +383,19 @@ impl<'g, 'a> Lowering<'g, 'a> {
         let input_shape = [from.height, from.width, from.channels];
         let geometry =
             places::geometry(operator, &window, size, input_shape, [to.height, to.width, to.channels])?;
-        let Weighted { weights, bias, factor, range } =
-            self.weighted(operator, &inputs, output, 3, activation)?;
-        self.count_packed(operator, weights.len())?;
+        let values = weighted::values(&self.graph.tensors[inputs[1]], 3)?;
+        let kept = values.bytes.len() + WEIGHTED_LEN * to.channels;
+        self.count(operator, kept, 0)?;
+        self.packed_len += kept;
+        let range = self.range(output, activation)?;
+        let Weighted { mut bias, factor } = self.weighted(operator, &inputs, values, output, 3)?;
         let input_zero = self.steps(inputs[0])?.zero;
         // This one takes the zero point from every byte; what lies beyond the edge adds nothing.
-        let plain = |channel: usize| -> i32 {
-            weights.iter().skip(channel).step_by(to.channels).map(|&w| i32::from(w)).sum()
-        };
-        let bias = bias.iter().enumerate().map(|(c, bias)| bias + i32::from(input_zero) * plain(c)).collect();
+        for (channel, bias) in bias.iter_mut().enumerate() {
+            let of_channel = values.iter().skip(channel).step_by(to.channels);
+            *bias += i32::from(input_zero) * of_channel.map(i32::from).sum::<i32>();
+        }
+        let weights = values.iter().collect();
         let depthwise = Depthwise {
             window: PoolWindow { size, strides: window.strides, before: geometry.before },
             dilations: window.dilations,
@@ -363,8 +406,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
             input_zero,
             range,
         };
-        self.steps.push(Step::Depthwise { depthwise: Box::new(depthwise), from, to });
-        Ok(())
+        self.push(operator, Step::Depthwise { depthwise: Box::new(depthwise), from, to })
     }
 
     fn max_pool_parts(
@@ -403,8 +445,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         }
         let (window, range, to) = self.max_pool_parts(operator, window, size, activation)?;
         let from = self.view(operator.inputs[0], operator)?;
-        self.steps.push(Step::MaxPool { window, range, from, to });
-        Ok(())
+        self.push(operator, Step::MaxPool { window, range, from, to })
     }
 
     fn average_pool(
@@ -414,11 +455,15 @@ impl<'g, 'a> Lowering<'g, 'a> {
         size: [usize; 2],
         activation: graph::Activation,
     ) -> Result<(), Error> {
-        let (window, range, to) = self.max_pool_parts(operator, window, size, activation)?;
+        let (window, mut range, to) = self.max_pool_parts(operator, window, size, activation)?;
+        if activation == graph::Activation::Relu6 {
+            // TensorFlow Lite's own kernel rounds before it adds the zero point.
+            let Steps { scale, zero } = self.steps(operator.outputs[0])?;
+            range.high = (f32::from(zero) + (6.0 / scale).round()).min(255.0) as u8;
+        }
         let from = self.view(operator.inputs[0], operator)?;
         let middle = if self.graph.tensors[operator.inputs[0]].kind == Kind::Int8 { 128 } else { 0 };
-        self.steps.push(Step::AveragePool { window, range, middle, from, to });
-        Ok(())
+        self.push(operator, Step::AveragePool { window, range, middle, from, to })
     }
 
     fn mean(&mut self, operator: &Operator, keep_dims: bool) -> Result<(), Error> {
@@ -436,12 +481,14 @@ impl<'g, 'a> Lowering<'g, 'a> {
             true => self.shape(operator, output, &[1, 1, 1, from.channels])?,
             false => self.shape(operator, output, &[1, from.channels])?,
         }
+        if from.height * from.width > MOST_MEAN {
+            return Err(operator.refuse(format!("is over more than {MOST_MEAN} pixels")));
+        }
         let (input, result) = (self.steps(inputs[0])?, self.steps(output)?);
         let factor = input.scale / (result.scale * (from.height * from.width) as f32);
         let range = self.range(output, graph::Activation::None)?;
         let to = self.view(output, operator)?;
-        self.steps.push(Step::Mean { input_zero: input.zero, factor, range, from, to });
-        Ok(())
+        self.push(operator, Step::Mean { input_zero: input.zero, factor, range, from, to })
     }
 
     fn add(&mut self, operator: &Operator, activation: graph::Activation) -> Result<(), Error> {
@@ -458,8 +505,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         let range = self.range(output, activation)?;
         let inputs = [self.view(inputs[0], operator)?, self.view(inputs[1], operator)?];
         let to = self.view(output, operator)?;
-        self.steps.push(Step::Add { addition, range, inputs, to });
-        Ok(())
+        self.push(operator, Step::Add { addition, range, inputs, to })
     }
 
     fn concatenation(
@@ -472,27 +518,13 @@ impl<'g, 'a> Lowering<'g, 'a> {
             return Err(operator.refuse("has an activation, which the native engine does not know"));
         }
         let (inputs, output) = self.tensors(operator, 1, usize::MAX)?;
-        let whole = self.graph.tensors[output].image_shape()?;
-        let rank = self.graph.tensors[output].shape.len() as i32;
-        let axis = usize::try_from(if axis < 0 { axis + rank } else { axis } + 3 - rank).unwrap_or(3);
+        let axis = places::joined_axis(self.graph, operator, axis)?;
         let mut joined = 0;
         for (position, &input) in inputs.iter().enumerate() {
-            let shape = self.graph.tensors[input].image_shape()?;
-            let fits = axis < 3 && (0..3).all(|other| other == axis || shape[other] == whole[other]);
-            if !fits || joined + shape[axis] > whole[axis] {
-                return Err(contract(
-                    operator.place(),
-                    "inputs that fit its output",
-                    self.graph.tensors[input].place(),
-                ));
-            }
             if !self.places.in_place.contains_key(&(operator.index, position)) {
                 self.copy_part(operator, input, output, axis, joined)?;
             }
-            joined += shape[axis];
-        }
-        if joined != whole[axis] {
-            return Err(contract(operator.place(), format!("inputs of {} in all", whole[axis]), joined));
+            joined += self.graph.tensors[input].image_shape()?[axis];
         }
         Ok(())
     }
@@ -511,13 +543,11 @@ impl<'g, 'a> Lowering<'g, 'a> {
         let channel = if axis == 2 { offset * to.element_len } else { 0 };
         let to = View { start: to.start + channel, ..to };
         if self.same_steps(operator, input, output).is_ok() {
-            self.steps.push(Step::IntoRectangle { from, to, top, left });
-            return Ok(());
+            return self.push(operator, Step::IntoRectangle { from, to, top, left });
         }
         let (own, whole) = (self.steps(input)?, self.steps(output)?);
         let table = rescale::concatenation_table(own.scale / whole.scale, own.zero, whole.zero);
-        self.steps.push(Step::Rescale { table, from, to, top, left });
-        Ok(())
+        self.push(operator, Step::Rescale { table, from, to, top, left })
     }
 
     fn pad(&mut self, operator: &Operator) -> Result<(), Error> {
@@ -540,9 +570,8 @@ impl<'g, 'a> Lowering<'g, 'a> {
                 self.graph.tensors[output].shape_text(),
             ));
         }
-        self.steps.push(Step::Fill { to: to.clone(), value: self.steps(output)?.zero });
-        self.steps.push(Step::IntoRectangle { from, to, top, left });
-        Ok(())
+        self.push(operator, Step::Fill { to: to.clone(), value: self.steps(output)?.zero })?;
+        self.push(operator, Step::IntoRectangle { from, to, top, left })
     }
 
     fn reshape(&mut self, operator: &Operator) -> Result<(), Error> {
@@ -552,8 +581,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         if from.len() != to.len() {
             return Err(contract(operator.place(), format!("an output of {} bytes", from.len()), to.len()));
         }
-        self.steps.push(Step::Reshape { from, to });
-        Ok(())
+        self.push(operator, Step::Reshape { from, to })
     }
 
     fn quantize(&mut self, operator: &Operator) -> Result<(), Error> {
@@ -562,16 +590,20 @@ impl<'g, 'a> Lowering<'g, 'a> {
         let (from, to) = (self.view(inputs[0], operator)?, self.view(output, operator)?);
         let result = self.steps(output)?;
         if self.graph.tensors[inputs[0]].kind == Kind::Float32 {
-            self.steps.push(Step::QuantizeReal { scale: result.scale, zero: result.zero, from, to });
-            return Ok(());
+            let step = Step::QuantizeReal { scale: result.scale, zero: result.zero, from, to };
+            return self.push(operator, step);
         }
         let input = self.steps(inputs[0])?;
-        let ratio = input.scale / result.scale;
-        let Some(table) = rescale::quantize_table(ratio, input.zero, result.zero) else {
-            return Err(operator.refuse(format!("has scales too far apart: {ratio}")));
+        let scales = [input.scale, result.scale];
+        let (table, within) = match self.graph.tensors[inputs[0]].kind == self.graph.tensors[output].kind {
+            true => (rescale::quantize_table(scales, input.zero, result.zero), ""),
+            false => (rescale::retype_table(scales, input.zero, result.zero), " between int8 and uint8"),
         };
-        self.steps.push(Step::Rescale { table, from, to, top: 0, left: 0 });
-        Ok(())
+        let Some(table) = table else {
+            let ratio = input.scale / result.scale;
+            return Err(operator.refuse(format!("has scales too far apart{within}: {ratio}")));
+        };
+        self.push(operator, Step::Rescale { table, from, to, top: 0, left: 0 })
     }
 
     fn dequantize(&mut self, operator: &Operator) -> Result<(), Error> {
@@ -582,8 +614,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         }
         let (from, to) = (self.view(inputs[0], operator)?, self.view(output, operator)?);
         let Steps { scale, zero } = self.steps(inputs[0])?;
-        self.steps.push(Step::Dequantize { scale, zero, from, to });
-        Ok(())
+        self.push(operator, Step::Dequantize { scale, zero, from, to })
     }
 
     fn softmax(&mut self, operator: &Operator, beta: f32) -> Result<(), Error> {
@@ -596,8 +627,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
             );
         }
         let (from, to) = (self.view(inputs[0], operator)?, self.view(output, operator)?);
-        self.steps.push(Step::Softmax { table: softmax::table(input.scale, beta), from, to });
-        Ok(())
+        self.push(operator, Step::Softmax { table: softmax::table(input.scale, beta), from, to })
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn window_size(graph: &Graph<'_>, operator: &Operator) -> Result<[usi
 }
 
 /// Where a tensor lies before buffers have their places.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Part {
     /// The tensor whose buffer it is.
     root: usize,
@@ -73,6 +73,13 @@ struct Part {
     top: usize,
     left: usize,
     channel: usize,
+}
+
+impl Part {
+    /// A tensor with a buffer of its own.
+    fn whole(root: usize) -> Part {
+        Part { root, top: 0, left: 0, channel: 0 }
+    }
 }
 
 /// Lays out all activations of `graph`. `kept` tensors are needed to the end.
@@ -88,21 +95,20 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
     }
     let pooled = pooled(graph, &readers, kept);
 
-    let mut parts: Vec<Part> = (0..count).map(|root| Part { root, top: 0, left: 0, channel: 0 }).collect();
+    let mut parts: Vec<Part> = (0..count).map(Part::whole).collect();
     let mut taken = vec![false; count];
     let mut in_place = BTreeMap::new();
     for (index, operator) in graph.operators.iter().enumerate() {
         let Op::Concatenation { axis, activation: Activation::None } = operator.kind else { continue };
-        let mut part = Part { root: operator.outputs[0], top: 0, left: 0, channel: 0 };
+        let axis = joined_axis(graph, operator, axis)?;
+        let mut part = Part::whole(operator.outputs[0]);
         for (position, &input) in operator.inputs.iter().enumerate() {
             let [height, width, channels] = graph.tensors[input].image_shape()?;
-            let rank = graph.tensors[input].shape.len() as i32;
             let place = part;
-            match if axis < 0 { axis + rank } else { axis } - (rank - 4) {
-                1 => part.top += height,
-                2 => part.left += width,
-                3 => part.channel += channels,
-                _ => return Err(operator.refuse("joins along an axis other than height, width or channels")),
+            match axis {
+                0 => part.top += height,
+                1 => part.left += width,
+                _ => part.channel += channels,
             }
             let (whole, own) = (&graph.tensors[operator.outputs[0]], &graph.tensors[input]);
             let same_steps = whole.kind == own.kind && whole.step().ok() == own.step().ok();
@@ -115,11 +121,16 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
             }
         }
     }
-    while let Some(tensor) = conflict(graph, &parts, &in_place) {
-        parts[tensor] = Part { root: tensor, top: 0, left: 0, channel: 0 };
-        in_place.retain(|_, placed| *placed != tensor);
-    }
-    let parts: Vec<Part> = (0..count).map(|tensor| resolve(&parts, tensor)).collect();
+    // Taking parts out only ever splits buffers, so two or three rounds do.
+    let parts = loop {
+        let resolved = resolve(graph, &parts);
+        let conflicts = conflicts(graph, &parts, &resolved, &in_place);
+        if conflicts.is_empty() {
+            break resolved;
+        }
+        conflicts.into_iter().for_each(|tensor| parts[tensor] = Part::whole(tensor));
+        in_place.retain(|_, placed| parts[*placed].root != *placed);
+    };
 
     let mut buffers: BTreeMap<usize, Buffer> = BTreeMap::new();
     for (tensor, part) in parts.iter().enumerate() {
@@ -164,9 +175,6 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
                 if let Some(pool_buffer) = buffers.get_mut(&pool_output) {
                     pool_buffer.first = pool_buffer.first.min(step + 1);
                 }
-                if let Some(input_buffer) = buffers.get_mut(&part.root) {
-                    input_buffer.last = input_buffer.last.max(pool + 1);
-                }
             }
         }
     }
@@ -181,12 +189,21 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
         let index = roots.binary_search(&parts[tensor].root).ok()?;
         Some((starts[index], &list[index]))
     };
+    let rings: Vec<usize> = pooled.keys().map(|&step| graph.operators[step].outputs[0]).collect();
     let view = |tensor: usize| -> Result<Option<View>, Error> {
         let Some((start, buffer)) = buffer_of(tensor) else { return Ok(None) };
         let info = &graph.tensors[tensor];
         let [height, width, channels] = info.image_shape()?;
         let part = parts[tensor];
-        let row = buffer.row();
+        let (row, element_len) = (buffer.row(), element_len(info)?);
+        // Of what a pool takes row by row only some have a place.
+        let rows = if rings.contains(&tensor) { buffer.height } else { height };
+        let inside = part.top + rows <= buffer.height
+            && part.left + width <= buffer.width
+            && part.channel + channels * element_len <= buffer.pixel;
+        if !inside {
+            return Err(contract(info.place(), "a place inside its buffer", format!("{part:?}")));
+        }
         Ok(Some(View {
             start: start + buffer.origin() + part.top * row + part.left * buffer.pixel + part.channel,
             row,
@@ -194,7 +211,7 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
             height,
             width,
             channels,
-            element_len: element_len(info)?,
+            element_len,
             buffer: start..start + buffer.len(),
         }))
     };
@@ -204,48 +221,84 @@ pub(super) fn places(graph: &Graph<'_>, kept: &[usize]) -> Result<Places, Error>
     Ok(Places { views, rims, in_place, pooled, arena_len })
 }
 
-/// A part of a part is a part of the whole: follows a tensor to its root.
-fn resolve(parts: &[Part], tensor: usize) -> Part {
-    let mut part = Part { root: tensor, top: 0, left: 0, channel: 0 };
-    while parts[part.root].root != part.root {
-        let next = parts[part.root];
-        part = Part {
-            root: next.root,
-            top: part.top + next.top,
-            left: part.left + next.left,
-            channel: part.channel + next.channel,
-        };
+/// Along which of height (0), width (1) and channels (2) a concatenation joins, and that its inputs fit its output.
+pub(super) fn joined_axis(graph: &Graph<'_>, operator: &Operator, axis: i32) -> Result<usize, Error> {
+    let &[output] = &operator.outputs[..] else {
+        return Err(contract(operator.place(), "one output", operator.outputs.len()));
+    };
+    let output = &graph.tensors[output];
+    let rank = output.shape.len();
+    let counted = i64::from(axis) + if axis < 0 { rank as i64 } else { 0 };
+    let axis = usize::try_from(counted + 3 - rank as i64).ok().filter(|&axis| axis < 3);
+    let axis =
+        axis.ok_or_else(|| operator.refuse("joins along an axis other than height, width or channels"))?;
+    let whole = output.image_shape()?;
+    let mut joined = 0;
+    for &input in &operator.inputs {
+        let input = &graph.tensors[input];
+        let shape = input.image_shape()?;
+        let fits = (0..3).all(|other| other == axis || shape[other] == whole[other]);
+        if input.shape.len() != rank || !fits {
+            return Err(contract(operator.place(), "inputs that fit its output", input.place()));
+        }
+        joined += shape[axis];
     }
-    part
+    if joined != whole[axis] {
+        return Err(contract(operator.place(), format!("inputs of {} in all", whole[axis]), joined));
+    }
+    Ok(axis)
+}
+
+/// A part of a part is a part of the whole: every tensor's place within its root. What a tensor is a part of is made after
+/// it, so that roots come first from the end.
+fn resolve(graph: &Graph<'_>, parts: &[Part]) -> Vec<Part> {
+    let mut resolved = parts.to_vec();
+    for &tensor in graph.operators.iter().rev().flat_map(|operator| &operator.outputs) {
+        let (part, of) = (parts[tensor], resolved[parts[tensor].root]);
+        if part.root != tensor {
+            resolved[tensor] = Part {
+                root: of.root,
+                top: part.top + of.top,
+                left: part.left + of.left,
+                channel: part.channel + of.channel,
+            };
+        }
+    }
+    resolved
 }
 
 /// Whether a tensor has all pixels of its root, if not all channels: then the root's rim is its own.
-fn is_whole(graph: &Graph<'_>, parts: &[Part], tensor: usize) -> bool {
-    let part = resolve(parts, tensor);
+fn is_whole(graph: &Graph<'_>, part: Part, tensor: usize) -> bool {
     let size =
         |tensor: usize| graph.tensors[tensor].image_shape().map(|[height, width, _]| [height, width]).ok();
     part.top + part.left == 0 && size(part.root) == size(tensor)
 }
 
-/// A part that must have a buffer of its own after all: an operator would read and write the same buffer, or look beyond
+/// Parts that must have buffers of their own after all: an operator would read and write the same buffer, or look beyond
 /// the part's edge and see its neighbour instead of nothing.
-fn conflict(graph: &Graph<'_>, parts: &[Part], in_place: &BTreeMap<(usize, usize), usize>) -> Option<usize> {
-    let root = |tensor: usize| resolve(parts, tensor).root;
+fn conflicts(
+    graph: &Graph<'_>,
+    parts: &[Part],
+    resolved: &[Part],
+    in_place: &BTreeMap<(usize, usize), usize>,
+) -> Vec<usize> {
     let placed = |tensor: &usize| parts[*tensor].root != *tensor;
-    graph.operators.iter().find_map(|operator| {
+    let conflict = |operator: &Operator| {
         let &output = operator.outputs.first()?;
         if let (Op::Convolution { window, .. }, Some(input)) = (&operator.kind, operator.inputs.first())
             && window.padding == Padding::Same
             && placed(input)
-            && !is_whole(graph, parts, *input)
+            && !is_whole(graph, resolved[*input], *input)
         {
             return Some(*input);
         }
         operator.inputs.iter().enumerate().find_map(|(position, &input)| {
-            let shared = root(input) == root(output) && !in_place.contains_key(&(operator.index, position));
+            let shared = resolved[input].root == resolved[output].root
+                && !in_place.contains_key(&(operator.index, position));
             if shared { [output, input].into_iter().find(placed) } else { None }
         })
-    })
+    };
+    graph.operators.iter().filter_map(conflict).collect()
 }
 
 /// Convolutions whose output is read by one max pool and by nobody else.

@@ -6,8 +6,8 @@
 use crate::{
     Error,
     error::contract,
-    graph::{Kind, Operator, Tensor},
-    quant::Range,
+    graph::{Kind, Operator, Quantization, Tensor},
+    pack::Values,
 };
 
 /// One scale and the step for zero of a tensor, as a byte: 128 is added for int8.
@@ -25,31 +25,32 @@ impl Steps {
     }
 }
 
-/// Weights as int8, and for each output channel the bias with the input's zero point in it, and the factor.
+/// For each output channel the bias with the input's zero point in it, and the factor.
 pub(super) struct Weighted {
-    pub(super) weights: Vec<i8>,
     pub(super) bias: Vec<i32>,
     pub(super) factor: Vec<f32>,
-    pub(super) range: Range,
 }
 
+/// Bytes of a [`Weighted`] for each channel.
+pub(super) const WEIGHTED_LEN: usize = 8;
+
 impl Weighted {
-    /// `axis` is that of the output channels in the weights: 0, or 3 for a depthwise convolution. `from` and `to` are
-    /// the steps of input and output.
+    /// `axis` is that of the output channels in the weights: 0, or 3 for a depthwise convolution. `values` are those of
+    /// `weights`, `from` and `to` the steps of input and output.
     pub(super) fn new(
         operator: &Operator,
         weights: &Tensor<'_>,
+        values: Values<'_>,
         bias: Option<&Tensor<'_>>,
         axis: usize,
         [from, to]: [Steps; 2],
-        range: Range,
     ) -> Result<Weighted, Error> {
         let channels = weights.shape[axis];
-        let (values, scales) = weights_and_scales(weights, axis)?;
-        let bias: Vec<i32> = match bias {
-            None => vec![0; channels],
+        let quantization = quantization(weights, axis)?;
+        let bias: &[[u8; 4]] = match bias {
+            None => &[],
             Some(Tensor { kind: Kind::Int32, data: Some(data), shape, .. }) if shape[..] == [channels] => {
-                data.as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes)).collect()
+                data.as_chunks().0
             }
             Some(bias) => {
                 let expected = format!("a constant bias of {channels} int32");
@@ -57,20 +58,23 @@ impl Weighted {
             }
         };
         // Channels are outermost in a convolution's weights and innermost in a depthwise one's.
-        let (count, distance) = match axis {
-            0 => (values.len() / channels, 1),
-            _ => (values.len() / channels, channels),
-        };
+        let count = values.bytes.len() / channels;
+        let distance = if axis == 0 { 1 } else { channels };
         let mut with_zero = Vec::with_capacity(channels);
         let mut factor = Vec::with_capacity(channels);
         for channel in 0..channels {
             let first = if axis == 0 { channel * count } else { channel };
-            let of_channel = || values[first..].iter().step_by(distance).take(count).map(|&w| i64::from(w));
+            let of_channel = || {
+                let values = Values { bytes: &values.bytes[first..], ..values };
+                values.iter().step_by(distance).take(count).map(i64::from)
+            };
             let (sum, magnitude) = (of_channel().sum::<i64>(), of_channel().map(i64::abs).sum::<i64>());
+            let bias = i64::from(bias.get(channel).map_or(0, |&bytes| i32::from_le_bytes(bytes)));
+            let scale = quantization.scales.of(channel).map_or(0.0, f32::from_le_bytes);
             // Whatever the input's bytes and whatever a kernel takes from them first, no sum may leave i32, and no
             // scaled sum what an i32 can hold.
-            let bound = i64::from(bias[channel]).abs() + 512 * magnitude;
-            let channel_factor = from.scale * scales[channel % scales.len()] / to.scale;
+            let bound = bias.abs() + 512 * magnitude;
+            let channel_factor = from.scale * scale / to.scale;
             if bound > i64::from(i32::MAX) {
                 return Err(contract(
                     operator.place(),
@@ -82,40 +86,44 @@ impl Weighted {
                 let found = format!("{channel_factor} in channel {channel}");
                 return Err(contract(operator.place(), "scales of one magnitude", found));
             }
-            with_zero.push((i64::from(bias[channel]) - i64::from(from.zero) * sum) as i32);
+            with_zero.push((bias - i64::from(from.zero) * sum) as i32);
             factor.push(channel_factor);
         }
-        Ok(Weighted { weights: values, bias: with_zero, factor, range })
+        Ok(Weighted { bias: with_zero, factor })
     }
 }
 
-/// Weights as int8 around zero, and one scale, or one for each index along `axis`.
-fn weights_and_scales(weights: &Tensor<'_>, axis: usize) -> Result<(Vec<i8>, Vec<f32>), Error> {
-    let (Some(data), Some(quantization)) = (weights.data, &weights.quantization) else {
+/// The scales of constant weights: one, or one for each index along `axis`.
+fn quantization<'a>(weights: &Tensor<'a>, axis: usize) -> Result<Quantization<'a>, Error> {
+    let Some(quantization) = weights.quantization else {
         return Err(contract(weights.place(), "constant quantized weights", "others"));
     };
-    let scales: Vec<f32> = quantization.scales.iter().map(f32::from_le_bytes).collect();
-    let zeros: Vec<i64> = quantization.zero_points.iter().map(i64::from_le_bytes).collect();
-    let channels = weights.shape[axis];
+    let (scales, channels) = (quantization.scales.len(), weights.shape[axis]);
     let along = usize::try_from(quantization.axis).ok();
-    if scales.len() != 1 && (scales.len() != channels || along != Some(axis)) {
+    if scales != 1 && (scales != channels || along != Some(axis)) {
         let expected = format!("one scale, or {channels} along axis {axis}");
-        let found = format!("{} along {}", scales.len(), quantization.axis);
-        return Err(contract(weights.place(), expected, found));
+        return Err(contract(weights.place(), expected, format!("{scales} along {}", quantization.axis)));
     }
-    let values: Option<Vec<i8>> = match weights.kind {
-        Kind::Int8 if zeros.iter().all(|&zero| zero == 0) => {
-            Some(data.iter().map(|&byte| byte as i8).collect())
-        }
+    Ok(quantization)
+}
+
+/// Constant weights around their zero, whose channels are along `axis`.
+pub(super) fn values<'a>(weights: &Tensor<'a>, axis: usize) -> Result<Values<'a>, Error> {
+    let zeros = quantization(weights, axis)?.zero_points;
+    let zero = match weights.kind {
+        Kind::Int8 if zeros.iter().map(i64::from_le_bytes).all(|zero| zero == 0) => Some(0),
         Kind::Uint8 if zeros.len() == 1 => {
-            data.iter().map(|&byte| i8::try_from(i64::from(byte) - zeros[0]).ok()).collect()
+            zeros.of(0).and_then(|zero| u8::try_from(i64::from_le_bytes(zero)).ok())
         }
         _ => None,
     };
-    match values {
-        Some(values) => Ok((values, scales)),
-        None => {
-            Err(contract(weights.place(), "weights that lie from -128 to 127 around their zero", "others"))
+    let fits = |byte: &u8, zero: u8| i8::try_from(i16::from(*byte) - i16::from(zero)).is_ok();
+    match (zero, weights.data) {
+        (Some(zero), Some(bytes))
+            if weights.kind == Kind::Int8 || bytes.iter().all(|byte| fits(byte, zero)) =>
+        {
+            Ok(Values { bytes, zero })
         }
+        _ => Err(contract(weights.place(), "weights that lie from -128 to 127 around their zero", "others")),
     }
 }

@@ -111,9 +111,11 @@ impl<'a> Table<'a> {
         numbers.map(Some).ok_or_else(|| self.broken(slot))
     }
 
-    /// The string that field `slot` points to; empty where there is none or it is no UTF-8.
-    pub(super) fn string(&self, slot: usize) -> Result<&'a str, Error> {
-        Ok(self.vector(slot)?.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or(""))
+    /// The beginning of the string that field `slot` points to: at most `most` bytes, and none that are no UTF-8.
+    pub(super) fn string(&self, slot: usize, most: usize) -> Result<&'a str, Error> {
+        let bytes = self.vector(slot)?.unwrap_or(&[]);
+        let bytes = &bytes[..bytes.len().min(most)];
+        Ok(bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
     }
 
     /// The tables of vector `slot`, each called `called` and its number.

@@ -4,7 +4,8 @@
 //! most [`MOST_ELEMENTS`], constants are as long as their shapes say, and scales are finite and above zero. Whether an
 //! operator's tensors fit each other is for whoever runs it.
 //!
-//! Memory: tables are read one by one and data stays in the file, so a small file cannot ask for much.
+//! Memory and time: data stays in the file, but nothing keeps a file from naming one table, vector or string a million
+//! times. So there is a most for everything that is counted, far above what image networks have.
 //!
 //! Schema: tensorflow/lite/schema/schema.fbs, version 3 (`TFL3`). A field's slot is its position in that file.
 
@@ -16,7 +17,7 @@ use crate::{
     error::contract,
     graph::{Graph, Kind, Numbers, Operator, Quantization, Tensor},
 };
-use flatbuffer::Table;
+use flatbuffer::{Table, Tables};
 
 /// No image network has a larger tensor; below it sizes can be multiplied without a thought.
 const MOST_ELEMENTS: usize = 1 << 28;
@@ -24,6 +25,13 @@ const MOST_ELEMENTS: usize = 1 << 28;
 const MOST_DIMENSIONS: usize = 6;
 /// Tensors of one operator; concatenations have the most.
 const MOST_OPERANDS: usize = 64;
+/// EfficientNet-B7 has some 1500 tensors and 600 operators.
+const MOST_TENSORS: usize = 4096;
+const MOST_OPERATORS: usize = 2048;
+/// Tensors of all operators together: three inputs and an output each.
+const MOST_OPERANDS_IN_ALL: usize = 4 * MOST_OPERATORS;
+/// Bytes of a tensor's name; the rest is cut off. Converters join the names of everything that they fuse.
+pub(crate) const MOST_NAME: usize = 256;
 
 /// Reads and checks a model.
 ///
@@ -39,10 +47,12 @@ pub(crate) fn read(file: &[u8]) -> Result<Graph<'_>, Error> {
     let buffers = model.tables(4, "buffer")?;
     let codes = model.tables(1, "operator code")?;
 
-    let tables = subgraph.tables(0, "tensor")?;
+    let tables = at_most(subgraph.tables(0, "tensor")?, MOST_TENSORS, "tensors")?;
     let mut tensors = Vec::new();
+    // Each is looked at once. A file that shares none has room for a third as many, with their zero points.
+    let mut scales_left = file.len() / 4;
     for index in 0..tables.len() {
-        tensors.push(read_tensor(&tables.get(index)?, &buffers)?);
+        tensors.push(read_tensor(&tables.get(index)?, &buffers, &mut scales_left)?);
     }
     let ends = |slot: usize| -> Result<Vec<usize>, Error> { indices(&subgraph, slot, tensors.len()) };
     let (inputs, outputs) = (ends(1)?, ends(2)?);
@@ -51,11 +61,21 @@ pub(crate) fn read(file: &[u8]) -> Result<Graph<'_>, Error> {
         known[input] = true;
     }
 
-    let tables = subgraph.tables(3, "operator")?;
+    if let Some(twice) = (1..outputs.len()).find(|&index| outputs[..index].contains(&outputs[index])) {
+        return Err(contract("subgraph 0", "each output once", format!("tensor {}", outputs[twice])));
+    }
+
+    let tables = at_most(subgraph.tables(3, "operator")?, MOST_OPERATORS, "operators")?;
     let mut operators = Vec::new();
+    let mut operands = 0;
     for index in 0..tables.len() {
         let table = tables.get(index)?;
         let operator = read_operator(index, &table, &codes, tensors.len())?;
+        operands += operator.inputs.len() + operator.outputs.len();
+        if operands > MOST_OPERANDS_IN_ALL {
+            let expected = format!("at most {MOST_OPERANDS_IN_ALL} tensors up to here");
+            return Err(contract(&table.place, expected, operands));
+        }
         if let Some(&input) = operator.inputs.iter().find(|&&input| !known[input]) {
             let expected = "inputs that are constant or computed before";
             return Err(contract(&table.place, expected, format!("tensor {input}")));
@@ -75,8 +95,20 @@ pub(crate) fn read(file: &[u8]) -> Result<Graph<'_>, Error> {
     Ok(Graph { tensors, operators, inputs, outputs })
 }
 
-fn read_tensor<'a>(table: &Table<'a>, buffers: &flatbuffer::Tables<'a>) -> Result<Tensor<'a>, Error> {
-    let name = table.string(3)?;
+/// `tables`, if they are no more than `most`.
+fn at_most<'a>(tables: Tables<'a>, most: usize, what: &str) -> Result<Tables<'a>, Error> {
+    match tables.len() {
+        len if len <= most => Ok(tables),
+        len => Err(contract("subgraph 0", format!("at most {most} {what}"), len)),
+    }
+}
+
+fn read_tensor<'a>(
+    table: &Table<'a>,
+    buffers: &Tables<'a>,
+    scales_left: &mut usize,
+) -> Result<Tensor<'a>, Error> {
+    let name = table.string(3, MOST_NAME)?;
     let place = || if name.is_empty() { table.place.clone() } else { format!("{} {name:?}", table.place) };
     let numbers = table.numbers::<4>(0)?.unwrap_or(Numbers::EMPTY);
     if numbers.len() > MOST_DIMENSIONS {
@@ -92,7 +124,7 @@ fn read_tensor<'a>(table: &Table<'a>, buffers: &flatbuffer::Tables<'a>) -> Resul
     };
     let kind = Kind::of_code(table.u8(1)?.unwrap_or(0));
     let quantization = match table.table(4, table.place.clone() + ", quantization")? {
-        Some(table) => read_quantization(&table)?,
+        Some(table) => read_quantization(&table, &shape, scales_left)?,
         None => None,
     };
 
@@ -118,11 +150,24 @@ fn read_tensor<'a>(table: &Table<'a>, buffers: &flatbuffer::Tables<'a>) -> Resul
 }
 
 /// `None` for a table without scales, which is how the converter marks a tensor that is not quantized.
-fn read_quantization<'a>(table: &Table<'a>) -> Result<Option<Quantization<'a>>, Error> {
+fn read_quantization<'a>(
+    table: &Table<'a>,
+    shape: &[usize],
+    scales_left: &mut usize,
+) -> Result<Option<Quantization<'a>>, Error> {
     let scales = table.numbers(2)?.unwrap_or(Numbers::EMPTY);
     let zero_points = table.numbers(3)?.unwrap_or(Numbers::EMPTY);
     if scales.len() == 0 {
         return Ok(None);
+    }
+    let most = shape.iter().copied().max().unwrap_or(1);
+    if scales.len() > most {
+        return Err(contract(&table.place, format!("at most {most} scales"), scales.len()));
+    }
+    if scales.len() > 1 {
+        let left = scales_left.checked_sub(scales.len());
+        *scales_left =
+            left.ok_or_else(|| contract(&table.place, "scales of its own", "more than the file holds"))?;
     }
     if let Some(scale) =
         scales.iter().map(f32::from_le_bytes).find(|scale| !scale.is_normal() || *scale < 0.0)
@@ -140,7 +185,7 @@ fn read_quantization<'a>(table: &Table<'a>) -> Result<Option<Quantization<'a>>, 
 fn read_operator(
     index: usize,
     table: &Table<'_>,
-    codes: &flatbuffer::Tables<'_>,
+    codes: &Tables<'_>,
     tensors: usize,
 ) -> Result<Operator, Error> {
     let code = table.u32(0)?.unwrap_or(0) as usize;
