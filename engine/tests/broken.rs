@@ -3,6 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
 
+mod counting;
+mod crafted;
+
+use counting::counted;
+use crafted::{CONCATENATION, CONVOLUTION, INT8, INT32, MEAN, RESHAPE, SHAPE, UINT8, Writer};
 use engine::{
     Error, Model,
     model::{Options, Tensor},
@@ -17,10 +22,11 @@ fn read(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// An error, or a model that runs.
+/// An error, or a model that runs; neither for more memory than the file gives reason for.
 fn try_one(file: &[u8]) -> Result<(), Error> {
-    let model = Model::from_bytes(file, &Options::default())?;
-    assert!(model.packed_len() <= 4 * file.len() + (256 << 10));
+    let (model, peak, _) = counted(|| Model::from_bytes(file, &Options::default()));
+    assert!(peak <= 4 * file.len() + (3 << 20), "{peak} bytes for {}", file.len());
+    let model = model?;
     if model.session_len() < 16 << 20 {
         let mut session = model.session();
         let len = session.input_len();
@@ -162,6 +168,202 @@ fn a_wrong_length_of_input_is_refused_and_the_session_goes_on() {
     session.run(&[0; 765]).unwrap();
     assert!(session.read(Tensor::Output(0), &mut [0; 3]).is_err());
     assert!(session.read(Tensor::Output(9), &mut [0; 3]).is_err());
+}
+
+/// A file with one operator over new activations of these shapes; inputs first, the output last.
+fn one_operator(code: (i32, u8), shapes: &[&[i32]], options: &[(usize, i32)]) -> Vec<u8> {
+    let mut w = Writer::new();
+    let tensors: Vec<i32> = shapes.iter().map(|shape| w.activation(shape)).collect();
+    let (&output, inputs) = tensors.split_last().unwrap();
+    // Only one comes from outside; the others are reshapes of it.
+    for &input in &inputs[1..] {
+        w.plain(RESHAPE, &inputs[..1], &[input], &[]);
+    }
+    w.plain(code, inputs, &[output], options);
+    w.file(&inputs[..1], &[output])
+}
+
+#[test]
+fn concatenations_that_do_not_add_up_are_refused() {
+    let fits = "inputs that fit its output";
+    let four: &[i32] = &[1, 1, 1, 4];
+    let flat: &[i32] = &[1, 4];
+    for (what, shapes, axis, says) in [
+        ("of four dimensions into two", [four, four, &[1, 8]], 1, fits),
+        ("of two dimensions into four", [flat, flat, &[1, 1, 1, 8]], 3, fits),
+        ("of both into two", [flat, four, &[1, 8]], 1, fits),
+        ("larger than the whole", [four, four, &[1, 1, 1, 7]], 3, "inputs of 7 in all"),
+        ("smaller than the whole", [four, four, &[1, 2, 1, 9]], 3, fits),
+        ("that are too few", [four, four, &[1, 1, 1, 9]], 3, "inputs of 9 in all"),
+        ("along the batch", [four, four, &[1, 1, 1, 8]], 0, "which joins along an axis other than"),
+        ("along no axis", [four, four, &[1, 1, 1, 8]], 4, "which joins along an axis other than"),
+        ("far away", [four, four, &[1, 1, 1, 8]], i32::MAX, "which joins along an axis other than"),
+        ("far below", [four, four, &[1, 1, 1, 8]], i32::MIN, "which joins along an axis other than"),
+    ] {
+        let message = refusal(what, &one_operator(CONCATENATION, &shapes, &[(0, axis)]));
+        assert!(message.starts_with("operator 1") && message.contains(says), "{what}: {message}");
+    }
+    for (shapes, axis) in
+        [([four, four, &[1, 1, 1, 8]], -1), ([four, four, &[1, 2, 1, 4]], -3), ([flat, flat, &[1, 8]], 1)]
+    {
+        try_one(&one_operator(CONCATENATION, &shapes, &[(0, axis)])).unwrap();
+    }
+}
+
+/// Towers of concatenations, whose rows add up to more than a number can hold.
+#[test]
+fn a_tower_of_concatenations_is_refused() {
+    let mut w = Writer::new();
+    let input = w.activation(&[1, 1, 1, 1]);
+    let quantization = w.quantization(1.0, -128, 1);
+    let tall = w.table(&[1, 1 << 28, 1, 1], INT8, 0, quantization, "");
+    let mut below = input;
+    for _ in 0..40 {
+        let parts = w.add(tall, 40);
+        (0..40).for_each(|part| w.plain(RESHAPE, &[input], &[parts + part], &[]));
+        let whole = w.add(tall, 1);
+        let inputs: Vec<i32> = (0..40).map(|part| parts + part).chain([below]).collect();
+        w.plain(CONCATENATION, &inputs, &[whole], &[(0, 1)]);
+        below = whole;
+    }
+    let message = refusal("a tower", &w.file(&[input], &[below]));
+    assert!(message.contains("operator 40 (CONCATENATION)"), "{message}");
+}
+
+/// Parts of parts, each of which some other operator wants for itself: as much to sort out as a file may ask for.
+#[test]
+fn long_chains_of_concatenations_load() {
+    let mut w = Writer::new();
+    let input = w.activation(&[1, 1, 1, 1]);
+    let quantization = w.quantization(1.0, -128, 1);
+    let [one, two] = [1, 2].map(|channels| w.table(&[1, 1, 1, channels], INT8, 0, quantization, ""));
+    let (chain, parts, wholes) = (w.add(one, 900), w.add(one, 500), w.add(two, 500));
+    w.plain(RESHAPE, &[input], &[chain], &[]);
+    (1..900).for_each(|i| w.plain(CONCATENATION, &[chain + i - 1], &[chain + i], &[(0, 3)]));
+    (0..500).for_each(|i| w.plain(RESHAPE, &[chain + 899 - i], &[parts + i], &[]));
+    (0..500).for_each(|i| w.plain(CONCATENATION, &[parts + i, parts + i], &[wholes + i], &[(0, 3)]));
+    try_one(&w.file(&[input], &[chain + 899, wholes + 499])).unwrap();
+}
+
+#[test]
+fn more_of_anything_than_networks_have_is_refused() {
+    let reshapes = |tensors: usize, operators: usize, outputs: &[i32]| {
+        let mut w = Writer::new();
+        let input = w.activation(&[1, 1, 1, 1]);
+        let quantization = w.quantization(1.0, -128, 1);
+        let table = w.table(&[1, 1, 1, 1], INT8, 0, quantization, "");
+        w.add(table, tensors - 1);
+        (0..operators as i32).for_each(|i| w.plain(RESHAPE, &[i], &[i + 1], &[]));
+        w.file(&[input], outputs)
+    };
+    try_one(&reshapes(4096, 2048, &[2048])).unwrap();
+    for (what, file, says) in [
+        ("tensors", reshapes(4097, 1, &[1]), "subgraph 0: expected at most 4096 tensors, found 4097"),
+        ("operators", reshapes(3000, 2049, &[1]), "subgraph 0: expected at most 2048 operators, found 2049"),
+        ("outputs", reshapes(3, 2, &[1, 2, 1]), "subgraph 0: expected each output once, found tensor 1"),
+    ] {
+        assert_eq!(refusal(what, &file), says);
+    }
+    let mut w = Writer::new();
+    let input = w.activation(&[1, 1, 1, 1]);
+    let quantization = w.quantization(1.0, -128, 1);
+    let table = w.table(&[1, 1, 1, 64], INT8, 0, quantization, "");
+    let first = w.add(table, 200);
+    (0..200).for_each(|i| w.plain(CONCATENATION, &[input; 64], &[first + i], &[(0, 3)]));
+    let message = refusal("operands", &w.file(&[input], &[first]));
+    assert!(message.starts_with("operator 126: expected at most 8192 tensors up to here"), "{message}");
+}
+
+#[test]
+fn scales_beyond_their_tensor_are_refused() {
+    let with = |count: usize, shape: &[i32], tensors: usize| {
+        let mut w = Writer::new();
+        let input = w.activation(&[1, 1, 1, 1]);
+        let quantization = w.quantization(1.0, -128, count);
+        let table = w.table(shape, INT8, 0, quantization, "");
+        let first = w.add(table, tensors);
+        w.plain(RESHAPE, &[input], &[first], &[]);
+        w.file(&[input], &[first])
+    };
+    let message = refusal("scales", &with(9, &[1, 2, 2, 8], 1));
+    assert_eq!(message, "tensor 1, quantization: expected at most 8 scales, found 9");
+    // A vector that thousands of tensors share would be read as often.
+    let message = refusal("shared scales", &with(1000, &[1, 1, 1, 1000], 4000));
+    assert!(message.ends_with("expected scales of its own, found more than the file holds"), "{message}");
+}
+
+/// Weights 1 x 1 x 1 x 1 of one type with one zero point.
+fn weights_of(code: (i32, u8), kind: u8, zero: i64) -> Vec<u8> {
+    let mut w = Writer::new();
+    let quantization = w.quantization(1.0, 0, 1);
+    let table = w.table(&[1, 1, 1, 1], kind, 0, quantization, "");
+    let (input, output) = (w.add(table, 1), w.add(table, 1));
+    let (data, quantization) = (w.buffer(&[3]), w.quantization(1.0, zero, 1));
+    let table = w.table(&[1, 1, 1, 1], kind, data, quantization, "weights");
+    let weights = w.add(table, 1);
+    // The same slots are strides and, of a convolution, dilations or, of a depthwise one, the multiplier.
+    w.plain(code, &[input, weights], &[output], &[(1, 1), (2, 1), (3, i32::from(code != CONVOLUTION))]);
+    w.file(&[input], &[output])
+}
+
+#[test]
+fn weights_far_from_their_zero_are_refused() {
+    let around =
+        "tensor \"weights\": expected weights that lie from -128 to 127 around their zero, found others";
+    for zero in [i64::MIN, i64::MAX, -1, 132, 256] {
+        assert_eq!(refusal("zero point", &weights_of(CONVOLUTION, UINT8, zero)), around, "{zero}");
+    }
+    try_one(&weights_of(CONVOLUTION, UINT8, 131)).unwrap();
+    assert_eq!(refusal("zero point", &weights_of(CONVOLUTION, INT8, i64::MIN)), around);
+}
+
+#[test]
+fn what_would_be_computed_otherwise_than_by_litert_is_refused_by_name() {
+    let message = refusal("depthwise", &weights_of(crafted::DEPTHWISE, UINT8, 0));
+    assert!(
+        message.starts_with("operator 0 is DEPTHWISE_CONV_2D (version 1), which is of uint8"),
+        "{message}"
+    );
+    try_one(&weights_of(crafted::DEPTHWISE, INT8, 0)).unwrap();
+
+    // The last QUANTIZE of `retyped` goes from uint8 to int8; with this scale by less than half.
+    let retyped = read("operators/retyped.tflite");
+    let message = refusal("retyped", &patched(&retyped, &one_scale(0.3), &one_scale(3.5)));
+    assert!(
+        message.starts_with("operator 2 is QUANTIZE (version 1), which has scales too far apart"),
+        "{message}"
+    );
+
+    let mean = |height: i32| {
+        let mut w = Writer::new();
+        let (input, output) = (w.activation(&[1, height, 4096, 1]), w.activation(&[1, 1]));
+        let (axes, quantization) = (w.buffer(&words(&[1, 2])), w.quantization(1.0, 0, 1));
+        let table = w.table(&[2], INT32, axes, quantization, "axes");
+        let axes = w.add(table, 1);
+        w.plain(MEAN, &[input, axes], &[output], &[]);
+        w.file(&[input], &[output])
+    };
+    let message = refusal("mean", &mean(2049));
+    assert_eq!(message, "operator 0 is MEAN (version 1), which is over more than 8388608 pixels");
+    let model = Model::from_bytes(&mean(2048), &Options::default()).unwrap();
+    let mut session = model.session();
+    session.run(&vec![255; 1 << 23]).unwrap();
+    let mut mean = [0];
+    session.read(Tensor::Output(0), &mut mean).unwrap();
+    assert_eq!(mean, [127]);
+}
+
+#[test]
+fn an_unknown_operator_is_named_whatever_its_tensors_are() {
+    let mut w = Writer::new();
+    let input = w.activation(&[1, 2, 2, 3]);
+    let quantization = w.quantization(1.0, 0, 1);
+    let table = w.table(&[4], INT32, 0, quantization, "shape");
+    let (shape, output) = (w.add(table, 1), w.activation(&[1, 12]));
+    w.plain(SHAPE, &[input], &[shape], &[]);
+    w.plain(RESHAPE, &[input, shape], &[output], &[]);
+    let message = refusal("shape", &w.file(&[input], &[output]));
+    assert_eq!(message, "operator 0 is builtin code 77 (version 1), which the native engine does not know");
 }
 
 /// What fuzzing has found, each once.
