@@ -1,8 +1,12 @@
-//! A sound model with some of its bytes changed: what still loads must run, the same twice, on every set of kernels.
+//! A sound model with some of its bytes changed: what still loads must run, the same on every set of kernels, and take no
+//! more memory than the file gives reason for.
 //!
 //! The input chooses one of the engine's test graphs by its first byte; each three that follow are a position and a byte.
 
 #![no_main]
+
+#[path = "../../engine/tests/counting/mod.rs"]
+mod counting;
 
 use engine::{
     Features, KernelSet, Model,
@@ -20,8 +24,14 @@ const GRAPHS: &[&[u8]] = &[
     include_bytes!("../../engine/tests/data/operators/padded_and_reshaped.tflite"),
     include_bytes!("../../engine/tests/data/operators/real_ends.tflite"),
     include_bytes!("../../engine/tests/data/operators/requantized.tflite"),
+    include_bytes!("../../engine/tests/data/operators/pooled_whole.tflite"),
+    include_bytes!("../../engine/tests/data/operators/bounded_above_a_half.tflite"),
+    include_bytes!("../../engine/tests/data/operators/retyped.tflite"),
+    include_bytes!("../../engine/tests/data/operators/parts_with_edges.tflite"),
 ];
 
+/// Beside four times the file, for steps and tables.
+const MOST_COUNTED: usize = 3 << 20;
 /// Larger activations only take time.
 const MOST_SESSION: usize = 4 << 20;
 
@@ -35,7 +45,13 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let features = Features::detect();
     let mut first_output: Option<Vec<u8>> = None;
     for set in KernelSet::ALL.into_iter().filter(|&set| features.have(set)) {
-        let Ok(model) = Model::from_bytes(&file, &Options { cap: Some(set), keep: &[] }) else { return };
+        let options = Options { cap: Some(set), keep: &[] };
+        let (model, peak, _) = counting::counted(|| Model::from_bytes(&file, &options));
+        assert!(peak <= 4 * file.len() + MOST_COUNTED, "{}: {peak} bytes for {}", set.name(), file.len());
+        let Ok(model) = model else {
+            assert!(first_output.is_none(), "{} refuses what others take", set.name());
+            return;
+        };
         if model.session_len() > MOST_SESSION {
             return;
         }
