@@ -304,6 +304,13 @@ def bounded_above_a_half():
     return bounded_at_halves(-124, 2.4)
 
 
+def bounded_pool_with_gaps():
+    """Windows that move further than they are wide, which LiteRT leaves to a kernel with another bound."""
+    n = Net(seed=34)
+    x = n.conv(n.input, 6, act=NONE, zero=-124, scale=2.4)
+    return n.ends_with(n.pool("MAX_POOL_2D", x, (3, 1), (2, 2), act=RELU6))
+
+
 def bounded_dense():
     n = Net((1, 5, 3, 3), seed=30)
     return n.ends_with(n.dense(n.input, 30, act=RELU6, zero=-124, scale=2.4))
@@ -351,6 +358,7 @@ GRAPHS = (
     pooled_squares,
     bounded_below_a_half,
     bounded_above_a_half,
+    bounded_pool_with_gaps,
     bounded_dense,
     few_from_many,
     retyped,

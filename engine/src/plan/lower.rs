@@ -340,7 +340,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
                 let Op::MaxPool { window, size, activation } = pool.kind else {
                     return Err(pool.refuse("is no pool"));
                 };
-                let (window, range, pool_to) = self.max_pool_parts(pool, window, size, activation)?;
+                let (window, range, pool_to) = self.pool_parts(pool, window, size, activation)?;
                 let pool = RowPool { window, range, to: pool_to };
                 self.push(operator, Step::ConvolutionPool(convolution, pool))
             }
@@ -409,7 +409,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         self.push(operator, Step::Depthwise { depthwise: Box::new(depthwise), from, to })
     }
 
-    fn max_pool_parts(
+    fn pool_parts(
         &self,
         operator: &Operator,
         window: graph::Window,
@@ -429,8 +429,18 @@ impl<'g, 'a> Lowering<'g, 'a> {
                 to.channels,
             ));
         }
+        let mut range = self.range(output, activation)?;
+        // XNNPACK has no int8 average, and no pool that leaves pixels out: TensorFlow Lite's own kernels have, which round
+        // before they add the zero point.
+        let leaves_out = (0..2).any(|axis| window.strides[axis] > size[axis]);
+        if activation == graph::Activation::Relu6
+            && (leaves_out || matches!(operator.kind, Op::AveragePool { .. }))
+        {
+            let Steps { scale, zero } = self.steps(output)?;
+            range.high = (f32::from(zero) + (6.0 / scale).round()).min(255.0) as u8;
+        }
         let window = PoolWindow { size, strides: window.strides, before: geometry.before };
-        Ok((window, self.range(output, activation)?, to))
+        Ok((window, range, to))
     }
 
     fn max_pool(
@@ -443,7 +453,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         if self.places.pooled.values().any(|&pool| pool == operator.index) {
             return Ok(());
         }
-        let (window, range, to) = self.max_pool_parts(operator, window, size, activation)?;
+        let (window, range, to) = self.pool_parts(operator, window, size, activation)?;
         let from = self.view(operator.inputs[0], operator)?;
         self.push(operator, Step::MaxPool { window, range, from, to })
     }
@@ -455,12 +465,7 @@ impl<'g, 'a> Lowering<'g, 'a> {
         size: [usize; 2],
         activation: graph::Activation,
     ) -> Result<(), Error> {
-        let (window, mut range, to) = self.max_pool_parts(operator, window, size, activation)?;
-        if activation == graph::Activation::Relu6 {
-            // TensorFlow Lite's own kernel rounds before it adds the zero point.
-            let Steps { scale, zero } = self.steps(operator.outputs[0])?;
-            range.high = (f32::from(zero) + (6.0 / scale).round()).min(255.0) as u8;
-        }
+        let (window, range, to) = self.pool_parts(operator, window, size, activation)?;
         let from = self.view(operator.inputs[0], operator)?;
         let middle = if self.graph.tensors[operator.inputs[0]].kind == Kind::Int8 { 128 } else { 0 };
         self.push(operator, Step::AveragePool { window, range, middle, from, to })
