@@ -22,7 +22,8 @@ pub struct Model {
 pub struct Options<'a> {
     /// No better kernels than these, even where the CPU has them.
     pub cap: Option<KernelSet>,
-    /// Names of inner tensors that can be read after a run, as `fire9/concat`. Each keeps its memory to itself.
+    /// Names of inner tensors that can be read after a run, as `fire9/concat`. Each keeps its memory to itself. Of a name
+    /// only the first 256 bytes count.
     pub keep: &'a [&'a str],
 }
 
@@ -62,8 +63,8 @@ pub enum Tensor {
 impl Model {
     /// Reads, checks and packs a `.tflite` file.
     ///
-    /// Errors name table and index, or operator and version; no input panics, none asks for more memory than a few
-    /// times its own size.
+    /// Errors name table and index, or operator and version; no input panics, none asks for more memory than about four
+    /// times its own size and 3 MiB.
     pub fn from_bytes(file: &[u8], options: &Options<'_>) -> Result<Model, Error> {
         let graph = tflite::read(file)?;
         let set = kernels::choose(&Features::detect(), options.cap);

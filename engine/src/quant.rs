@@ -3,8 +3,13 @@
 //! `step = round_half_even(sum as f32 * factor) + zero`, kept within `low..=high`, where `factor` is the f32
 //! `input_scale * weight_scale / output_scale`, computed in that order. The sum itself is exact in i32 (the plan refuses
 //! a convolution that could overflow); its conversion to f32 and the product each round to nearest, half to even, once.
-//! That is bit for bit what LiteRT computes through XNNPACK. Bounds are whole numbers, so it makes no difference
-//! whether they are applied before rounding or after; before, nothing can overflow.
+//! That is bit for bit what LiteRT computes through XNNPACK for convolutions, fully connected layers and means. Bounds are
+//! whole numbers, so it makes no difference whether they are applied before rounding or after; before, nothing can overflow.
+//!
+//! Other operators have laws of their own in LiteRT and here, see [`crate::ops`]. Where LiteRT has none, or one that depends
+//! on a step's place in its tensor, the model is refused. The one exception is an int8 concatenation of differing scales,
+//! which LiteRT refuses: it is computed as one of uint8. Models that LiteRT refuses for lack of a bias or for extreme scales
+//! are computed by the law.
 //!
 //! Steps are unsigned bytes throughout the engine: int8 models have 128 added to every step and zero point. Most
 //! networks end a layer in ReLU, whose zero point is then 0.
