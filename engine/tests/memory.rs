@@ -80,7 +80,8 @@ fn shared(code: (i32, u8), count: usize, output: impl FnOnce(&mut Writer) -> Id,
     let mut w = Writer::new();
     let input = w.activation(&[1, 1, 1, 1]);
     let output = output(&mut w);
-    let (first, inputs) = (w.add(output, count), w.ints(inputs));
+    // As many tensors as there may be, even if nobody needs them.
+    let (first, inputs) = (w.add(output, count.max(4095)), w.ints(inputs));
     let options = w.options(&[(0, if code == SOFTMAX { 1f32.to_bits() as i32 } else { 3 })]);
     for index in 0..count as i32 {
         let outputs = w.ints(&[first + index]);

@@ -28,7 +28,7 @@ use crate::{
 /// What a plan may take at the least, whatever the CPU: one and a half times the file, which has all weights in it once,
 /// and something for steps and tables. So one tensor that thousands of operators name cannot fill the memory.
 fn most_needed(file_len: usize) -> usize {
-    file_len / 2 * 3 + (1 << 20)
+    file_len / 2 * 3 + (768 << 10)
 }
 
 /// What weights packed for this CPU may take: twice the file where bytes become words, and room for rounding up. Beyond
