@@ -45,8 +45,8 @@ pub(crate) fn retype_table(scales: [f32; 2], input_zero: u8, output_zero: u8) ->
 pub(crate) fn concatenation_table(ratio: f32, input_zero: u8, output_zero: u8) -> Table {
     let offset = -f32::from(input_zero) * ratio;
     let entry = |step: usize| {
-        let value = (step as f32 * ratio + offset).round() as i32 + i32::from(output_zero);
-        value.clamp(0, 255) as u8
+        let value = (step as f32 * ratio + offset).round() + f32::from(output_zero);
+        value.clamp(0.0, 255.0) as u8
     };
     Box::new(std::array::from_fn(entry))
 }
