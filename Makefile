@@ -2,7 +2,7 @@
 
 build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 run_packages := $(build_packages) mosquitto gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
-test_packages := $(run_packages) libgstrtspserver-1.0-dev openssl
+test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl
 
 # A folder of ImageNet photos named NNNN_name.jpg, NNNN being the class: for make model.
 PHOTOS ?= photos
@@ -11,7 +11,7 @@ MODEL ?= models/squeezenet_v1.1_int8.tflite
 KERNELS ?=
 SECONDS_EACH ?= 1800
 
-.PHONY: help run test test-aarch64 bench layers cycle-model fuzz model clip
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture memcheck fuzz model clip
 help:
 	@echo "make run    build camfire and see it work: a clip, a broker, what is seen"
 	@echo "make test   everything that must hold: format, lints, tests"
@@ -19,14 +19,15 @@ help:
 	@echo "make bench  time the network on this machine"
 	@echo "make layers  the same step by step"
 	@echo "make cycle-model  what it would take on a Pi 4 and a Pi 5, by a static model of their cores"
+	@echo "make measure-capture  what docs/capture.md tells (CLIPS=folder of clips of fixed cameras)"
+	@echo "make memcheck  the engine's tests under valgrind"
 	@echo "make fuzz   half an hour each of broken models (needs cargo-fuzz; SECONDS_EACH=n)"
 	@echo "make model  build models/ again from the published weights (PHOTOS=folder)"
 	@echo "make clip   build assets/demo.mp4 again from its photographs"
 
 run:
 	@packaging/need.sh $(run_packages)
-	cargo build --release --locked
-	target/release/camfire demo
+	cargo run --release --locked --bin camfire -- demo
 
 test:
 	@packaging/need.sh $(test_packages)
@@ -40,8 +41,7 @@ test-aarch64:
 
 bench:
 	@packaging/need.sh $(run_packages)
-	cargo build --release --locked
-	target/release/camfire bench
+	cargo run --release --locked --bin camfire -- bench
 
 layers:
 	cargo run --release --locked -p camfire-engine --no-default-features --example layers -- $(MODEL) $(KERNELS)
@@ -52,6 +52,17 @@ cycle-model:
 	. packaging/aarch64-env.sh && cargo build --release --locked -p camfire-engine --no-default-features \
 		--target aarch64-unknown-linux-gnu --target-dir target/aarch64 --example layers
 	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers
+
+measure-capture:
+	@packaging/need.sh $(test_packages) mosquitto-clients gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0
+	cargo build --release --locked
+	CLIPS=$(CLIPS) /usr/bin/python3 benches/capture.py latency cpu still adaptive memory scaling reconnects
+
+# What Miri would look for, in the code as it is compiled: Miri needs a nightly compiler and knows no assembly.
+memcheck:
+	@packaging/need.sh $(build_packages) valgrind
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
+		cargo test -p camfire-engine --no-default-features --locked --lib --test operators -- --test-threads 1
 
 # The compiler's own flags for coverage are not stable; the code is built by the stable compiler all the same.
 fuzz:

@@ -1,5 +1,6 @@
 //! The daemon: makes the queues, starts a thread for each stage, and takes them down in the order of flow. The only place
-//! that spawns and joins threads; stages meet only through the queues made here.
+//! that spawns and joins stages' threads (a helper for a call that may hang is [`lifecycle::spawn_helper`]'s); stages
+//! meet only through the queues made here.
 //!
 //! | thread | does | ends when |
 //! | --- | --- | --- |
@@ -10,9 +11,12 @@
 //! | the caller | accounts, watchdog, signals | |
 
 use crate::{
-    camera::{CameraStage, template},
+    camera::{
+        CameraStage,
+        template::{self, Pipeline},
+    },
     clock::Clock,
-    config::Config,
+    config::{Camera, Config, Source},
     error::{Error, Kind},
     lifecycle::{self, Pulse, Stop, Stopper},
     model::Model,
@@ -22,13 +26,15 @@ use crate::{
         topics::Topics,
     },
     queue::{self, Accounts, FrameWay, MessageSender},
+    record::CameraRecord,
     stats,
+    vision::health::HealthCheck,
     workers::{Eye, Worker},
 };
 use crossbeam_channel::Receiver;
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex, atomic::Ordering},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -52,7 +58,8 @@ pub enum Publishing {
 pub struct Daemon {
     config: Config,
     node: Arc<str>,
-    cameras: Arc<[Arc<str>]>,
+    /// Names and records, as counted on the frame way.
+    cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
     way: FrameWay<()>,
     sender: MessageSender<Message>,
     messages: Receiver<Message>,
@@ -75,13 +82,17 @@ impl Daemon {
         publishing: &Publishing,
         clock: Arc<dyn Clock>,
     ) -> Result<Daemon, Error> {
-        let pipelines = config.cameras.iter().map(template::fill_in).collect::<Result<Vec<_>, _>>()?;
+        let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
         let (stopper, stop) = lifecycle::stop_pair();
         let (sender, messages) = queue::messages(MESSAGES);
         let now = clock.monotonic();
         let mut daemon = Daemon {
             node: config.node.name.as_str().into(),
-            cameras: config.cameras.iter().map(|camera| camera.name.as_str().into()).collect(),
+            cameras: config
+                .cameras
+                .iter()
+                .map(|camera| (camera.name.as_str().into(), Arc::default()))
+                .collect(),
             way: FrameWay::new(vec![(); config.cameras.len()]),
             sender,
             messages,
@@ -140,13 +151,15 @@ impl Daemon {
         Ok(())
     }
 
-    fn start_cameras(&mut self, pipelines: Vec<template::Pipeline>, stop: &Stop) -> Result<(), Error> {
-        for (index, pipeline) in pipelines.into_iter().enumerate() {
+    fn start_cameras(&mut self, pipelines: Vec<Vec<Pipeline>>, stop: &Stop) -> Result<(), Error> {
+        for (index, pipelines) in pipelines.into_iter().enumerate() {
             let camera = self.config.cameras[index].clone();
             let name = format!("camera-{}", camera.name);
             let stage = CameraStage {
                 camera,
-                pipeline,
+                pipelines,
+                record: self.cameras[index].1.clone(),
+                health: Arc::new(Mutex::new(HealthCheck::new(camera_is_live(&self.config.cameras[index])))),
                 node: self.node.clone(),
                 slot: self.way.slot(index),
                 messages: self.sender.clone(),
@@ -180,6 +193,11 @@ impl Daemon {
         lifecycle::stuck(&self.pulses, now, STUCK)
     }
 
+    /// Pipelines that hang and were left behind, of all cameras. Each keeps threads and memory, and often its device.
+    pub fn hung_teardowns(&self) -> u64 {
+        self.cameras.iter().map(|(_, record)| record.hung_teardowns.load(Ordering::Relaxed)).sum()
+    }
+
     fn send_stats(&self) {
         let clock = self.clock.as_ref();
         let stats = stats::gather(&self.node, &self.cameras, &self.way, &self.sender, clock);
@@ -197,7 +215,7 @@ impl Daemon {
         self.way.close();
         self.send_stats();
         let accounts = self.way.accounts();
-        let accounts = self.cameras.iter().map(|name| name.to_string()).zip(accounts).collect();
+        let accounts = self.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
         // The publisher ends when the last sender is gone.
         let publishing = std::mem::take(&mut self.publishing);
         let (unused, _) = queue::messages(1);
@@ -220,6 +238,11 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether its pictures have a sensor's noise in them: a clip or a drawn picture may well stand still.
+fn camera_is_live(camera: &Camera) -> bool {
+    !matches!(camera.source, Source::File { .. } | Source::Test { .. } | Source::Custom { .. })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {

@@ -7,9 +7,7 @@ use std::fmt;
 pub enum Kind {
     /// The user gave something that cannot be used: config, arguments, model, labels.
     Input,
-    /// A camera cannot be watched until someone changes something: wrong password, missing element, no such file.
-    SourceForGood,
-    /// A camera failed in a way that may pass by itself.
+    /// A camera gives no picture.
     Source,
     /// The machine let us down.
     System,
@@ -38,16 +36,11 @@ impl Error {
         Error { kind, message: message.into(), cause: Some(cause.into()) }
     }
 
-    /// What to do about it.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// 2 for wrong input, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Input => 2,
-            Kind::SourceForGood | Kind::Source | Kind::System => 1,
+            Kind::Source | Kind::System => 1,
         }
     }
 }

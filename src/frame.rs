@@ -14,6 +14,8 @@ pub enum PixelFormat {
     I420,
     /// Planes Y and interleaved UV of half the width and half the height, rounded up.
     Nv12,
+    /// One plane of Y, U, Y, V for each two pixels.
+    Yuy2,
     /// One plane of luma.
     Gray8,
     /// One plane of R, G, B bytes.
@@ -36,6 +38,38 @@ pub struct Colorimetry {
     pub matrix: YuvMatrix,
     /// Luma from 0 to 255 rather than from 16 to 235.
     pub full_range: bool,
+}
+
+/// By how much a picture must be turned, clockwise, to be upright.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rotation {
+    /// It is upright.
+    #[default]
+    None,
+    /// By 90 degrees.
+    Right,
+    /// By 180 degrees.
+    Half,
+    /// By 270 degrees.
+    Left,
+}
+
+impl Rotation {
+    /// By so many degrees clockwise, if that is a rotation.
+    pub fn of_degrees(degrees: u16) -> Option<Rotation> {
+        match degrees {
+            0 => Some(Rotation::None),
+            90 => Some(Rotation::Right),
+            180 => Some(Rotation::Half),
+            270 => Some(Rotation::Left),
+            _ => None,
+        }
+    }
+
+    /// What was wide becomes high.
+    pub fn is_sideways(self) -> bool {
+        matches!(self, Rotation::Right | Rotation::Left)
+    }
 }
 
 /// One plane's bytes.
@@ -63,8 +97,26 @@ pub struct Image {
     pub height: usize,
     /// Only of meaning for YUV and grey.
     pub colorimetry: Colorimetry,
+    /// How it is to be looked at.
+    pub view: View,
     /// The pixels.
     pub planes: Box<dyn Planes>,
+}
+
+/// How a stored picture is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    /// Width of a pixel in its heights.
+    pub pixel_aspect: f64,
+    /// The rows are of two moments in turn; only the first one's are looked at.
+    pub interlaced: bool,
+    /// To see it upright.
+    pub rotation: Rotation,
+}
+
+impl View {
+    /// As it is stored.
+    pub const PLAIN: View = View { pixel_aspect: 1.0, interlaced: false, rotation: Rotation::None };
 }
 
 /// Where a capture time comes from, best first.
@@ -73,6 +125,8 @@ pub struct Image {
 pub enum CaptureClock {
     /// The camera's own clock, as its RTCP sender reports tell it.
     Sender,
+    /// The moment the kernel's driver had the picture.
+    Driver,
     /// This machine's clock less the frame's age in the pipeline.
     Pipeline,
     /// This machine's clock when the frame came out of the decoder.
@@ -87,10 +141,25 @@ pub struct Frame {
     pub captured_at: Timestamp,
     /// How that is known.
     pub capture_clock: CaptureClock,
-    /// [`crate::clock::Clock::monotonic`] when it was seen, for latencies.
-    pub captured_monotonic: Duration,
+    /// Where its time went so far.
+    pub ledger: Ledger,
     /// The picture.
     pub image: Image,
+}
+
+/// When a frame was where, on [`crate::clock::Clock::monotonic`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ledger {
+    /// It was seen.
+    pub captured: Duration,
+    /// It came out of the decoder.
+    pub decoded: Duration,
+    /// It was put before the workers.
+    pub queued: Duration,
+    /// A worker took it.
+    pub started: Duration,
+    /// The network had looked at it.
+    pub inferred: Duration,
 }
 
 /// Planes that own their bytes: decoded photos and tests.
@@ -112,6 +181,7 @@ impl Image {
             width,
             height,
             colorimetry: Colorimetry { matrix: YuvMatrix::Bt601, full_range: true },
+            view: View::PLAIN,
             planes: Box::new(OwnedPlanes(vec![(rgb, width * 3)])),
         }
     }

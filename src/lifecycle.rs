@@ -1,7 +1,8 @@
 //! Starting, stopping and proof of life.
 //!
 //! [`Stop`] is how every stage learns that it is time to go: the daemon drops the [`Stopper`] and whoever waits wakes.
-//! [`Pulse`] is a stage's proof that its loop still turns; [`stuck`] is what the watchdog asks before it is fed.
+//! [`Pulse`] is a stage's proof that its loop still turns; [`stuck`] is what the watchdog asks before it is fed. A helper
+//! ([`spawn_helper`]) is a thread for a call that may hang.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::{
@@ -58,6 +59,13 @@ impl Pulse {
     pub fn beat(&self, now: Duration) {
         self.last_beat_ms.store(now.as_millis() as u64, Ordering::Relaxed);
     }
+}
+
+/// Starts a thread that nobody joins: for a call that may never come back, and that must not take a stage with it.
+///
+/// Errors: a system without room for a thread.
+pub fn spawn_helper(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
 }
 
 /// The names of the stages that have not turned for longer than `limit`.

@@ -22,6 +22,7 @@ mod lifecycle;
 mod model;
 mod publish;
 mod queue;
+mod record;
 mod stats;
 mod vision;
 mod workers;
@@ -49,6 +50,8 @@ enum Command {
     Doctor(cli::doctor::Arguments),
     /// Classify photos with the very same eyes as the daemon
     Classify(cli::classify::Arguments),
+    /// Take one picture of a camera
+    Snapshot(cli::snapshot::Arguments),
     /// Time the network on this machine
     Bench(cli::bench::Arguments),
     /// Subscribe and print what is seen as it comes
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => cli::check::run(arguments),
         Command::Doctor(arguments) => cli::doctor::run(arguments),
         Command::Classify(arguments) => cli::classify::run(arguments),
+        Command::Snapshot(arguments) => cli::snapshot::run(arguments),
         Command::Bench(arguments) => cli::bench::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
     };

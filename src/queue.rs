@@ -7,7 +7,8 @@
 //!
 //! **Messages** ([`messages`]): oldest dropped. Publishing that lags behind loses the past, never holds up seeing.
 //!
-//! Invariant of a slot, at every moment: `captured = analysed + skipped + dropped + failed + pending`.
+//! Invariant of a slot, at every moment:
+//! `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
 
 use crate::frame::Frame;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -22,12 +23,16 @@ use std::{
 /// What became of a camera's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Accounts {
-    /// Frames that came out of the decoder.
+    /// Frames that the camera sent, decoded or not.
     pub captured: u64,
     /// Frames that went through the network.
     pub analysed: u64,
-    /// Frames left out on purpose, to keep to the camera's rate.
-    pub skipped: u64,
+    /// Frames left out on purpose, to keep to the camera's rate, or because only keyframes are wanted.
+    pub skipped_rate: u64,
+    /// Frames that were not decoded because the scene was still.
+    pub skipped_still: u64,
+    /// Frames that were not decoded because decoding could not keep pace.
+    pub shed: u64,
     /// Frames that a newer one replaced before a worker was free, or that were waiting when camfire stopped.
     pub dropped: u64,
     /// Frames that could not be analysed.
@@ -40,7 +45,8 @@ impl Accounts {
     /// Whether every captured frame is accounted for.
     #[cfg(test)]
     pub fn balance(&self) -> bool {
-        self.captured == self.analysed + self.skipped + self.dropped + self.failed + self.pending
+        let left_out = self.skipped_rate + self.skipped_still + self.shed;
+        self.captured == self.analysed + left_out + self.dropped + self.failed + self.pending
     }
 }
 
@@ -166,11 +172,21 @@ impl<T> Slot<T> {
         state.accounts.captured
     }
 
-    /// Leaves a counted frame out on purpose.
+    /// Leaves a counted frame out on purpose, to keep to the camera's rate.
     pub fn skip(&self) {
         let mut state = self.lock();
         state.accounts.pending -= 1;
-        state.accounts.skipped += 1;
+        state.accounts.skipped_rate += 1;
+    }
+
+    /// Counts frames that were not even decoded: because the scene is still, because they are not wanted, because
+    /// decoding cannot keep pace.
+    pub fn leave_out(&self, still: u64, unwanted: u64, shed: u64) {
+        let mut state = self.lock();
+        state.accounts.captured += still + unwanted + shed;
+        state.accounts.skipped_still += still;
+        state.accounts.skipped_rate += unwanted;
+        state.accounts.shed += shed;
     }
 
     /// A counted frame that could not even be offered.
@@ -324,7 +340,7 @@ mod tests {
             number,
             captured_at: jiff::Timestamp::UNIX_EPOCH,
             capture_clock: CaptureClock::Arrival,
-            captured_monotonic: Duration::ZERO,
+            ledger: Default::default(),
             image: Image::from_rgb(1, 1, vec![0; 3]),
         });
         number
@@ -395,6 +411,7 @@ mod tests {
         offer(&slot);
         let in_flight = jobs.next(AT_ONCE).unwrap();
         offer(&slot);
+        slot.leave_out(5, 3, 2);
         assert!(slot.accounts().balance());
         way.close();
         offer(&slot);
@@ -402,7 +419,16 @@ mod tests {
         in_flight.done(Outcome::Analysed);
         assert_eq!(
             slot.accounts(),
-            Accounts { captured: 7, analysed: 1, skipped: 1, dropped: 2, failed: 3, pending: 0 }
+            Accounts {
+                captured: 17,
+                analysed: 1,
+                skipped_rate: 4,
+                skipped_still: 5,
+                shed: 2,
+                dropped: 2,
+                failed: 3,
+                pending: 0
+            }
         );
     }
 

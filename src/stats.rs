@@ -1,21 +1,33 @@
-//! The accounts of the whole node, gathered for a message: from the frame way, the queue and the kernel.
+//! The accounts of the whole node, gathered for a message: from the frame way, the stages' records, the queue and the
+//! kernel.
 
 use crate::{
     clock::Clock,
-    publish::messages::{Message, SCHEMA, Stats},
+    publish::messages::{CameraStats, Message, SCHEMA, Stats},
     queue::{FrameWay, MessageSender},
+    record::CameraRecord,
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 /// Gathers the accounts of this moment.
 pub fn gather(
     node: &Arc<str>,
-    cameras: &[Arc<str>],
+    cameras: &[(Arc<str>, Arc<CameraRecord>)],
     way: &FrameWay<()>,
     messages: &MessageSender<Message>,
     clock: &dyn Clock,
 ) -> Stats {
-    let accounts = way.accounts();
+    let stats_of = |((name, record), accounts): (&(Arc<str>, Arc<CameraRecord>), _)| {
+        let latency_ms = record.take_latencies();
+        let stats = CameraStats {
+            accounts,
+            resting: record.resting.load(Ordering::Relaxed),
+            restarts: record.restarts.load(Ordering::Relaxed),
+            hung_teardowns: record.hung_teardowns.load(Ordering::Relaxed),
+            latency_ms,
+        };
+        (name.to_string(), stats)
+    };
     Stats {
         schema: SCHEMA,
         node: node.clone(),
@@ -23,7 +35,8 @@ pub fn gather(
         uptime_s: clock.monotonic().as_secs(),
         memory_mib: resident_mib().unwrap_or_default(),
         messages_dropped: messages.dropped(),
-        cameras: cameras.iter().map(|name| name.to_string()).zip(accounts).collect(),
+        clock_synchronised: clock.is_synchronised(),
+        cameras: cameras.iter().zip(way.accounts()).map(stats_of).collect(),
     }
 }
 
@@ -37,8 +50,10 @@ fn resident_mib() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_kernel_tells_how_much_memory_is_resident() {
-        assert!(super::resident_mib().is_some_and(|mib| mib > 0));
+        assert!(resident_mib().is_some_and(|mib| mib > 0));
     }
 }

@@ -6,14 +6,15 @@
 use crate::{
     clock::Clock,
     error::{Error, Kind},
-    frame::Image,
+    frame::{Image, Ledger},
     lifecycle::{Pulse, Stop},
     model::Model,
     publish::messages::{Detections, Message, SCHEMA},
     queue::{Jobs, MessageSender, Outcome},
+    record::{CameraRecord, Trace},
     vision::{
         head::{self, Head, Score},
-        preprocess::Preprocessor,
+        preprocess::{Preprocessor, Region},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -46,7 +47,7 @@ impl Eye {
     pub fn classify(&mut self, image: &Image, count: usize) -> Result<Vec<Score>, Error> {
         let rgb = self
             .preprocessor
-            .run(image)
+            .run(image, &Region::whole(image))
             .map_err(|e| Error::caused(Kind::System, "the picture cannot be prepared", e))?;
         let map = self
             .session
@@ -64,8 +65,8 @@ pub struct Worker {
     pub model: Model,
     /// The node's name, for messages.
     pub node: Arc<str>,
-    /// The cameras' names, counted as on the frame way.
-    pub cameras: Arc<[Arc<str>]>,
+    /// The cameras' names and records, counted as on the frame way.
+    pub cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
     /// How many classes a message holds.
     pub top: usize,
     /// Where frames come from.
@@ -89,11 +90,14 @@ impl Worker {
         while !self.stop.is_time() {
             self.pulse.beat(self.clock.monotonic());
             let Some(job) = self.jobs.next(TURN) else { continue };
-            let camera = self.cameras[job.camera()].clone();
+            let (camera, record) = self.cameras[job.camera()].clone();
+            let started = self.clock.monotonic();
             match self.eye.classify(&job.frame.image, self.top) {
                 Ok(top) => {
                     failing = false;
-                    let latency = self.clock.monotonic().saturating_sub(job.frame.captured_monotonic);
+                    let inferred = self.clock.monotonic();
+                    let ledger = Ledger { started, inferred, ..job.frame.ledger };
+                    let latency = inferred.saturating_sub(ledger.captured);
                     self.messages.send(Message::Detections(Detections {
                         schema: SCHEMA,
                         node: self.node.clone(),
@@ -101,9 +105,11 @@ impl Worker {
                         frame: job.frame.number,
                         captured_at: job.frame.captured_at,
                         capture_clock: job.frame.capture_clock,
+                        clock_synchronised: self.clock.is_synchronised(),
                         latency_ms: latency.as_secs_f64() * 1e3,
                         top: self.model.name_classes(&top),
                         model: self.model.identity.clone(),
+                        trace: Some(Trace { ledger, record }),
                     }));
                     job.done(Outcome::Analysed);
                 }

@@ -1,77 +1,16 @@
 //! Every kind of source that can exist on a machine without cameras, and cameras that fail.
 
-use crate::support::{Broker, Camfire, clip, root, wait_for};
-use gstreamer::glib;
-use gstreamer_rtsp_server::{self as rtsp, prelude::*};
+use crate::support::{
+    Broker, Camfire, camfire_output, clip,
+    http::HttpServer,
+    launch_to_end, root,
+    rtsp::{RtspServer, Stream},
+    stderr, stdout, wait_for,
+};
 use std::{
     path::Path,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
 };
-
-/// A real RTSP server that plays the bundled clip at `/cam`.
-struct RtspServer {
-    port: u16,
-    main_loop: glib::MainLoop,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl RtspServer {
-    /// On any free port, or again on `port`; with `login` it asks for user and password.
-    fn start(port: Option<u16>, login: Option<(&'static str, &'static str)>) -> RtspServer {
-        gstreamer::init().unwrap();
-        let (ready, is_ready) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let context = glib::MainContext::new();
-            let main_loop = glib::MainLoop::new(Some(&context), false);
-            let server = rtsp::RTSPServer::new();
-            server.set_address("127.0.0.1");
-            server.set_service(&port.unwrap_or(0).to_string());
-            let factory = rtsp::RTSPMediaFactory::new();
-            let clip = root().join("assets/demo.mp4");
-            factory.set_launch(&format!(
-                "( filesrc location=\"{}\" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 )",
-                clip.display()
-            ));
-            if let Some((user, password)) = login {
-                let auth = rtsp::RTSPAuth::new();
-                let token =
-                    rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, "watcher").build();
-                auth.add_basic(&rtsp::RTSPAuth::make_basic(user, password), &token);
-                server.set_auth(Some(&auth));
-                factory.add_role_from_structure(
-                    &gstreamer::Structure::builder("watcher")
-                        .field("media.factory.access", true)
-                        .field("media.factory.construct", true)
-                        .build(),
-                );
-            }
-            server.mount_points().unwrap().add_factory("/cam", factory);
-            let socket = server.attach(Some(&context)).expect("the port is free");
-            ready.send((server.bound_port() as u16, main_loop.clone())).unwrap();
-            main_loop.run();
-            // As a camera that loses power: its clients are cut off.
-            if let Some(socket) = context.find_source_by_id(&socket) {
-                socket.destroy();
-            }
-            server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
-        });
-        let (port, main_loop) = is_ready.recv().unwrap();
-        RtspServer { port, main_loop, thread: Some(thread) }
-    }
-
-    fn stop(&mut self) {
-        self.main_loop.quit();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
-
-impl Drop for RtspServer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
 
 fn camera(source: &str, more: &str) -> String {
     format!("[cameras.yard]\nsource = '{source}'\n{more}")
@@ -81,31 +20,30 @@ fn camera(source: &str, more: &str) -> String {
 fn an_rtsp_camera_that_goes_away_is_online_again_when_it_is_back() {
     let broker = Broker::start();
     let listener = broker.listen();
-    let mut server = RtspServer::start(None, None);
-    let url = format!("rtsp://127.0.0.1:{}/cam", server.port);
-    let _camfire = Camfire::run(&camera(&url, "stall_timeout = '3s'"), &broker.flags());
-    let status = listener.wait_state("yard", "online");
-    assert_eq!(status["pipeline"], "rtsp");
+    let mut server = RtspServer::start(&Stream::clip());
+    let _camfire = Camfire::run(&camera(&server.url(), "stall_timeout = '3s'"), &broker.flags());
+    let status = listener.wait_state("yard", "live");
+    assert_eq!(status["pipeline"], "rtsp-h264-software");
     listener.wait_topic("/yard/detections");
 
-    server.stop();
-    listener.wait_state("yard", "offline");
+    server.kill();
+    listener.wait_state("yard", "unreachable");
     listener.forget();
-    let _server = RtspServer::start(Some(server.port), None);
-    listener.wait_state("yard", "online");
+    let _server = RtspServer::start_on(server.port, &Stream::clip());
+    listener.wait_state("yard", "live");
     listener.wait_topic("/yard/detections");
 }
 
 #[test]
 fn an_rtsp_password_is_used_and_never_told() {
     let broker = Broker::start();
-    let server = RtspServer::start(None, Some(("watcher", "s3c@r:e/t")));
-    let url = format!("rtsp://127.0.0.1:{}/cam", server.port);
+    let server = RtspServer::start(&Stream::clip().with_login("watcher", "s3c@r:e/t"));
+    let url = server.url();
     {
         let listener = broker.listen();
         let login = "user = 'watcher'\npassword = 'wr0ng-one'";
         let camfire = Camfire::run(&camera(&url, login), &broker.flags());
-        let status = listener.wait_state("yard", "offline");
+        let status = listener.wait_state("yard", "denied");
         let reason = status["reason"].as_str().unwrap().to_lowercase();
         assert!(reason.contains("unauthorized") || reason.contains("authenticat"), "{reason}");
         assert!(!camfire.log().contains("wr0ng-one") && !reason.contains("wr0ng-one"));
@@ -135,7 +73,8 @@ fn a_clip_played_once_ends_and_is_over() {
     let mut camfire = Camfire::run(&config, &broker.flags());
     listener.wait_state("yard", "ended");
     assert!(camfire.end("TERM").success());
-    let stats = listener.wait_topic("/stats").json();
+    listener.wait("the goodbye", |heard| heard.payload == "offline");
+    let stats = listener.all().into_iter().rfind(|heard| heard.topic.ends_with("/stats")).unwrap().json();
     let accounts = &stats["cameras"]["yard"];
     // As fast as it goes means that nothing is dropped: the clip waits for the workers.
     assert_eq!(accounts["dropped"], 0, "{accounts}");
@@ -169,25 +108,34 @@ fn a_short_clip_is_repeated_without_a_break() {
         .filter(|heard| heard.topic.ends_with("/yard/status"))
         .map(|heard| heard.json()["state"].as_str().unwrap().to_string())
         .collect();
-    assert_eq!(states, ["starting", "online"]);
+    assert_eq!(states, ["starting", "live"]);
 }
 
 fn cut_first_second(to: &Path) {
-    gstreamer::init().unwrap();
     let from = root().join("assets/demo.mp4");
-    let launch = format!(
+    launch_to_end(&format!(
         "filesrc location=\"{}\" ! qtdemux ! h264parse ! identity eos-after=16 ! mp4mux ! \
          filesink location=\"{}\"",
         from.display(),
         to.display()
+    ));
+}
+
+#[test]
+fn a_pipeline_can_be_named_and_then_there_is_no_other() {
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let server = RtspServer::start(&Stream::drawn("x264enc"));
+    let config = format!(
+        "{}\n[cameras.forced]\nsource = '{}'\npipeline = 'rtsp-h265-software'\n",
+        camera(&server.url(), "pipeline = 'rtsp-h264-openh264'"),
+        server.url()
     );
-    let pipeline = gstreamer::parse::launch(&launch).unwrap();
-    pipeline.set_state(gstreamer::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let kinds = [gstreamer::MessageType::Eos, gstreamer::MessageType::Error];
-    let end = bus.timed_pop_filtered(gstreamer::ClockTime::from_seconds(30), &kinds).unwrap();
-    assert_eq!(end.type_(), gstreamer::MessageType::Eos, "{end:?}");
-    pipeline.set_state(gstreamer::State::Null).unwrap();
+    let _camfire = Camfire::run(&config, &broker.flags());
+    assert_eq!(listener.wait_state("yard", "live")["pipeline"], "rtsp-h264-openh264");
+    listener.wait_topic("/yard/detections");
+    let status = listener.wait_state("forced", "unsupported");
+    assert!(status["reason"].as_str().unwrap().contains("the camera sends H.264"), "{status}");
 }
 
 #[test]
@@ -196,7 +144,7 @@ fn a_launch_line_of_ones_own() {
     let listener = broker.listen();
     let launch = "launch = 'videotestsrc is-live=true ! video/x-raw,format=YUY2,width=321,height=241'";
     let _camfire = Camfire::run(&camera("custom", launch), &broker.flags());
-    assert_eq!(listener.wait_state("yard", "online")["pipeline"], "custom");
+    assert_eq!(listener.wait_state("yard", "live")["pipeline"], "custom");
     listener.wait_topic("/yard/detections");
 }
 
@@ -214,14 +162,21 @@ fn cameras_that_fail_say_why_and_leave_the_others_alone() {
          [cameras.device]\nsource = 'v4l2:///dev/video977'\n\
          [cameras.refused]\nsource = 'rtsp://127.0.0.1:1/cam'\n\
          [cameras.element]\nsource = 'custom'\nlaunch = 'nosuchsrc ! video/x-raw'\n\
-         [cameras.silent]\nsource = 'custom'\nstall_timeout = '1s'\n\
-         launch = 'videotestsrc is-live=true num-buffers=30 ! identity drop-probability=1.0'\n",
+         [cameras.silent]\nsource = 'custom'\nstall_timeout = '1s'\nfirst_frame_timeout = '1s'\n\
+         launch = 'videotestsrc is-live=true ! identity drop-probability=1.0'\n",
         text.display()
     );
     let mut camfire = Camfire::run(&config, &broker.flags());
     let reasons = Arc::new(Mutex::new(Vec::new()));
-    for camera in ["text", "absent", "device", "refused", "element", "silent"] {
-        let reason = listener.wait_state(camera, "offline")["reason"].as_str().unwrap().to_string();
+    for (camera, state) in [
+        ("text", "unsupported"),
+        ("absent", "unreachable"),
+        ("device", "unreachable"),
+        ("refused", "unreachable"),
+        ("element", "unsupported"),
+        ("silent", "stalled"),
+    ] {
+        let reason = listener.wait_state(camera, state)["reason"].as_str().unwrap().to_string();
         reasons.lock().unwrap().push((camera, reason));
     }
     let reasons = reasons.lock().unwrap().clone();
@@ -236,7 +191,7 @@ fn cameras_that_fail_say_why_and_leave_the_others_alone() {
         (good > 15).then_some(())
     });
     let told = listener.all().iter().filter(|h| h.topic.ends_with("/refused/status")).count();
-    assert_eq!(told, 2, "starting, offline");
+    assert_eq!(told, 2, "starting, unreachable");
     assert!(camfire.end("TERM").success());
 }
 
@@ -250,7 +205,7 @@ fn a_decoder_that_is_not_installed_is_named_with_its_package() {
     let config = camera(&clip(), "");
     let environment = [("GST_PLUGIN_FEATURE_RANK", ranks.join(","))];
     let _camfire = Camfire::run_with(&config, &broker.flags(), &environment);
-    let status = listener.wait_state("yard", "offline");
+    let status = listener.wait_state("yard", "unsupported");
     let reason = status["reason"].as_str().unwrap();
     assert!(reason.contains("H.264") && reason.contains("install gstreamer1.0-libav"), "{reason}");
 }
@@ -261,6 +216,155 @@ fn a_login_that_nothing_takes_is_an_error_and_not_ignored() {
     let listener = broker.listen();
     let config = camera("custom", "launch = 'videotestsrc ! video/x-raw'\nuser = 'me'");
     let _camfire = Camfire::run(&config, &broker.flags());
-    let status = listener.wait_state("yard", "offline");
+    let status = listener.wait_state("yard", "unsupported");
     assert!(status["reason"].as_str().unwrap().contains("no element is called src"), "{status}");
+}
+
+/// A folder with `frame.jpg`, a picture of 320 x 240.
+fn folder_with_frame() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("frame.jpg");
+    launch_to_end(&format!(
+        "videotestsrc num-buffers=1 ! video/x-raw,width=320,height=240 ! jpegenc ! filesink location=\"{}\"",
+        file.display()
+    ));
+    folder
+}
+
+#[test]
+fn cameras_over_http_send_mjpeg_or_stills() {
+    let folder = folder_with_frame();
+    let server = HttpServer::start(folder.path().into(), Some("bWU6czNjcmV0"));
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let login = "user = 'me'\npassword = 's3cret'\nrate_fps = 2\n";
+    let config = format!(
+        "stats.interval = '1s'\n[cameras.video]\nsource = '{}'\n{login}[cameras.still]\nsource = '{}'\n{login}\
+         [cameras.stranger]\nsource = '{}'\nuser = 'me'\npassword = 'wrong'\n[cameras.nowhere]\nsource = '{}'\n{login}",
+        server.url("video"),
+        server.url("frame.jpg"),
+        server.url("video"),
+        server.url("no-such.jpg"),
+    );
+    let camfire = Camfire::run(&config, &broker.flags());
+    assert_eq!(listener.wait_state("video", "live")["pipeline"], "http-mjpeg");
+    assert_eq!(listener.wait_state("still", "live")["pipeline"], "http-stills");
+    listener.wait_state("stranger", "denied");
+    listener.wait_state("nowhere", "unreachable");
+    listener.wait("more than one still", |heard| {
+        heard.topic.ends_with("/still/detections") && heard.json()["frame"].as_u64() > Some(3)
+    });
+    // Frames that are not due are left out before they are decoded; stills are asked for only as often as they are due.
+    let stats = listener.wait("frames left out", |heard| {
+        heard.topic.ends_with("/stats")
+            && heard.json()["cameras"]["video"]["skipped_rate"].as_u64() > Some(10)
+    });
+    let still = &stats.json()["cameras"]["still"];
+    assert_eq!((&still["skipped_rate"], &still["restarts"]), (&0.into(), &0.into()), "{still}");
+    assert!(!camfire.log().contains("s3cret"), "{}", camfire.log());
+}
+
+#[test]
+fn a_stream_in_pieces_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display();
+    launch_to_end(&format!(
+        "videotestsrc num-buffers=300 pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1 ! \
+         x264enc key-int-max=15 ! h264parse ! mpegtsmux ! \
+         hlssink location=\"{place}/part%03d.ts\" playlist-location=\"{place}/live.m3u8\" target-duration=2 max-files=0"
+    ));
+    let server = HttpServer::start(folder.path().into(), None);
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let _camfire = Camfire::run(&camera(&server.url("live.m3u8"), ""), &broker.flags());
+    assert_eq!(listener.wait_state("yard", "live")["pipeline"], "http-hls");
+    listener.wait_topic("/yard/detections");
+}
+
+#[test]
+fn a_snapshot_is_taken_from_the_large_stream() {
+    let folder = folder_with_frame();
+    let server = RtspServer::start(&Stream::drawn("x264enc").with_login("watcher", "s3cret"));
+    let large = HttpServer::start(folder.path().into(), Some("d2F0Y2hlcjpzM2NyZXQ="));
+    let config = folder.path().join("camfire.toml");
+    let login = "user = 'watcher'\npassword = 's3cret'\n";
+    let text = format!(
+        "[cameras.yard]\nsource = '{}'\n{login}snapshot_source = '{}'\n[cameras.door]\nsource = '{}'\n{login}rotate = 90\n",
+        server.url(),
+        large.url("frame.jpg"),
+        server.url()
+    );
+    std::fs::write(&config, text).unwrap();
+    let snapshot = |camera: &str| {
+        let file = folder.path().join(format!("{camera}.jpg"));
+        let (config, to) = (config.to_str().unwrap(), file.to_str().unwrap());
+        let output = camfire_output(&["snapshot", camera, "--config", config, "--output", to]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains(to));
+        image::image_dimensions(&file).unwrap()
+    };
+    assert_eq!(snapshot("yard"), (320, 240));
+    // The only stream there is, 640 x 360, turned.
+    assert_eq!(snapshot("door"), (360, 640));
+    let output = camfire_output(&["snapshot", "gate", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("there is no camera \"gate\", only door, yard"), "{}", stderr(&output));
+}
+
+#[test]
+fn whatever_video_comes_is_seen_or_refused_by_name() {
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let raw = |caps: &str| {
+        format!("videotestsrc is-live=true ! video/x-raw,width=323,height=241,framerate=10/1,{caps}")
+    };
+    let seen = [
+        ("grey", raw("format=GRAY8")),
+        ("half-colour", raw("format=Y42B")),
+        ("ten-bit", raw("format=I420_10LE")),
+        ("ten-bit-packed", raw("format=v210")),
+        ("wide-pixels", raw("format=I420,pixel-aspect-ratio=12/11")),
+        ("interlaced", raw("format=I420,interlace-mode=interleaved")),
+        ("far-off", format!("{} ! identity ts-offset=3600000000000", raw("format=NV12"))),
+    ];
+    let fake = |caps: &str| format!("{} ! capssetter caps=video/x-raw,{caps}", raw("format=I420"));
+    let refused = [
+        ("giant", fake("width=16384,height=16384"), "video of 16384 x 16384 pixels"),
+        ("short", fake("width=1920,height=1080"), "frames of "),
+        (
+            "flat",
+            fake("pixel-aspect-ratio=(fraction)1/1000"),
+            "video whose pixels are 0.001 times as wide as high",
+        ),
+    ];
+    let mut config = String::new();
+    for (name, launch) in seen.iter().map(|(n, l)| (n, l)).chain(refused.iter().map(|(n, l, _)| (n, l))) {
+        config += &format!("[cameras.{name}]\nsource = 'custom'\nlaunch = '{launch}'\nrate_fps = 2\n");
+    }
+    let mut camfire = Camfire::run(&config, &broker.flags());
+    for (name, _) in &seen {
+        listener.wait_topic(&format!("/{name}/detections"));
+    }
+    for (name, _, says) in &refused {
+        let status = listener.wait_state(name, "unsupported");
+        assert!(status["reason"].as_str().unwrap().contains(says), "{status}");
+    }
+    assert!(camfire.end("TERM").success());
+}
+
+#[test]
+fn packets_that_are_lost_do_not_end_the_watching() {
+    // One packet in ten is lost on its way, so many a frame lacks a part of itself.
+    let mut stream = Stream::drawn("x264enc");
+    stream.launch =
+        stream.launch.replace("name=pay0 pt=96", "pt=96 mtu=400 ! identity drop-probability=0.1 name=pay0");
+    let server = RtspServer::start(&stream);
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let mut camfire = Camfire::run(&camera(&server.url(), "stall_timeout = '20s'"), &broker.flags());
+    listener.wait_state("yard", "live");
+    listener.wait("several frames", |heard| {
+        heard.topic.ends_with("/yard/detections") && heard.json()["frame"].as_u64() > Some(40)
+    });
+    assert!(camfire.end("TERM").success());
 }

@@ -4,10 +4,12 @@
 
 mod support;
 
+mod adaptive;
 mod bad_input;
 mod broker;
 mod cameras;
 mod demo;
+mod faults;
 mod photos;
 mod service;
 mod wire;

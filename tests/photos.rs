@@ -75,6 +75,23 @@ fn the_way_a_camera_was_held_is_honoured() {
 }
 
 #[test]
+fn whoever_has_read_enough_is_no_error() {
+    // A reader that is gone before the first line, as `head` may be.
+    let shell = format!(
+        "exec {} classify --json {} {}",
+        env!("CARGO_BIN_EXE_camfire"),
+        golden("chelsea.png"),
+        golden("coffee.png")
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &format!("{{ sleep 0.2; {shell}; }} | true; exit ${{PIPESTATUS[0]}}")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}
+
+#[test]
 fn bench_tells_its_figures() {
     for (engine, found) in [("auto", "native"), ("native", "native"), ("tract", "tract")] {
         let arguments = ["bench", "--seconds", "0.2", "--threads", "2", "--engine", engine, "--json"];

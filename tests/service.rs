@@ -82,7 +82,7 @@ fn a_second_signal_ends_at_once() {
     let port = silent.local_addr().unwrap().port();
     let flags = ["--set".to_string(), format!("mqtt.port={port}")];
     let mut camfire = Camfire::run("[cameras.test]\nsource = 'test://'\n", &flags);
-    camfire.wait_log("Camera is online");
+    camfire.wait_log("Camera is live");
     send_signal("TERM", camfire.id());
     camfire.wait_log("camfire is stopping");
     // Ended by then or not: the second one must not hang either.

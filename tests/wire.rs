@@ -14,14 +14,13 @@ fn assert_valid(schema: &jsonschema::Validator, message: &Value) {
     assert!(errors.is_empty(), "{errors:?} in {message:#}");
 }
 
-fn accounts(stats: &Heard, camera: &str) -> [u64; 6] {
-    let accounts = &stats.json()["cameras"][camera];
-    ["captured", "analysed", "skipped", "dropped", "failed", "pending"]
-        .map(|key| accounts[key].as_u64().unwrap())
+fn account(stats: &Heard, camera: &str, key: &str) -> u64 {
+    stats.json()["cameras"][camera][key].as_u64().unwrap()
 }
 
-fn balances([captured, analysed, skipped, dropped, failed, pending]: [u64; 6]) -> bool {
-    captured == analysed + skipped + dropped + failed + pending
+fn balances(stats: &Heard, camera: &str) -> bool {
+    let parts = ["analysed", "skipped_rate", "skipped_still", "shed", "dropped", "failed", "pending"];
+    account(stats, camera, "captured") == parts.map(|key| account(stats, camera, key)).iter().sum::<u64>()
 }
 
 #[test]
@@ -38,7 +37,7 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
     listener.wait("detections of both", |heard| heard.topic == "camfire/porch/yard/detections");
     listener.wait("detections of both", |heard| heard.topic == "camfire/porch/test/detections");
     listener.wait("stats with frames skipped", |heard| {
-        heard.topic == "camfire/porch/stats" && accounts(heard, "yard")[2] > 0
+        heard.topic == "camfire/porch/stats" && account(heard, "yard", "skipped_rate") > 0
     });
     assert!(camfire.end("TERM").success());
     listener.wait("the goodbye", |heard| heard.topic == "camfire/porch/status" && heard.payload == "offline");
@@ -51,8 +50,7 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
             "status" => assert!(["online", "offline"].contains(&heard.payload.as_str())),
             "stats" => {
                 assert_valid(&stats, &heard.json());
-                assert!(balances(accounts(&heard, "yard")), "{}", heard.payload);
-                assert!(balances(accounts(&heard, "test")), "{}", heard.payload);
+                assert!(balances(&heard, "yard") && balances(&heard, "test"), "{}", heard.payload);
                 last_stats = Some(heard);
             }
             "yard/status" | "test/status" => assert_valid(&status, &heard.json()),
@@ -67,9 +65,11 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
     // The last accounts come after the workers have ended: nothing is pending, and each analysis was published.
     let last_stats = last_stats.expect("stats at the end");
     let analysed = listener.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
-    let (yard, test) = (accounts(&last_stats, "yard"), accounts(&last_stats, "test"));
-    assert_eq!((yard[5], test[5]), (0, 0));
-    assert_eq!(yard[1] + test[1], analysed as u64);
+    let both = |key| [account(&last_stats, "yard", key), account(&last_stats, "test", key)];
+    assert_eq!(both("pending"), [0, 0]);
+    assert_eq!(both("analysed").iter().sum::<u64>(), analysed as u64);
+    let latency = &last_stats.json()["cameras"]["yard"]["latency_ms"];
+    assert!(latency.as_object().unwrap().keys().len() == 5, "{latency}");
 }
 
 #[test]

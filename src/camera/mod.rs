@@ -1,33 +1,51 @@
 //! A camera's stage: keeps one camera going, whatever it does, and never touches another.
 //!
-//! [`CameraStage::run`] is the loop: open, stream, and after a failure say so once, pause, try again. [`gst`] does one
-//! attempt and is the only code that names GStreamer, [`template`] says how each kind of source is put together,
-//! [`pace`] how often. Runs on a thread of its own; frames leave through the camera's slot, state through messages.
+//! [`CameraStage::run`] is the loop: open, stream, and after a failure say so once, pause, try again. [`gst`] makes one
+//! attempt and is the only code that names GStreamer. [`template`] says how each kind of source is put together,
+//! [`choice`] which of several ways is taken, [`decode`] which frames are decoded, [`pace`] how often, [`probe`] when a
+//! camera that was away is back, and [`report`] what is told about it all. Runs on a thread of its own; frames leave
+//! through the camera's slot, state through messages.
 
+pub mod choice;
+mod decode;
 pub mod gst;
 mod pace;
+mod probe;
+mod report;
+mod sizes;
 pub mod template;
 
 use crate::{
     clock::Clock,
     config::{Camera, Source},
-    error::{Error, Kind},
     lifecycle::{Pulse, Stop},
-    publish::messages::{CameraState, CameraStatus, Message, SCHEMA},
+    publish::messages::{CameraState, Message},
     queue::{MessageSender, Slot},
+    record::CameraRecord,
+    vision::health::HealthCheck,
 };
-use std::{sync::Arc, time::Duration};
+use choice::Choice;
+use report::Report;
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+use template::{Codec, Pipeline};
 
 /// Everything that one camera's thread owns.
 pub struct CameraStage {
     /// What the user wants of it.
     pub camera: Camera,
-    /// Its template, filled in.
-    pub pipeline: template::Pipeline,
+    /// The templates that fit it, filled in, best first.
+    pub pipelines: Vec<Pipeline>,
     /// The node's name, for messages.
     pub node: Arc<str>,
     /// Where its frames go; the workers have the other end.
     pub slot: Arc<Slot<()>>,
+    /// What is counted about it; the accounts have the other end.
+    pub record: Arc<CameraRecord>,
+    /// What its pictures have been like, over all attempts.
+    pub health: Arc<Mutex<HealthCheck>>,
     /// Where its changes of state go; the publisher has the other end.
     pub messages: MessageSender<Message>,
     /// Time.
@@ -47,59 +65,149 @@ pub enum Ended {
     Finished,
 }
 
+/// Why an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to do about it.
+    pub trouble: Trouble,
+    /// In words, for users.
+    pub reason: String,
+}
+
+/// What is wrong with a camera, as far as anyone reacts to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It was there and sends nothing any more.
+    Stalled,
+    /// It does not answer, hung up, or is not there.
+    Unreachable,
+    /// It does not want us: wrong user or password.
+    Denied,
+    /// What it sends cannot be watched.
+    Unsupported,
+    /// Frames come, but the decoder makes no pictures of them.
+    NoPicture,
+    /// It sends this codec, for which another pipeline is needed.
+    OtherCodec(Codec),
+}
+
+impl Failure {
+    fn new(trouble: Trouble, reason: impl Into<String>) -> Failure {
+        Failure { trouble, reason: reason.into() }
+    }
+
+    fn state(&self) -> CameraState {
+        match self.trouble {
+            Trouble::Stalled => CameraState::Stalled,
+            Trouble::Unreachable => CameraState::Unreachable,
+            Trouble::Denied => CameraState::Denied,
+            Trouble::Unsupported | Trouble::NoPicture | Trouble::OtherCodec(_) => CameraState::Unsupported,
+        }
+    }
+}
+
 impl CameraStage {
     /// Keeps the camera going until it is time to stop.
     pub fn run(self) {
-        let mut told = Told { stage: &self, last: None };
-        let mut backoff = pace::Backoff::default();
-        told.tell(CameraState::Starting, None);
+        let mut choice = Choice::new(self.pipelines.clone(), gst::missing);
+        let mut report = Report::new(&self);
+        let mut backoff = pace::Backoff::new(self.camera.longest_pause, fastrand::u64(..));
+        let mut codecs_tried = 0;
+        report.starting(&choice);
         loop {
             let started = self.clock.monotonic();
             let frames_before = self.slot.accounts().captured;
-            let mut streaming_since = None;
-            let ended = gst::run_once(&self, &mut || {
-                streaming_since = Some(self.clock.monotonic());
-                told.tell(CameraState::Online, None);
-            });
-            let error = match ended {
+            report.attempt(&choice);
+            let ended = match choice.current() {
+                Ok(pipeline) => gst::run_once(&self, pipeline, &mut report),
+                Err(missing) => Err(Failure::new(Trouble::Unsupported, missing)),
+            };
+            let streamed = report.end_of_attempt(self.clock.monotonic());
+            if streamed.is_some() {
+                choice.works();
+                codecs_tried = 0;
+            }
+            let failure = match ended {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Finished) if self.slot.accounts().captured == frames_before => {
-                    Error::new(Kind::SourceForGood, "there is no video in it")
+                    Failure::new(Trouble::Unsupported, "there is no video in it")
                 }
-                Ok(Ended::Finished) => match self.camera.source {
-                    // A clip that cannot be rewound is opened again instead; a still is no reason to spin.
-                    Source::File { repeat: true, .. } => {
-                        let played = self.clock.monotonic().saturating_sub(started);
-                        if self.wait(gst::SHORTEST_CLIP.saturating_sub(played)) {
-                            break;
-                        }
-                        continue;
-                    }
-                    Source::File { repeat: false, .. } => {
-                        told.tell(CameraState::Ended, None);
+                Ok(Ended::Finished) => match self.after_the_end(&choice, started) {
+                    Next::Again => continue,
+                    Next::Over => {
+                        report.ended();
                         self.wait(Duration::MAX);
                         break;
                     }
-                    _ => Error::new(Kind::Source, "the stream ended"),
+                    Next::Stop => break,
+                    Next::Failed => Failure::new(Trouble::Unreachable, "the stream ended"),
                 },
-                Err(error) => error,
+                Err(failure) => failure,
             };
-            let streamed = self.clock.monotonic().saturating_sub(streaming_since.unwrap_or(started));
-            let streamed = streaming_since.map_or(Duration::ZERO, |_| streamed);
-            let pause = backoff.pause(streamed, error.kind() == Kind::SourceForGood);
-            told.tell(CameraState::Offline, Some(error.to_string()));
-            if self.wait(pause) {
+            if let Trouble::OtherCodec(codec) = failure.trouble
+                && codecs_tried < 2
+                && choice.found_codec(codec)
+            {
+                codecs_tried += 1;
+                continue;
+            }
+            let is_pipelines_fault = matches!(failure.trouble, Trouble::Unsupported | Trouble::NoPicture);
+            if streamed.is_none() && is_pipelines_fault && choice.failed_start(&failure.reason) {
+                continue;
+            }
+            self.record.restarts.fetch_add(1, Ordering::Relaxed);
+            let pause = backoff.pause(streamed.unwrap_or_default(), failure.trouble);
+            report.failed(&failure, &choice);
+            if self.wait_for_camera(pause, failure.trouble) {
                 break;
             }
         }
-        told.tell(CameraState::Offline, Some("camfire has stopped".into()));
+        report.stopped();
+    }
+
+    /// What follows when a source that gave frames has come to its end.
+    fn after_the_end(&self, choice: &Choice, started: Duration) -> Next {
+        let played = self.clock.monotonic().saturating_sub(started);
+        let stills = choice.current().is_ok_and(|pipeline| pipeline.stills);
+        match self.camera.source {
+            _ if stills => {
+                let interval = Duration::from_secs_f64(1.0 / self.camera.rate_fps);
+                if self.wait(interval.saturating_sub(played)) { Next::Stop } else { Next::Again }
+            }
+            // A clip that cannot be rewound is opened again instead; a still is no reason to spin.
+            Source::File { repeat: true, .. } => {
+                if self.wait(gst::SHORTEST_CLIP.saturating_sub(played)) {
+                    Next::Stop
+                } else {
+                    Next::Again
+                }
+            }
+            Source::File { repeat: false, .. } => Next::Over,
+            _ => Next::Failed,
+        }
+    }
+
+    /// Sleeps for `pause`, or until a camera that was away answers again; true if it is time to stop.
+    fn wait_for_camera(&self, pause: Duration, trouble: Trouble) -> bool {
+        let probe = match trouble {
+            Trouble::Unreachable => probe::Probe::start(&self.camera),
+            _ => None,
+        };
+        match probe {
+            Some(probe) => self.wait_until(pause, || probe.is_back()),
+            None => self.wait(pause),
+        }
     }
 
     /// Sleeps for `pause` in short steps that keep the pulse going; true if it is time to stop.
     fn wait(&self, pause: Duration) -> bool {
-        const STEP: Duration = Duration::from_secs(1);
+        self.wait_until(pause, || false)
+    }
+
+    fn wait_until(&self, pause: Duration, enough: impl Fn() -> bool) -> bool {
+        const STEP: Duration = Duration::from_millis(250);
         let mut left = pause;
-        while !left.is_zero() {
+        while !left.is_zero() && !enough() {
             self.pulse.beat(self.clock.monotonic());
             if self.stop.wait(left.min(STEP)) {
                 return true;
@@ -110,40 +218,14 @@ impl CameraStage {
     }
 }
 
-/// What was last said of a camera: each change is logged and published once, repetitions are not.
-struct Told<'a> {
-    stage: &'a CameraStage,
-    last: Option<(CameraState, Option<String>)>,
-}
-
-impl Told<'_> {
-    fn tell(&mut self, state: CameraState, reason: Option<String>) {
-        if self.last.as_ref() == Some(&(state, reason.clone())) {
-            return;
-        }
-        let stage = self.stage;
-        let camera = stage.camera.name.as_str();
-        match (state, &reason) {
-            (CameraState::Starting, _) => {
-                tracing::debug!(camera, pipeline = stage.pipeline.launch, "Camera is being opened.");
-            }
-            (CameraState::Online, _) => tracing::info!(camera, "Camera is online."),
-            (CameraState::Ended, _) => tracing::info!(camera, "Clip is over."),
-            (CameraState::Offline, _) if stage.stop.is_time() => {}
-            (CameraState::Offline, reason) => {
-                let reason = reason.as_deref().unwrap_or_default();
-                tracing::warn!(camera, reason, "Camera is offline; trying again.");
-            }
-        }
-        stage.messages.send(Message::Camera(CameraStatus {
-            schema: SCHEMA,
-            node: stage.node.clone(),
-            camera: camera.into(),
-            state,
-            reason: reason.clone(),
-            since: stage.clock.now(),
-            pipeline: stage.pipeline.template.clone(),
-        }));
-        self.last = Some((state, reason));
-    }
+/// What follows on the end of a stream.
+enum Next {
+    /// It is opened again.
+    Again,
+    /// That was all of it.
+    Over,
+    /// It is time to stop.
+    Stop,
+    /// It should not have ended.
+    Failed,
 }

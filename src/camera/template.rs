@@ -3,22 +3,32 @@
 //! A template's text holds structure only. Placeholders are typed and filled with values that were checked against
 //! their type, so that nothing a user types can add elements; addresses and passwords never become text at all, they
 //! are set as properties. The one exception is `custom`, whose placeholder is a whole launch line.
+//!
+//! Some elements have fixed names: `src` gets address and login; `gate` stands before the decoder, where frames can be
+//! left out; `dec` decodes. camfire adds a converter, which lets pass what needs no conversion, and the appsink `sink`.
 
 use crate::{
     config::{Camera, OptionValue, Source},
     error::{Error, Kind},
 };
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
-/// The templates in the binary, by name.
-const BUILT_IN: [(&str, &str); 5] = [
-    ("custom", include_str!("../../pipelines/custom.toml")),
-    ("file", include_str!("../../pipelines/file.toml")),
-    ("rtsp", include_str!("../../pipelines/rtsp.toml")),
-    ("test", include_str!("../../pipelines/test.toml")),
-    ("v4l2", include_str!("../../pipelines/v4l2.toml")),
-];
+/// The files of `pipelines/`, by their names.
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../pipelines/", $name, ".toml"))),)*]
+    };
+}
+
+const BUILT_IN: &[(&str, &str)] = built_in!(
+    "custom" "file" "http-hls" "http-mjpeg" "http-stills" "jetson-csi" "libcamera" "rtsp-h264-jetson"
+    "rtsp-h264-openh264" "rtsp-h264-pi4" "rtsp-h264-software" "rtsp-h264-va" "rtsp-h265-jetson" "rtsp-h265-pi5"
+    "rtsp-h265-software" "rtsp-h265-va" "rtsp-mjpeg" "test" "v4l2-h264" "v4l2-mjpeg" "v4l2-raw"
+);
+
+/// The placeholder that is no text: a property of whatever libav decoder turns up.
+const DECODE_THREADS: &str = "decode_threads";
 
 /// One file of `pipelines/`.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,7 +36,24 @@ const BUILT_IN: [(&str, &str); 5] = [
 pub struct Template {
     /// What it is for, in a few words.
     pub summary: String,
-    /// A launch line with `{placeholders}`; camfire adds a converter and the appsink behind it.
+    /// Which kind of source it takes.
+    pub source: SourceKind,
+    /// What it can decode; none where it finds out by itself.
+    #[serde(default)]
+    pub codec: Option<Codec>,
+    /// Of several that fit, the highest is tried first.
+    #[serde(default)]
+    pub rank: i32,
+    /// The board decodes, not the CPU.
+    #[serde(default)]
+    pub hardware: bool,
+    /// One picture, then it ends and is asked again.
+    #[serde(default)]
+    pub stills: bool,
+    /// Only some boards have what it needs, and nobody misses it elsewhere.
+    #[serde(default)]
+    pub optional: bool,
+    /// A launch line with `{placeholders}`; braces that are meant are doubled.
     pub launch: String,
     /// The property of the element `src` that gets the source's address.
     #[serde(default)]
@@ -36,12 +63,62 @@ pub struct Template {
     /// What must be installed before anything is started.
     #[serde(default)]
     pub needs: Vec<Need>,
-    /// Properties of `src`, set only where the element has them.
+    /// Properties of named elements, set only where the element has them.
     #[serde(default)]
-    pub properties: BTreeMap<String, bool>,
+    pub properties: Properties,
     /// The placeholders.
     #[serde(default)]
     pub options: BTreeMap<String, Placeholder>,
+}
+
+/// Properties by element and name.
+pub type Properties = BTreeMap<String, BTreeMap<String, bool>>;
+
+/// Kinds of sources, as templates name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum SourceKind {
+    Rtsp,
+    Http,
+    V4l2,
+    Libcamera,
+    Csi,
+    File,
+    Test,
+    Custom,
+}
+
+/// What a camera's stream is encoded with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Codec {
+    H264,
+    H265,
+    Jpeg,
+}
+
+impl Codec {
+    /// By its name in RTP, as `H264`.
+    pub fn of_rtp(encoding: &str) -> Option<Codec> {
+        match encoding {
+            "H264" => Some(Codec::H264),
+            "H265" => Some(Codec::H265),
+            "JPEG" => Some(Codec::Jpeg),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Codec::H264 => "H.264",
+            Codec::H265 => "H.265",
+            Codec::Jpeg => "JPEG",
+        })
+    }
 }
 
 /// An element that must exist, or one of several that do the same.
@@ -74,6 +151,15 @@ pub enum Placeholder {
         /// Unless given.
         default: String,
     },
+    /// `true` or `false`.
+    Switch {
+        /// The text for `true`.
+        on: String,
+        /// The text for `false`.
+        off: String,
+        /// Unless given.
+        default: bool,
+    },
     /// A launch line, taken as it is.
     Launch,
 }
@@ -83,6 +169,12 @@ pub enum Placeholder {
 pub struct Pipeline {
     /// Its template's name.
     pub template: String,
+    /// See [`Template::codec`].
+    pub codec: Option<Codec>,
+    /// The board decodes, not the CPU.
+    pub hardware: bool,
+    /// One picture, then it ends and is asked again.
+    pub stills: bool,
     /// Ready to be parsed.
     pub launch: String,
     /// Property of `src` and its value.
@@ -91,76 +183,131 @@ pub struct Pipeline {
     pub live: bool,
     /// What must be installed.
     pub needs: Vec<Need>,
-    /// Properties of `src`, set only where the element has them.
-    pub properties: BTreeMap<String, bool>,
-    /// Threads of a software decoder, where the template lets users choose.
+    /// Properties of named elements, set only where the element has them.
+    pub properties: Properties,
+    /// Threads of a libav decoder that turns up by itself, where the template lets users choose.
     pub decode_threads: Option<i64>,
 }
 
 /// The templates in the binary, by name.
 pub fn all() -> BTreeMap<&'static str, Template> {
-    let parse =
-        |(name, text)| (name, toml::from_str(text).expect("templates in the binary are tested to parse"));
-    BUILT_IN.into_iter().map(parse).collect()
+    let parse = |&(name, text): &(&'static str, &str)| {
+        (name, toml::from_str(text).expect("templates in the binary are tested to parse"))
+    };
+    BUILT_IN.iter().map(parse).collect()
 }
 
-/// Fills in the template that fits the camera's source, or the one it names.
+/// The templates that fit the camera's source, filled in, best first; only the one that the camera names, if it does.
 ///
 /// Errors ([`Kind::Input`]) name the camera's key.
-pub fn fill_in(camera: &Camera) -> Result<Pipeline, Error> {
-    let (kind, address) = match &camera.source {
-        Source::Rtsp { url } => ("rtsp", Some(url.clone())),
-        Source::V4l2 { device } => ("v4l2", Some(device.display().to_string())),
-        Source::File { path, .. } => ("file", Some(path.display().to_string())),
-        Source::Test { .. } => ("test", None),
-        Source::Custom { .. } => ("custom", None),
-    };
-    let place = format!("cameras.{}", camera.name);
-    let refuse = |key: &str, why: String| Error::new(Kind::Input, format!("{place}.{key}: {why}"));
+pub fn candidates(camera: &Camera) -> Result<Vec<Pipeline>, Error> {
+    fitting(camera, &camera.source).map_err(|broken| refusal(camera, broken))
+}
+
+/// The same for the camera's larger stream, or for its only one.
+pub fn snapshot_candidates(camera: &Camera) -> Result<Vec<Pipeline>, Error> {
+    let Some(source) = &camera.snapshot_source else { return candidates(camera) };
+    // The pipeline is that of the stream that is watched; options count as far as this stream's pipelines have them.
+    let (kind, _) = kind_and_address(source);
+    let known = |key: &String| all().values().any(|t| t.source == kind && t.options.contains_key(key));
+    let options = camera.options.clone().into_iter().filter(|(key, _)| known(key)).collect();
+    let camera = Camera { pipeline: None, options, ..camera.clone() };
+    fitting(&camera, source).map_err(|broken| refusal(&camera, broken))
+}
+
+/// The keys of a camera that break a template's rule, each with the rule.
+pub fn judge(camera: &Camera) -> Vec<(String, String)> {
+    fitting(camera, &camera.source).err().into_iter().collect()
+}
+
+fn refusal(camera: &Camera, (key, rule): (String, String)) -> Error {
+    Error::new(Kind::Input, format!("cameras.{}.{key}: {rule}", camera.name))
+}
+
+/// On failure the camera's key that breaks a rule, and the rule.
+fn fitting(camera: &Camera, source: &Source) -> Result<Vec<Pipeline>, (String, String)> {
+    let refuse = |key: &str, why: String| (key.to_string(), why);
+    let (kind, address) = kind_and_address(source);
     let templates = all();
-    let name = camera.template.as_deref().unwrap_or(kind);
-    let template = templates.get(name).ok_or_else(|| {
-        let known: Vec<&str> = templates.keys().copied().collect();
-        refuse("template", format!("there is no template {name:?}, only {}", known.join(", ")))
-    })?;
-    if template.address.is_some() != address.is_some() || (name == "custom") != (kind == "custom") {
-        let why = format!("template {name:?} is {}, which the source is not", template.summary);
-        return Err(refuse("template", why));
-    }
+    let mut fitting: Vec<(&str, &Template)> = match camera.pipeline.as_deref() {
+        None => templates
+            .iter()
+            .map(|(&name, template)| (name, template))
+            .filter(|(_, t)| t.source == kind)
+            .collect(),
+        Some(name) => match templates.get_key_value(name) {
+            Some((&name, template)) if template.source == kind => vec![(name, template)],
+            Some((name, template)) => {
+                let why = format!("pipeline {name:?} is {}, which the source is not", template.summary);
+                return Err(refuse("pipeline", why));
+            }
+            None => {
+                let known: Vec<&str> = templates.keys().copied().collect();
+                return Err(refuse(
+                    "pipeline",
+                    format!("there is no pipeline {name:?}, only {}", known.join(", ")),
+                ));
+            }
+        },
+    };
+    let first = preferred(source);
+    fitting.sort_by_key(|(name, template)| (Some(*name) != first, Reverse(template.rank)));
 
     let mut given = camera.options.clone();
-    match &camera.source {
+    match source {
         Source::Test { pattern } => {
             given.entry("pattern".into()).or_insert_with(|| OptionValue::Text(pattern.clone()));
         }
         Source::Custom { launch } => {
             given.insert("launch".into(), OptionValue::Text(launch.clone()));
         }
-        Source::Rtsp { .. } | Source::V4l2 { .. } | Source::File { .. } => {}
+        _ => {}
     }
-    if let Some(key) = given.keys().find(|key| !template.options.contains_key(*key)) {
-        let known: Vec<&str> = template.options.keys().map(String::as_str).collect();
+    let mut known: Vec<&str> =
+        fitting.iter().flat_map(|(_, t)| t.options.keys().map(String::as_str)).collect();
+    known.sort();
+    known.dedup();
+    if let Some(key) = given.keys().find(|key| !known.contains(&key.as_str())) {
+        let names: Vec<&str> = fitting.iter().map(|(name, _)| *name).collect();
         let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
-        return Err(refuse("options", format!("no option {key:?} in template {name:?}, only {known}")));
+        let why = format!("no option {key:?} in {}, only {known}", names.join(", "));
+        return Err(refuse("options", why));
     }
-    let mut launch = template.launch.clone();
-    let mut decode_threads = None;
-    for (key, placeholder) in &template.options {
-        let text = placeholder.value(given.get(key)).map_err(|why| refuse(&format!("options.{key}"), why))?;
-        if key == "decode_threads" {
-            decode_threads = text.parse().ok();
-        }
-        launch = launch.replace(&format!("{{{key}}}"), &text);
+    fitting
+        .into_iter()
+        .map(|(name, template)| {
+            template
+                .fill_in(name, &given, address.as_deref())
+                .map_err(|(key, why)| (format!("options.{key}"), why))
+        })
+        .collect()
+}
+
+fn kind_and_address(source: &Source) -> (SourceKind, Option<String>) {
+    match source {
+        Source::Rtsp { url } => (SourceKind::Rtsp, Some(url.clone())),
+        Source::Http { url } => (SourceKind::Http, Some(url.clone())),
+        Source::V4l2 { device } => (SourceKind::V4l2, Some(device.display().to_string())),
+        Source::Libcamera { name } => (SourceKind::Libcamera, name.clone()),
+        Source::Csi { sensor } => (SourceKind::Csi, Some(sensor.to_string())),
+        Source::File { path, .. } => (SourceKind::File, Some(path.display().to_string())),
+        Source::Test { .. } => (SourceKind::Test, None),
+        Source::Custom { .. } => (SourceKind::Custom, None),
     }
-    Ok(Pipeline {
-        template: name.to_string(),
-        launch,
-        address: template.address.clone().zip(address),
-        live: template.live,
-        needs: template.needs.clone(),
-        properties: template.properties.clone(),
-        decode_threads,
-    })
+}
+
+/// The template that an address asks for by its ending.
+fn preferred(source: &Source) -> Option<&'static str> {
+    let Source::Http { url } = source else { return None };
+    let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let ends_in = |endings: &[&str]| endings.iter().any(|ending| path.ends_with(ending));
+    if ends_in(&[".m3u8"]) {
+        Some("http-hls")
+    } else if ends_in(&[".jpg", ".jpeg"]) {
+        Some("http-stills")
+    } else {
+        None
+    }
 }
 
 /// The Debian package that brings `element`, as far as any template knows.
@@ -168,6 +315,55 @@ pub fn package_of(element: &str) -> Option<String> {
     let brings = |need: &Need| need.any_of.first().is_some_and(|first| first == element);
     let needs = all().into_values().flat_map(|template| template.needs);
     needs.into_iter().find(brings).map(|need| need.package)
+}
+
+impl Template {
+    /// On failure the option that breaks a rule, and the rule.
+    fn fill_in(
+        &self,
+        name: &str,
+        given: &BTreeMap<String, OptionValue>,
+        address: Option<&str>,
+    ) -> Result<Pipeline, (String, String)> {
+        let mut values = BTreeMap::new();
+        for (key, placeholder) in &self.options {
+            let value = placeholder.value(given.get(key)).map_err(|why| (key.clone(), why))?;
+            values.insert(key.as_str(), value);
+        }
+        Ok(Pipeline {
+            template: name.to_string(),
+            codec: self.codec,
+            hardware: self.hardware,
+            stills: self.stills,
+            launch: expand(&self.launch, |key| values.get(key).cloned().unwrap_or_default()),
+            address: self.address.clone().zip(address.map(str::to_string)),
+            live: self.live,
+            needs: self.needs.clone(),
+            properties: self.properties.clone(),
+            decode_threads: values.get(DECODE_THREADS).and_then(|threads| threads.parse().ok()),
+        })
+    }
+}
+
+/// Replaces `{key}` by its value, and `{{` and `}}` by one brace. What is filled in is not looked at again.
+fn expand(text: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        expanded.push_str(&rest[..at]);
+        let brace = &rest[at..at + 1];
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix(brace) {
+            expanded.push_str(brace);
+            rest = after;
+        } else if let Some((key, after)) = rest.split_once('}').filter(|_| brace == "{") {
+            expanded.push_str(&value(key));
+            rest = after;
+        } else {
+            expanded.push_str(brace);
+        }
+    }
+    expanded + rest
 }
 
 impl Placeholder {
@@ -197,6 +393,13 @@ impl Placeholder {
             (Placeholder::Choice { values, .. }, Some(value)) => {
                 Err(format!("must be one of {}, not {}", values.join(", "), found(value)))
             }
+            (Placeholder::Switch { on, off, default }, None) => Ok(if *default { on } else { off }.clone()),
+            (Placeholder::Switch { on, off, .. }, Some(OptionValue::Boolean(value))) => {
+                Ok(if *value { on } else { off }.clone())
+            }
+            (Placeholder::Switch { .. }, Some(value)) => {
+                Err(format!("must be true or false, not {}", found(value)))
+            }
             (Placeholder::Launch, Some(OptionValue::Text(value))) => Ok(value.clone()),
             (Placeholder::Launch, _) => Err("must be a launch line".to_string()),
         }
@@ -204,24 +407,41 @@ impl Placeholder {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::config::{Decode, Rotation};
     use std::time::Duration;
 
-    fn camera(source: Source, options: &[(&str, OptionValue)]) -> Camera {
+    /// A camera with defaults for everything but its source.
+    pub fn camera(source: Source) -> Camera {
         Camera {
             name: "yard".into(),
             source,
-            template: None,
-            options: options.iter().map(|(k, v)| (k.to_string(), v.clone())).collect(),
+            snapshot_source: None,
+            pipeline: None,
+            options: BTreeMap::new(),
             rate_fps: 5.0,
-            stall_timeout: Duration::from_secs(10),
+            decode: Decode::Auto,
+            keyframe_limit: Duration::from_secs(2),
+            rotation: Rotation::None,
+            stall_timeout: None,
+            first_frame_timeout: Duration::from_secs(10),
+            longest_pause: Duration::from_secs(30),
             login: None,
         }
     }
 
+    fn with_options(source: Source, options: &[(&str, OptionValue)]) -> Camera {
+        let options = options.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+        Camera { options, ..camera(source) }
+    }
+
     fn test_source() -> Source {
         Source::Test { pattern: "ball".into() }
+    }
+
+    fn names(camera: &Camera) -> Vec<String> {
+        candidates(camera).unwrap().into_iter().map(|pipeline| pipeline.template).collect()
     }
 
     #[test]
@@ -234,41 +454,76 @@ mod tests {
         files.sort();
         assert_eq!(files, all().keys().copied().collect::<Vec<_>>());
         for (name, template) in all() {
-            let used: Vec<&str> =
-                template.launch.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+            let mut used = Vec::new();
+            expand(&template.launch, |key| {
+                used.push(key.to_string());
+                String::new()
+            });
             for placeholder in &used {
-                assert!(template.options.contains_key(*placeholder), "{name}: {placeholder}");
+                assert!(template.options.contains_key(placeholder), "{name}: {placeholder}");
             }
-            for option in template.options.keys().filter(|option| *option != "decode_threads") {
-                assert!(used.contains(&option.as_str()), "{name}: {option} does nothing");
+            for option in template.options.keys().filter(|option| *option != DECODE_THREADS) {
+                assert!(used.contains(option), "{name}: {option} does nothing");
             }
+            for element in template.properties.keys() {
+                assert!(template.launch.contains(&format!("name={element} ")), "{name}: no {element}");
+            }
+            // What is compressed goes through a gate, where frames can be left out before they cost anything.
+            let decodes = template.launch.contains("name=dec");
+            assert_eq!(decodes, template.launch.contains("identity name=gate"), "{name}");
+            assert!(!template.launch.contains("videorate"), "{name}: aborts the process on 1.22");
         }
     }
 
     #[test]
-    fn the_source_picks_its_template_and_its_address_stays_out_of_the_text() {
+    fn the_source_picks_its_templates_and_its_address_stays_out_of_the_text() {
         let path = "/clips/a ! fakesink.mp4".into();
-        let pipeline = fill_in(&camera(Source::File { path, repeat: true, realtime: true }, &[])).unwrap();
-        assert_eq!(pipeline.template, "file");
-        assert_eq!(pipeline.launch, "filesrc name=src ! decodebin name=dec");
+        let clip = camera(Source::File { path, repeat: true, realtime: true });
+        let pipelines = candidates(&clip).unwrap();
+        assert_eq!(pipelines.len(), 1);
+        assert!(!pipelines[0].launch.contains("fakesink"), "{}", pipelines[0].launch);
         let address = ("location".to_string(), "/clips/a ! fakesink.mp4".to_string());
-        assert_eq!(pipeline.address, Some(address));
-    }
+        assert_eq!(pipelines[0].address, Some(address));
 
-    #[test]
-    fn options_are_filled_in_or_defaulted() {
-        let options = [("width", OptionValue::Integer(640))];
-        let pipeline = fill_in(&camera(test_source(), &options)).unwrap();
-        assert_eq!(
-            pipeline.launch,
-            "videotestsrc name=src is-live=true pattern=ball ! \
-             video/x-raw,format=I420,width=640,height=720,framerate=15/1"
+        let url = |url: &str| camera(Source::Http { url: url.into() });
+        assert_eq!(names(&url("http://h/video"))[0], "http-mjpeg");
+        assert_eq!(names(&url("http://h/snap.JPG?user=1"))[0], "http-stills");
+        assert_eq!(names(&url("http://h/live/index.m3u8"))[0], "http-hls");
+        let local = camera(Source::V4l2 { device: "/dev/video0".into() });
+        assert_eq!(names(&local), ["v4l2-mjpeg", "v4l2-raw", "v4l2-h264"]);
+        let network = names(&camera(Source::Rtsp { url: "rtsp://h/s".into() }));
+        assert_eq!(network.len(), 10);
+        assert!(
+            network[0].ends_with("-jetson") && network.last().unwrap().ends_with("openh264"),
+            "{network:?}"
         );
     }
 
     #[test]
+    fn options_are_filled_in_or_defaulted() {
+        let camera = with_options(test_source(), &[("width", OptionValue::Integer(640))]);
+        assert_eq!(
+            candidates(&camera).unwrap()[0].launch,
+            "videotestsrc name=src is-live=true pattern=ball ! \
+             video/x-raw,format=I420,width=640,height=720,framerate=15/1"
+        );
+        let url = Source::Rtsp { url: "rtsps://h/s".into() };
+        let camera = with_options(url, &[("verify_tls", OptionValue::Boolean(false))]);
+        for pipeline in candidates(&camera).unwrap() {
+            assert!(pipeline.launch.contains(" tls-validation-flags=0 "), "{}", pipeline.launch);
+        }
+    }
+
+    #[test]
+    fn braces_that_are_meant_are_doubled() {
+        let expanded = expand("a={a} {{I420,{a}}} } {", |key| format!("<{key}{{b}}>"));
+        assert_eq!(expanded, "a=<a{b}> {I420,<a{b}>} } {");
+    }
+
+    #[test]
     fn wrong_options_are_refused_by_key_and_rule() {
-        let refusal = |key, value| fill_in(&camera(test_source(), &[(key, value)])).unwrap_err().to_string();
+        let refusal =
+            |key, value| candidates(&with_options(test_source(), &[(key, value)])).unwrap_err().to_string();
         assert_eq!(
             refusal("width", OptionValue::Integer(7)),
             "cameras.yard.options.width: must be a whole number from 16 to 7680, not 7"
@@ -280,15 +535,18 @@ mod tests {
         );
         assert_eq!(
             refusal("colour", OptionValue::Boolean(true)),
-            "cameras.yard.options: no option \"colour\" in template \"test\", \
-             only fps, height, pattern, width"
+            "cameras.yard.options: no option \"colour\" in test, only fps, height, pattern, width"
         );
-        let mut camera = camera(test_source(), &[]);
-        camera.template = Some("rtsp".into());
+        let named = |name: &str| Camera { pipeline: Some(name.into()), ..camera(test_source()) };
         assert_eq!(
-            fill_in(&camera).unwrap_err().to_string(),
-            "cameras.yard.template: template \"rtsp\" is a network camera over RTSP, \
+            candidates(&named("rtsp-mjpeg")).unwrap_err().to_string(),
+            "cameras.yard.pipeline: pipeline \"rtsp-mjpeg\" is a network camera over RTSP, MJPEG, \
              which the source is not"
+        );
+        let error = candidates(&named("rtps")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cameras.yard.pipeline: there is no pipeline \"rtps\", only custom, file"),
+            "{error}"
         );
     }
 }

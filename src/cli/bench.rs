@@ -1,6 +1,6 @@
 //! `camfire bench`: the time of one inference on this machine, as the workers run it.
 
-use super::setup::NetworkArguments;
+use super::{output, setup::NetworkArguments};
 use crate::{
     error::{Error, Kind},
     model,
@@ -47,7 +47,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     }
     let (engine, identity) = model::open_engine(&arguments.network.into())?;
     let duration = Duration::from_secs_f64(arguments.seconds);
-    let started = Instant::now();
     let mut times_ms = Vec::new();
     let results: Vec<Result<Vec<f64>, Error>> = std::thread::scope(|scope| {
         let measure = || measure(engine.as_ref(), duration);
@@ -57,25 +56,26 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for result in results {
         times_ms.extend(result?);
     }
-    let elapsed = started.elapsed();
+    // All threads measure for the same time; only what was measured counts.
+    let per_second = arguments.threads as f64 * 1e3 * times_ms.len() as f64 / times_ms.iter().sum::<f64>();
     times_ms.sort_by(f64::total_cmp);
     let report = Report {
         min_ms: times_ms[0],
         median_ms: times_ms[times_ms.len() / 2],
         runs: times_ms.len(),
-        per_second: times_ms.len() as f64 / elapsed.as_secs_f64(),
+        per_second,
         engine: engine.name(),
         kernel: engine.kernels().to_string(),
         threads: arguments.threads,
         model: identity.name,
     };
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).expect("finite numbers are JSON"));
+        output::line!("{}", serde_json::to_string(&report).expect("finite numbers are JSON"));
     } else {
         let Report { min_ms, median_ms, runs, per_second, engine, kernel, threads, model } = report;
-        println!("{model}: {engine} ({kernel}), {threads} at once, {runs} runs");
-        println!("one inference: {min_ms:.2} ms at best, {median_ms:.2} ms median");
-        println!("altogether:    {per_second:.1} a second");
+        output::line!("{model}: {engine} ({kernel}), {threads} at once, {runs} runs");
+        output::line!("one inference: {min_ms:.2} ms at best, {median_ms:.2} ms median");
+        output::line!("altogether:    {per_second:.1} a second");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,8 @@
 //! `camfire check`: everything that is wrong with a configuration, at once, without starting anything.
 
-use super::setup::ConfigArguments;
+use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{gst, template},
+    camera::{choice::Choice, gst, template},
     config::{Camera, Config, Source},
     error::{Error, Kind},
     model::Model,
@@ -45,16 +45,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     if !json {
         let files: Vec<String> = loaded.files.iter().map(|f| f.display().to_string()).collect();
         let files = if files.is_empty() { "no file".to_string() } else { files.join(", ") };
-        println!("ok: {files}; {} cameras", loaded.config.cameras.len());
+        output::line!("ok: {files}; {} cameras", loaded.config.cameras.len());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(json: bool, kind: &str, text: &str) {
     if json {
-        println!("{}", serde_json::json!({ "kind": kind, "text": text }));
+        output::line!("{}", serde_json::json!({ "kind": kind, "text": text }));
     } else {
-        println!("{kind}: {text}");
+        output::line!("{kind}: {text}");
     }
 }
 
@@ -72,16 +72,17 @@ fn problems(config: &Config) -> Vec<String> {
 fn camera_problems(camera: &Camera) -> Vec<Error> {
     let place = format!("cameras.{}", camera.name);
     let mut problems = Vec::new();
-    match template::fill_in(camera).and_then(|pipeline| gst::missing_elements(&pipeline)) {
-        Ok(missing) => {
-            problems.extend(missing.iter().map(|what| Error::new(Kind::Input, format!("{place}: {what}"))))
+    match template::candidates(camera) {
+        Ok(pipelines) => {
+            let missing = Choice::new(pipelines, gst::missing).current().err();
+            problems.extend(missing.map(|what| Error::new(Kind::Input, format!("{place}: {what}"))));
         }
         Err(error) => problems.push(error),
     }
     let path: Option<&Path> = match &camera.source {
         Source::File { path, .. } => Some(path),
         Source::V4l2 { device } => Some(device),
-        Source::Rtsp { .. } | Source::Test { .. } | Source::Custom { .. } => None,
+        _ => None,
     };
     if let Some(path) = path
         && let Err(error) = std::fs::File::open(path)

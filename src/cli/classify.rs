@@ -1,6 +1,6 @@
 //! `camfire classify`: photos through the very same preprocessing and network as a camera's frames.
 
-use super::setup::NetworkArguments;
+use super::{output, setup::NetworkArguments};
 use crate::{
     config::Network,
     error::{Error, Kind},
@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         match top {
             Ok(top) => {
                 let line = format_line(photo, model.name_classes(&top), arguments.json);
-                progress.suspend(|| println!("{line}"));
+                progress.suspend(|| output::line!("{line}"));
             }
             Err(error) => {
                 failed += 1;

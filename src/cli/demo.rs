@@ -4,7 +4,7 @@
 //! read from there like any client would. Without mosquitto it says so and prints straight from the pipeline.
 
 use super::{
-    output::{Changes, Seen},
+    output::{Changes, Seen, try_write_line},
     setup::{self, Signals},
     watch,
 };
@@ -90,8 +90,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
                     let seconds = started.elapsed().as_secs_f64();
                     eprintln!("(first detection {seconds:.2} s after the start)");
                 }
-                if let Some(line) = show.changes.line(&seen) {
-                    println!("{line}");
+                if let Some(line) = show.changes.line(&seen)
+                    && !try_write_line(format_args!("{line}"))
+                {
+                    break Ok(());
                 }
             }
             Ok(None) => {}
@@ -183,7 +185,9 @@ impl Broker {
             let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
             let port = probe.local_addr().map_err(failed)?.port();
             drop(probe);
-            let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
+            // Started by root it would become another user, and forget then that it is to end with the demo.
+            let text =
+                format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n");
             std::fs::write(&config, text).map_err(failed)?;
             let output = std::fs::File::create(&log).map_err(failed)?;
             // setpriv ends it with the demo even where that is killed; where there is none, Drop has to do.

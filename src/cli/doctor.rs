@@ -1,9 +1,10 @@
 //! `camfire doctor`: what this machine has, and what it lacks for each kind of camera.
 
-use super::setup::ConfigArguments;
+use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{gst, template},
-    config::Network,
+    camera::{choice::Choice, gst, template},
+    clock::look_for_synchronisation,
+    config::{Camera, Network},
     error::Error,
     model,
     publish::mqtt::{self, subscriber::Subscriber},
@@ -44,15 +45,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     if has_gstreamer {
         findings.extend(templates());
         findings.extend(decoders());
+        findings.extend(choices(&arguments.config));
     }
+    findings.push(clock());
     findings.extend(devices());
     findings.push(broker(&arguments.config));
     for finding in &findings {
         if arguments.json {
-            println!("{}", serde_json::to_string(finding).expect("strings are JSON"));
+            output::line!("{}", serde_json::to_string(finding).expect("strings are JSON"));
         } else {
             let mark = if finding.ok { "ok " } else { "NO " };
-            println!("{mark} {:<22} {}", finding.what, finding.text);
+            output::line!("{mark} {:<28} {}", finding.what, finding.text);
         }
     }
     let well = findings.iter().all(|finding| finding.ok);
@@ -112,18 +115,50 @@ fn engine(network: &Network) -> Result<String, String> {
     Ok(format!("{} ({}), {} {sha256}{instead_of}", engine.name(), engine.kernels(), identity.name))
 }
 
-/// Each kind of camera, and what is missing for it.
+/// Each pipeline, and what is missing for it. What only other boards have is no fault of this one.
 fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
         let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();
-        let found = if missing.is_empty() {
-            Ok(template.summary)
-        } else {
-            Err(format!("{}; {}", template.summary, missing.join("; ")))
+        let of_a_board = template.hardware || template.optional;
+        let found = match (missing.is_empty(), of_a_board) {
+            (true, _) => Ok(template.summary),
+            (false, true) => Ok(format!("not here: {}; {}", template.summary, missing.join("; "))),
+            (false, false) => Err(format!("{}; {}", template.summary, missing.join("; "))),
         };
-        finding(format!("cameras from {name}"), found)
+        finding(format!("pipeline {name}"), found)
     };
     template::all().into_iter().map(finding_of).collect()
+}
+
+/// Which pipeline each configured camera would get, and why not a better one.
+fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
+    let Ok(loaded) = arguments.load() else { return Vec::new() };
+    let choose = |camera: &Camera| {
+        let choice = Choice::new(template::candidates(camera).map_err(|e| e.to_string())?, gst::missing);
+        let pipeline = choice.current()?.template.clone();
+        let not: Vec<String> = choice
+            .passed_over()
+            .iter()
+            .map(|passed| format!("not {}: {}", passed.pipeline, passed.reason))
+            .collect();
+        Ok([vec![pipeline], not].concat().join("; "))
+    };
+    loaded
+        .config
+        .cameras
+        .iter()
+        .map(|camera| finding(format!("camera {}", camera.name), choose(camera)))
+        .collect()
+}
+
+/// Whether the times in messages can be relied on.
+fn clock() -> Finding {
+    let text = match look_for_synchronisation() {
+        Some(true) => Ok("keeps to a time server".to_string()),
+        Some(false) => Err("does not keep to a time server: captured_at may be off".to_string()),
+        None => Ok("not known whether it keeps to a time server".to_string()),
+    };
+    finding("clock", text)
 }
 
 /// The decoders that are there, hardware first; one is enough, so a missing one is no fault.

@@ -10,4 +10,5 @@ pub mod doctor;
 mod output;
 pub mod run;
 mod setup;
+pub mod snapshot;
 pub mod watch;

@@ -1,7 +1,39 @@
-//! How results look to a person: one line for what a message says, and only when something changed.
+//! How results get to stdout, and how they look to a person: one line for what a message says, and only when something
+//! changed.
 
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt,
+    io::{self, Write},
+};
+
+/// Writes a line of results to stdout. Whoever reads may have enough, as `head` does: then the process ends, quietly.
+pub fn write_line(line: fmt::Arguments<'_>) {
+    if !try_write_line(line) {
+        std::process::exit(0);
+    }
+}
+
+/// The same for those who have to clean up before they end; false where nobody reads any more.
+pub fn try_write_line(line: fmt::Arguments<'_>) -> bool {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
+        Err(error) => {
+            eprintln!("camfire: results cannot be written: {error}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Like `println!`, by [`write_line`].
+macro_rules! line {
+    ($($text:tt)*) => {
+        $crate::cli::output::write_line(format_args!($($text)*))
+    };
+}
+pub(super) use line;
 
 /// What a `detections` payload says, as a subscriber reads it.
 #[derive(Debug, Clone, Deserialize)]

@@ -19,6 +19,9 @@ pub struct Arguments {
     config: ConfigArguments,
 }
 
+/// Each keeps threads, memory and often its device for good: after these, only a new process helps.
+const MOST_HUNG_TEARDOWNS: u64 = 3;
+
 /// Watches the configured cameras until SIGTERM or SIGINT.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
@@ -46,7 +49,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock)?;
     notify(NotifyState::Ready);
     let mut healthy = true;
+    let mut beyond_repair = false;
     while !signals.wait(Duration::from_secs(1)) {
+        if daemon.hung_teardowns() >= MOST_HUNG_TEARDOWNS {
+            tracing::error!("Too many pipelines hang; ending, so that systemd starts afresh.");
+            beyond_repair = true;
+            break;
+        }
         let stuck = daemon.turn();
         if stuck.is_empty() {
             notify(NotifyState::Watchdog);
@@ -62,13 +71,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             camera,
             captured = accounts.captured,
             analysed = accounts.analysed,
-            skipped = accounts.skipped,
+            skipped_rate = accounts.skipped_rate,
+            skipped_still = accounts.skipped_still,
+            shed = accounts.shed,
             dropped = accounts.dropped,
             failed = accounts.failed,
             "Camera's accounts."
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if beyond_repair { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Tells systemd; elsewhere nobody listens.

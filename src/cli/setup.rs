@@ -1,9 +1,11 @@
 //! What subcommands do before their work: read the configuration, start the log, catch signals.
 
 use crate::{
+    camera::template,
     config::{self, Loaded, LogLevel, Network, Problems},
     error::{Error, Kind},
 };
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
     io::{IsTerminal, Read},
     os::{linux::fs::MetadataExt, unix::net::UnixStream},
@@ -76,7 +78,7 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    config::load(&config::Inputs { main, environment, flags, credentials })
+    config::load(&config::Inputs { main, environment, flags, credentials, judge: Some(template::judge) })
 }
 
 /// Which network to run, and how.
@@ -167,21 +169,21 @@ fn is_journal() -> bool {
         .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// SIGTERM and SIGINT: the first is told, the second ends the process at once.
+/// SIGTERM, SIGINT and SIGHUP: the first is told, the second ends the process at once.
 pub struct Signals {
     /// One byte for each signal.
     pipe: UnixStream,
 }
 
 impl Signals {
-    /// Catches both from now on.
+    /// Catches them from now on.
     ///
     /// Errors ([`Kind::System`]): the kernel refuses.
     pub fn catch() -> Result<Signals, Error> {
         let catch = || -> std::io::Result<Signals> {
             let (pipe, write) = UnixStream::pair()?;
             let once = Arc::new(AtomicBool::new(false));
-            for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            for signal in [SIGTERM, SIGINT, SIGHUP] {
                 // In this order: the first signal finds the flag down, the second finds it up.
                 signal_hook::flag::register_conditional_shutdown(signal, 1, once.clone())?;
                 signal_hook::flag::register(signal, once.clone())?;

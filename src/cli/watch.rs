@@ -1,7 +1,7 @@
 //! `camfire watch`: subscribes like any client and prints what comes.
 
 use super::{
-    output::{Changes, Seen},
+    output::{self, Changes, Seen},
     setup::ConfigArguments,
 };
 use crate::{
@@ -51,7 +51,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             if arguments.changes { changes.line(&seen) } else { Some(seen.line()) }
         };
         if let Some(line) = line {
-            println!("{line}");
+            output::line!("{line}");
             printed += 1;
         }
     }

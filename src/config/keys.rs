@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Boolean,
     /// A duration with its unit, from and to.
     Duration(Duration, Duration),
+    /// The same, or [`AUTO`].
+    AutoDuration(Duration, Duration),
     /// The same without fractions of a second.
     WholeSeconds(Duration, Duration),
     /// One of these words.
@@ -39,6 +41,9 @@ pub(super) enum Kind {
     /// A number, a boolean or a text, as the template wants it.
     Scalar,
 }
+
+/// Where camfire finds out by itself.
+pub(super) const AUTO: &str = "auto";
 
 /// Any key of `[cameras.NAME.options]`.
 const OPTION: Key = Key { name: "", kind: Kind::Scalar, default: "" };
@@ -55,9 +60,12 @@ impl Key {
             // "0012" is a serial number, not 12.
             Kind::Scalar => (text.parse().ok().filter(|n: &i64| n.to_string() == text).map(Value::Integer))
                 .or_else(|| text.parse().ok().map(Value::Boolean)),
-            Kind::Text(_) | Kind::Secret | Kind::Duration(..) | Kind::WholeSeconds(..) | Kind::Choice(_) => {
-                None
-            }
+            Kind::Text(_)
+            | Kind::Secret
+            | Kind::Duration(..)
+            | Kind::AutoDuration(..)
+            | Kind::WholeSeconds(..)
+            | Kind::Choice(_) => None,
         };
         read.unwrap_or_else(|| Value::String(text.into()))
     }
@@ -74,7 +82,8 @@ impl Key {
             }
             (Kind::Positive(max), Value::Float(number)) if *number > 0.0 && number <= max => {}
             (Kind::Boolean, Value::Boolean(_)) => {}
-            (Kind::Duration(min, max), Value::String(text))
+            (Kind::AutoDuration(..), Value::String(text)) if text == AUTO => {}
+            (Kind::Duration(min, max) | Kind::AutoDuration(min, max), Value::String(text))
                 if humantime::parse_duration(text)
                     .is_ok_and(|duration| (*min..=*max).contains(&duration)) => {}
             (Kind::WholeSeconds(min, max), Value::String(text))
@@ -98,7 +107,8 @@ impl Key {
     fn rule(&self, value: &Value) -> String {
         let duration = |min, max, whole: &str| {
             let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
-            format!("must be a duration{whole} from {min} to {max}, such as \"{}\"", self.default)
+            let example = if self.default == AUTO { "10s" } else { self.default };
+            format!("must be a duration{whole} from {min} to {max}, such as \"{example}\"")
         };
         match &self.kind {
             Kind::Text(_) | Kind::Secret => "must be text in quotes".into(),
@@ -106,6 +116,7 @@ impl Key {
             Kind::Positive(max) => format!("must be a number above 0 and up to {max}"),
             Kind::Boolean => "must be true or false".into(),
             Kind::Duration(min, max) => duration(*min, *max, ""),
+            Kind::AutoDuration(min, max) => duration(*min, *max, "") + ", or \"auto\"",
             Kind::WholeSeconds(min, max) => duration(*min, *max, " in whole seconds"),
             Kind::Choice(words) => {
                 let near = value.as_str().and_then(|text| nearest(text, words));

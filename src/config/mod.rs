@@ -23,6 +23,7 @@ mod tests;
 
 pub use problems::Problems;
 
+pub use crate::frame::Rotation;
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 
@@ -37,7 +38,12 @@ pub struct Inputs {
     pub flags: Vec<(String, String)>,
     /// systemd's `$CREDENTIALS_DIRECTORY`, where passwords may be.
     pub credentials: Option<PathBuf>,
+    /// What else must hold for a camera.
+    pub judge: Option<CameraJudge>,
 }
+
+/// Someone who knows of pipelines: tells each key below a camera that breaks a rule, and the rule.
+pub type CameraJudge = fn(&Camera) -> Vec<(String, String)>;
 
 /// The main file, with `conf.d/*.toml` beside it.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +79,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         host: hostname::get().unwrap_or_default().to_string_lossy().into_owned(),
         cores: thread::available_parallelism().map_or(1, usize::from),
         credentials: inputs.credentials.as_deref(),
+        judge: inputs.judge,
     };
     let mut layers = layers::Layers::gather(inputs);
     let config = match layers.merge() {
@@ -221,16 +228,41 @@ pub struct Camera {
     pub name: String,
     /// Where the frames come from.
     pub source: Source,
-    /// Pipeline template; chosen by the source unless given.
-    pub template: Option<String>,
+    /// A second, larger stream of the same camera, opened only for a single picture.
+    pub snapshot_source: Option<Source>,
+    /// Pipeline template; chosen by the source and by what this machine has unless given.
+    pub pipeline: Option<String>,
     /// Values for the template's placeholders; checked against the template when it is filled in.
     pub options: BTreeMap<String, OptionValue>,
     /// At most so many analysed frames a second of the stream's own time.
     pub rate_fps: f64,
-    /// So long without a frame and the camera counts as stalled and is restarted.
-    pub stall_timeout: Duration,
+    /// Which encoded frames are decoded.
+    pub decode: Decode,
+    /// Keyframes further apart than this are not enough to watch a still scene by.
+    pub keyframe_limit: Duration,
+    /// By how much the picture must be turned to be upright.
+    pub rotation: Rotation,
+    /// So long without a frame and the camera counts as stalled and is restarted; unless given, 2 s or ten frames,
+    /// whichever is longer.
+    pub stall_timeout: Option<Duration>,
+    /// How long the first frame may take.
+    pub first_frame_timeout: Duration,
+    /// The longest pause between two attempts at it, where it may come back by itself.
+    pub longest_pause: Duration,
     /// User name and password, handed to the source element and never written anywhere.
     pub login: Option<Login>,
+}
+
+/// Which of a camera's encoded frames are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// Keyframes while the scene is still, everything while it changes.
+    Auto,
+    /// Everything, always.
+    All,
+    /// Keyframes only, always.
+    Keyframes,
 }
 
 /// Where a camera's frames come from.
@@ -240,6 +272,21 @@ pub enum Source {
     Rtsp {
         /// The address without credentials.
         url: String,
+    },
+    /// `http://` or `https://`: MJPEG, stills or HLS; user and password have been moved to [`Camera::login`].
+    Http {
+        /// The address without credentials.
+        url: String,
+    },
+    /// `libcamera://`, or `libcamera://NAME` of several.
+    Libcamera {
+        /// As libcamera calls it.
+        name: Option<String>,
+    },
+    /// `csi://0`: a Jetson's camera connector.
+    Csi {
+        /// Which sensor.
+        sensor: u32,
     },
     /// `v4l2:///dev/video0`
     V4l2 {

@@ -9,8 +9,8 @@
 //! Passwords are in here as typed, so nothing here has a `Debug`.
 
 use super::{
-    LogLevel, OptionValue, forms,
-    keys::{Key, Kind},
+    Decode, LogLevel, OptionValue, forms,
+    keys::{AUTO, Key, Kind},
     source,
 };
 use serde::Deserialize;
@@ -99,12 +99,18 @@ pub(super) const CAMERA: &[Key] = Camera::KEYS;
 keys! {
     Camera {
         source: String = Kind::Text(source::form), "";
-        template: String = Kind::Text(forms::line), "";
+        snapshot_source: String = Kind::Text(source::form), "";
+        pipeline: String = Kind::Text(forms::line), "auto";
         launch: String = Kind::Text(forms::lines), "";
         repeat "loop": bool = Kind::Boolean, "true";
         realtime: bool = Kind::Boolean, "true";
         rate_fps: f64 = Kind::Positive(1000.0), "5";
-        stall_timeout: Period = Kind::Duration(SECOND, DAY), "10s";
+        decode: Decode = Kind::Choice(&["auto", "all", "keyframes"]), "auto";
+        keyframe_limit: Period = Kind::Duration(Duration::from_millis(100), HOUR), "2s";
+        rotate: u16 = Kind::Whole(0, 270), "0";
+        stall_timeout: AutoPeriod = Kind::AutoDuration(SECOND, DAY), "auto";
+        first_frame_timeout: Period = Kind::Duration(SECOND, DAY), "10s";
+        longest_pause: Period = Kind::Duration(Duration::from_millis(100), HOUR), "30s";
         user: String = Kind::Text(forms::line), "";
         password: String = Kind::Secret, "";
         password_file: String = Kind::Text(forms::line), "";
@@ -123,6 +129,22 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Period(pub(super) Duration);
+
+/// The same, or "auto".
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct AutoPeriod(pub(super) Option<Duration>);
+
+impl TryFrom<String> for AutoPeriod {
+    type Error = humantime::DurationError;
+
+    fn try_from(text: String) -> Result<AutoPeriod, Self::Error> {
+        if text == AUTO {
+            return Ok(AutoPeriod(None));
+        }
+        humantime::parse_duration(&text).map(|duration| AutoPeriod(Some(duration)))
+    }
+}
 
 impl TryFrom<String> for Period {
     type Error = humantime::DurationError;

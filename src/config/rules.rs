@@ -4,14 +4,19 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Camera, Config, Detections, Engine, Log, Mqtt, Network, Node, Source, Stats, Tls, forms,
+    Camera, CameraJudge, Config, Detections, Engine, Log, Mqtt, Network, Node, Source, Stats, Tls, forms,
+    keys::AUTO,
     layers::Layers,
     login::{self, Typed},
     problems::{Place, Problem},
     raw::{self, Raw},
     source::{self, Address},
 };
-use std::path::{Path, PathBuf};
+use crate::frame::Rotation;
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 /// What the machine says where the configuration does not.
 pub(super) struct Machine<'a> {
@@ -21,6 +26,8 @@ pub(super) struct Machine<'a> {
     pub(super) cores: usize,
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     pub(super) credentials: Option<&'a Path>,
+    /// Who knows of pipelines.
+    pub(super) judge: Option<CameraJudge>,
 }
 
 /// Judges `raw`. A `Config` always comes out; it is good for nothing if there are problems in `layers` afterwards.
@@ -99,19 +106,20 @@ impl Rules<'_> {
             return None;
         }
         if typed.source.is_empty() {
-            self.problem(
-                &key("source"),
-                "is needed: rtsp://, rtsps://, v4l2://, file://, test:// or \"custom\"",
-            );
+            self.problem(&key("source"), format!("is needed: {}, or \"custom\"", source::KINDS));
             return None;
         }
         let address = source::parse(&typed.source).ok()?;
         if !matches!(address, Address::File(_)) {
             self.only_for(&[key("loop"), key("realtime")], "is only for file:// sources");
         }
-        if !matches!(address, Address::Rtsp { .. } | Address::Custom) {
+        let takes_login = matches!(address, Address::Rtsp { .. } | Address::Http { .. } | Address::Custom);
+        if !takes_login {
             let login = [key("user"), key("password"), key("password_file")];
-            self.only_for(&login, "is only for rtsp://, rtsps:// and \"custom\" sources");
+            self.only_for(&login, "is only for rtsp://, rtsps://, http://, https:// and \"custom\" sources");
+        }
+        if address == Address::Custom {
+            self.only_from_root(&key("launch"));
         }
         let launch = given(typed.launch);
         match (&address, &launch) {
@@ -126,6 +134,9 @@ impl Rules<'_> {
         }
         let (source, from_url) = match address {
             Address::Rtsp { url, login } => (Source::Rtsp { url }, login),
+            Address::Http { url, login } => (Source::Http { url }, login),
+            Address::Libcamera(name) => (Source::Libcamera { name }, None),
+            Address::Csi(sensor) => (Source::Csi { sensor }, None),
             Address::V4l2(device) => (Source::V4l2 { device }, None),
             Address::File(path) => {
                 (Source::File { path, repeat: typed.repeat, realtime: typed.realtime }, None)
@@ -134,21 +145,81 @@ impl Rules<'_> {
             Address::Custom => (Source::Custom { launch: launch.unwrap_or_default() }, None),
         };
         let keys = Typed { user: typed.user, password: typed.password, password_file: typed.password_file };
-        let login = match source {
-            Source::Rtsp { .. } | Source::Custom { .. } => {
-                login::choose(self, &section, keys, from_url, &format!("camera-{name}-password"))
-            }
-            Source::V4l2 { .. } | Source::File { .. } | Source::Test { .. } => None,
-        };
-        Some(Camera {
+        let login = takes_login
+            .then(|| login::choose(self, &section, keys, from_url, &format!("camera-{name}-password")))
+            .flatten();
+        let snapshot_source = self.snapshot_source(&key("snapshot_source"), &typed.snapshot_source, &source);
+        let rotation = Rotation::of_degrees(typed.rotate);
+        if rotation.is_none() && !self.is_broken(&key("rotate")) {
+            self.problem(&key("rotate"), "must be 0, 90, 180 or 270");
+        }
+        let camera = Camera {
             name,
             source,
-            template: given(typed.template),
+            snapshot_source,
+            pipeline: Some(typed.pipeline).filter(|name| !name.is_empty() && name != AUTO),
             options: typed.options,
             rate_fps: typed.rate_fps,
+            decode: typed.decode,
+            keyframe_limit: typed.keyframe_limit.0,
+            rotation: rotation.unwrap_or_default(),
             stall_timeout: typed.stall_timeout.0,
+            first_frame_timeout: typed.first_frame_timeout.0,
+            longest_pause: typed.longest_pause.0,
             login,
-        })
+        };
+        let is_sound = !["pipeline", "options"].iter().any(|name| self.is_broken(&key(name)));
+        for (name, rule) in
+            self.machine.judge.filter(|_| is_sound).map(|judge| judge(&camera)).unwrap_or_default()
+        {
+            self.problem(&key(&name), rule);
+        }
+        Some(camera)
+    }
+
+    /// The stream for single pictures: one of the same camera, so it shares user and password.
+    fn snapshot_source(&mut self, key: &str, typed: &str, source: &Source) -> Option<Source> {
+        if typed.is_empty() || self.is_broken(key) {
+            return None;
+        }
+        let (snapshot, login) = match source::parse(typed).ok()? {
+            Address::Rtsp { url, login } => (Source::Rtsp { url }, login),
+            Address::Http { url, login } => (Source::Http { url }, login),
+            _ => {
+                self.problem(
+                    key,
+                    "must be another stream of the camera: rtsp://, rtsps://, http:// or https://",
+                );
+                return None;
+            }
+        };
+        if login.is_some() {
+            self.problem(key, "must be without user and password: those of the camera are used");
+            return None;
+        }
+        if !matches!(source, Source::Rtsp { .. } | Source::Http { .. }) {
+            self.problem(key, "is only for cameras whose source is rtsp://, rtsps://, http:// or https://");
+            return None;
+        }
+        Some(snapshot)
+    }
+
+    /// A launch line starts any element there is: it may only come from whoever owns the machine.
+    fn only_from_root(&mut self, key: &str) {
+        let Some(origin) = self.layers.origins.get(key).filter(|origin| !origin.is_broken) else { return };
+        let rule = match &origin.place {
+            Place::File { name, .. } => match std::fs::metadata(name) {
+                Ok(file) if file.uid() != 0 => "may only be given in a file that belongs to root",
+                Ok(file) if file.mode() & 0o022 != 0 => {
+                    "may only be given in a file that nobody but root can write (chmod go-w)"
+                }
+                // Text in the binary has no file.
+                _ => return,
+            },
+            Place::Environment(_) | Place::Flag => "may only be given in a config file that belongs to root",
+            Place::Nowhere => return,
+        };
+        self.problem(key, rule);
     }
 
     fn only_for(&mut self, keys: &[String], rule: &str) {

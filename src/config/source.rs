@@ -8,7 +8,12 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 /// What is drawn for a bare `test://`; videotestsrc's own default.
 const TEST_PATTERN: &str = "smpte";
 
-const SCHEMES: [&str; 6] = ["rtsp", "rtsps", "v4l2", "file", "test", "custom"];
+const SCHEMES: [&str; 10] =
+    ["rtsp", "rtsps", "http", "https", "v4l2", "libcamera", "csi", "file", "test", "custom"];
+
+/// What may stand in front of an address, as rules tell it.
+pub(super) const KINDS: &str =
+    "rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or test://";
 
 /// An address, taken apart.
 #[derive(Debug, PartialEq)]
@@ -18,7 +23,13 @@ pub(super) enum Address {
         url: String,
         login: Option<UrlLogin>,
     },
+    Http {
+        url: String,
+        login: Option<UrlLogin>,
+    },
     V4l2(PathBuf),
+    Libcamera(Option<String>),
+    Csi(u32),
     File(PathBuf),
     Test {
         pattern: String,
@@ -56,7 +67,10 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
         return Err(unknown_scheme(text));
     };
     match scheme.to_ascii_lowercase().as_str() {
-        scheme @ ("rtsp" | "rtsps") => rtsp(scheme, rest),
+        scheme @ ("rtsp" | "rtsps") => network(scheme, rest).map(|(url, login)| Address::Rtsp { url, login }),
+        scheme @ ("http" | "https") => network(scheme, rest).map(|(url, login)| Address::Http { url, login }),
+        "libcamera" => libcamera(rest),
+        "csi" => csi(rest),
         "v4l2" => absolute_path("v4l2", rest, "dev/video0").map(Address::V4l2),
         "file" => absolute_path("file", rest, "srv/clips/yard.mp4").map(Address::File),
         "test" => test(rest),
@@ -65,9 +79,7 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
 }
 
 fn unknown_scheme(text: &str) -> String {
-    let mut rule = String::from(
-        "must be rtsp://, rtsps://, v4l2://, file:// or test:// with an address behind it, or \"custom\"",
-    );
+    let mut rule = format!("must be {KINDS} with an address behind it, or \"custom\"");
     let scheme = text.split(':').next().unwrap_or_default();
     if text.starts_with("/dev/") {
         rule += "; did you mean v4l2:// before the path?";
@@ -82,7 +94,8 @@ fn unknown_scheme(text: &str) -> String {
     rule
 }
 
-fn rtsp(scheme: &str, rest: &str) -> Result<Address, String> {
+/// The address of a network camera without its credentials, and those.
+fn network(scheme: &str, rest: &str) -> Result<(String, Option<UrlLogin>), String> {
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // The last @ ends the credentials: many people type a password with an @ in it as it is.
     let (login, host) = match authority.rsplit_once('@') {
@@ -100,7 +113,22 @@ fn rtsp(scheme: &str, rest: &str) -> Result<Address, String> {
         return Err("must have no spaces in it; write %20".into());
     }
     let login = login.map(url_login).transpose()?;
-    Ok(Address::Rtsp { url: format!("{scheme}://{host}{tail}"), login })
+    Ok((format!("{scheme}://{host}{tail}"), login))
+}
+
+/// libcamera's names hold almost anything: `/base/soc/i2c0mux/i2c@1/imx219@10`.
+fn libcamera(name: &str) -> Result<Address, String> {
+    match percent_decode_text(name) {
+        Some(name) => Ok(Address::Libcamera(Some(name).filter(|name| !name.is_empty()))),
+        None => Err("must be libcamera:// alone or with a camera's name as libcamera gives it".into()),
+    }
+}
+
+fn csi(sensor: &str) -> Result<Address, String> {
+    match sensor.parse() {
+        Ok(sensor @ 0..=15) => Ok(Address::Csi(sensor)),
+        _ => Err("must be csi:// and the number of the sensor, such as csi://0".into()),
+    }
 }
 
 fn is_host_and_port(text: &str) -> bool {
@@ -122,12 +150,8 @@ fn is_host_and_port(text: &str) -> bool {
 fn url_login(text: &str) -> Result<UrlLogin, String> {
     let (user, password) =
         text.split_once(':').map_or((text, None), |(user, password)| (user, Some(password)));
-    let decode = |part: &str| {
-        String::from_utf8(percent_decode(part))
-            .ok()
-            .filter(|text| !text.chars().any(char::is_control))
-            .ok_or("must have a user and a password of plain UTF-8 text")
-    };
+    let decode =
+        |part: &str| percent_decode_text(part).ok_or("must have a user and a password of plain UTF-8 text");
     let login = UrlLogin { user: decode(user)?, password: password.map(decode).transpose()? };
     if login.user.is_empty() {
         return Err("must name a user before the @".into());
@@ -153,6 +177,11 @@ fn test(pattern: &str) -> Result<Address, String> {
     }
     let pattern = if pattern.is_empty() { TEST_PATTERN } else { pattern };
     Ok(Address::Test { pattern: pattern.to_string() })
+}
+
+/// The same as text; `None` where that is no UTF-8 or has control characters in it.
+fn percent_decode_text(text: &str) -> Option<String> {
+    String::from_utf8(percent_decode(text)).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 /// Undoes `%20` and the like; a `%` that no two hex digits follow stays what it is.
@@ -187,6 +216,13 @@ mod tests {
         Address::Rtsp { url: url.into(), login }
     }
 
+    fn http(url: &str, login: Option<(&str, Option<&str>)>) -> Address {
+        match rtsp(url, login) {
+            Address::Rtsp { url, login } => Address::Http { url, login },
+            other => other,
+        }
+    }
+
     #[test]
     fn every_kind_of_address() {
         for (text, expected) in [
@@ -203,6 +239,11 @@ mod tests {
             ("test://", Address::Test { pattern: "smpte".into() }),
             ("test://checkers-8", Address::Test { pattern: "checkers-8".into() }),
             ("custom", Address::Custom),
+            ("http://cam.lan:8080/video?fps=5", http("http://cam.lan:8080/video?fps=5", None)),
+            ("https://me:p%40ss@h/still.jpg", http("https://h/still.jpg", Some(("me", Some("p@ss"))))),
+            ("libcamera://", Address::Libcamera(None)),
+            ("libcamera:///base/i2c@1/imx219@10", Address::Libcamera(Some("/base/i2c@1/imx219@10".into()))),
+            ("csi://1", Address::Csi(1)),
         ] {
             assert_eq!(parse(text).as_ref(), Ok(&expected), "{text}");
         }
@@ -210,8 +251,8 @@ mod tests {
 
     #[test]
     fn wrong_addresses_are_told_what_is_right() {
-        const SCHEME: &str =
-            "must be rtsp://, rtsps://, v4l2://, file:// or test:// with an address behind it, or \"custom\"";
+        const SCHEME: &str = "must be rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or \
+                              test:// with an address behind it, or \"custom\"";
         const HOST: &str = "must be rtsp://host[:port]/path with a port from 1 to 65535";
         let slashes = |scheme: &str, example: &str| {
             format!(
@@ -220,7 +261,13 @@ mod tests {
         };
         for (text, expected) in [
             ("rstp://h/s", format!("{SCHEME}; did you mean rtsp://?")),
-            ("http://h/s", SCHEME.into()),
+            ("ftp://h/s", SCHEME.into()),
+            ("http://h:0/s", HOST.replace("rtsp", "http")),
+            ("csi://front", "must be csi:// and the number of the sensor, such as csi://0".into()),
+            (
+                "libcamera://%00",
+                "must be libcamera:// alone or with a camera's name as libcamera gives it".into(),
+            ),
             ("Custom", format!("{SCHEME}; did you mean \"custom\"?")),
             ("/dev/video0", format!("{SCHEME}; did you mean v4l2:// before the path?")),
             ("/srv/a.mp4", format!("{SCHEME}; did you mean file:// before the path?")),

@@ -53,8 +53,8 @@ fn main_file(directory: &TempDir) -> Inputs {
 
 #[test]
 fn every_rule_has_its_exact_line() {
-    const ADDRESS: &str =
-        "must be rtsp://, rtsps://, v4l2://, file:// or test:// with an address behind it, or \"custom\"";
+    const ADDRESS: &str = "must be rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or test:// with an \
+         address behind it, or \"custom\"";
     const TOPIC: &str = "must be one or more topic levels, such as \"camfire\" or \"site/camfire\": no empty level, \
                          no slash at either end, no + or #, no $ in front";
     let cases: &[(&str, &[&str])] = &[
@@ -155,7 +155,10 @@ fn every_rule_has_its_exact_line() {
         ),
         (
             "[cameras.a]\nrate_fps = 1",
-            &["1: cameras.a.source: is needed: rtsp://, rtsps://, v4l2://, file://, test:// or \"custom\""],
+            &[
+                "1: cameras.a.source: is needed: rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or test://, \
+               or \"custom\"",
+            ],
         ),
         (
             "[cameras.a]\nsource = \"rstp://me:hunter2@h/s\"",
@@ -197,7 +200,9 @@ fn every_rule_has_its_exact_line() {
         ),
         (
             "[cameras.a]\nsource = \"v4l2:///dev/video0\"\nuser = \"me\"\npassword = \"\"",
-            &["3: cameras.a.user = \"me\": is only for rtsp://, rtsps:// and \"custom\" sources"],
+            &[
+                "3: cameras.a.user = \"me\": is only for rtsp://, rtsps://, http://, https:// and \"custom\" sources",
+            ],
         ),
         (
             "[cameras.a]\nsource = \"custom\"",
@@ -208,6 +213,48 @@ fn every_rule_has_its_exact_line() {
         (
             "[cameras.a]\nsource = \"test://\"\nlaunch = \"videotestsrc\"",
             &["3: cameras.a.launch = \"videotestsrc\": is only for source = \"custom\""],
+        ),
+        (
+            "[cameras.a]\nsource = \"test://\"\nrotate = 45",
+            &["3: cameras.a.rotate = 45: must be 0, 90, 180 or 270"],
+        ),
+        (
+            "[cameras.a]\nsource = \"test://\"\nrotate = 360",
+            &["3: cameras.a.rotate = 360: must be a whole number from 0 to 270"],
+        ),
+        (
+            "[cameras.a]\nsource = \"test://\"\ndecode = \"keyframe\"",
+            &[
+                "3: cameras.a.decode = \"keyframe\": must be one of auto, all, keyframes; did you mean keyframes?",
+            ],
+        ),
+        (
+            "[cameras.a]\nsource = \"test://\"\nstall_timeout = \"never\"",
+            &[
+                "3: cameras.a.stall_timeout = \"never\": must be a duration from 1s to 1day, such as \"10s\", \
+               or \"auto\"",
+            ],
+        ),
+        (
+            "[cameras.a]\nsource = \"test://\"\nsnapshot_source = \"rtsp://h/s\"",
+            &[
+                "3: cameras.a.snapshot_source = \"rtsp://h/s\": is only for cameras whose source is rtsp://, rtsps://, \
+               http:// or https://",
+            ],
+        ),
+        (
+            "[cameras.a]\nsource = \"rtsp://h/s\"\nsnapshot_source = \"file:///a.mp4\"",
+            &[
+                "3: cameras.a.snapshot_source = \"file:///a.mp4\": must be another stream of the camera: rtsp://, \
+               rtsps://, http:// or https://",
+            ],
+        ),
+        (
+            "[cameras.a]\nsource = \"rtsp://h/s\"\nsnapshot_source = \"rtsp://u:p@h/s\"",
+            &[
+                "3: cameras.a.snapshot_source = \"rtsp://***@h/s\": must be without user and password: those of the \
+               camera are used",
+            ],
         ),
         // One mistake is one problem.
         ("[mqtt]\ntls = 1\nca_file = \"/ca.pem\"", &["2: mqtt.tls = 1: must be true or false"]),
@@ -392,7 +439,10 @@ fn flags_are_checked_like_everything_else() {
     let inputs = Inputs { flags: pairs(&[("cameras.a.rate_fps", "1")]), ..text("") };
     assert_eq!(
         problems(&inputs),
-        ["cameras.a.source: is needed: rtsp://, rtsps://, v4l2://, file://, test:// or \"custom\""]
+        [
+            "cameras.a.source: is needed: rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or test://, \
+          or \"custom\""
+        ]
     );
 }
 
@@ -404,7 +454,10 @@ fn defaults_that_depend_on_others() {
     assert_eq!(config.mqtt.tls, Some(Tls { ca_file: None }));
     assert!(config.engine.workers >= 1);
     assert_eq!(config.cameras[0].rate_fps, 5.0);
-    assert_eq!(config.cameras[0].stall_timeout, Duration::from_secs(10));
+    let camera = &config.cameras[0];
+    assert_eq!((camera.stall_timeout, camera.first_frame_timeout), (None, Duration::from_secs(10)));
+    assert_eq!((camera.decode, camera.rotation), (Decode::Auto, Rotation::None));
+    assert_eq!((camera.pipeline.as_deref(), &camera.snapshot_source), (None, &None));
     let host = hostname::get().unwrap();
     assert_eq!(loaded(&text("")).config.node.name, forms::node_name(&host.to_string_lossy()));
 }
@@ -424,8 +477,42 @@ fn every_kind_of_source() {
     ] {
         assert_eq!(camera(&format!("[cameras.a]\n{keys}")).source, expected);
     }
-    let whole = camera("[cameras.a]\nsource = \"test://\"\nrate_fps = 0.5\ntemplate = \"x\"");
-    assert_eq!((whole.rate_fps, whole.template.as_deref()), (0.5, Some("x")));
+    let whole = camera(
+        "[cameras.a]\nsource = \"rtsp://h/s\"\nrate_fps = 0.5\npipeline = \"x\"\ndecode = \"all\"\nrotate = 270\n\
+         stall_timeout = \"3s\"\nkeyframe_limit = \"4s\"\nsnapshot_source = \"http://h/large.jpg\"",
+    );
+    assert_eq!((whole.rate_fps, whole.pipeline.as_deref()), (0.5, Some("x")));
+    assert_eq!((whole.decode, whole.rotation), (Decode::All, Rotation::Left));
+    assert_eq!(
+        (whole.stall_timeout, whole.keyframe_limit),
+        (Some(Duration::from_secs(3)), Duration::from_secs(4))
+    );
+    assert_eq!(whole.snapshot_source, Some(Source::Http { url: "http://h/large.jpg".into() }));
+}
+
+#[test]
+fn a_launch_line_comes_from_a_file_that_only_root_can_write() {
+    let custom = "[cameras.a]\nsource = \"custom\"\nlaunch = \"videotestsrc\"\n";
+    let files = directory(&[("camfire.toml", custom)]);
+    let file = files.path().join("camfire.toml");
+    let is_root = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&file).unwrap()) == 0;
+    if is_root {
+        assert_eq!(loaded(&main_file(&files)).config.cameras.len(), 1);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let rule = "may only be given in a file that nobody but root can write (chmod go-w)";
+        let expected = format!("{}:3: cameras.a.launch = \"videotestsrc\": {rule}", file.display());
+        assert_eq!(problems(&main_file(&files)), [expected]);
+        std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+    }
+    let rule = "may only be given in a file that belongs to root";
+    let expected = format!("{}:3: cameras.a.launch = \"videotestsrc\": {rule}", file.display());
+    assert_eq!(problems(&main_file(&files)), [expected]);
+
+    let other = "[cameras.a]\nsource = \"custom\"\n";
+    let flags = pairs(&[("cameras.a.launch", "videotestsrc")]);
+    let rule = "may only be given in a config file that belongs to root";
+    let expected = format!("--set cameras.a.launch=videotestsrc: {rule}");
+    assert_eq!(problems(&Inputs { flags, ..text(other) }), [expected]);
 }
 
 #[test]

@@ -3,7 +3,13 @@
 //! `docs/mqtt.md` describes it for users and `docs/schemas/` for programs; a test holds what the daemon really sends
 //! against those. A change that breaks readers raises [`SCHEMA`].
 
-use crate::{frame::CaptureClock, queue::Accounts};
+use crate::{
+    camera::choice::PassedOver,
+    frame::CaptureClock,
+    queue::Accounts,
+    record::{Latencies, Trace, tenths},
+    vision::health::Health,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,6 +44,8 @@ pub struct Detections {
     pub captured_at: Timestamp,
     /// How that is known.
     pub capture_clock: CaptureClock,
+    /// Whether this machine's clock keeps to a time server; null where that is not known.
+    pub clock_synchronised: Option<bool>,
     /// From capture to this message, in milliseconds.
     #[serde(serialize_with = "tenths")]
     pub latency_ms: f64,
@@ -45,6 +53,9 @@ pub struct Detections {
     pub top: Vec<Class>,
     /// What looked at it.
     pub model: Arc<Model>,
+    /// Where its time goes, for the accounts.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
 }
 
 /// A class and its score.
@@ -71,7 +82,7 @@ pub struct Model {
 }
 
 /// Whether a camera gives frames.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CameraStatus {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -86,8 +97,12 @@ pub struct CameraStatus {
     /// Since when, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub since: Timestamp,
-    /// The pipeline template in use.
-    pub pipeline: String,
+    /// The pipeline template in use; null where none can be.
+    pub pipeline: Option<String>,
+    /// Better ones, and why they are not in use.
+    pub passed_over: Vec<PassedOver>,
+    /// Whether it can see anything.
+    pub health: Health,
 }
 
 /// A camera's state as subscribers see it.
@@ -97,11 +112,19 @@ pub enum CameraState {
     /// Being opened for the first time; nothing is known yet.
     Starting,
     /// Frames flow.
-    Online,
-    /// It gives none, or camfire has stopped; it is tried again.
-    Offline,
+    Live,
+    /// It was there and sends nothing any more; it is connected anew.
+    Stalled,
+    /// It does not answer, hung up, or is not there; it is tried again.
+    Unreachable,
+    /// Wrong user or password; it is tried again, slowly.
+    Denied,
+    /// What it sends cannot be watched here; it is tried again, slowly.
+    Unsupported,
     /// A clip that was to be played once is over.
     Ended,
+    /// camfire has stopped.
+    Stopped,
 }
 
 /// The accounts of one node.
@@ -120,8 +143,26 @@ pub struct Stats {
     pub memory_mib: u64,
     /// Messages that had to go because publishing lagged behind.
     pub messages_dropped: u64,
-    /// By camera. At every moment `captured = analysed + skipped + dropped + failed + pending`.
-    pub cameras: BTreeMap<String, Accounts>,
+    /// Whether this machine's clock keeps to a time server; null where that is not known.
+    pub clock_synchronised: Option<bool>,
+    /// By camera.
+    pub cameras: BTreeMap<String, CameraStats>,
+}
+
+/// The accounts of one camera.
+#[derive(Debug, Clone, Serialize)]
+pub struct CameraStats {
+    /// At every moment `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
+    #[serde(flatten)]
+    pub accounts: Accounts,
+    /// Only keyframes are being decoded, because the scene is still.
+    pub resting: bool,
+    /// How often it failed and was opened anew.
+    pub restarts: u64,
+    /// How often its pipeline could not be taken down.
+    pub hung_teardowns: u64,
+    /// Where the time of the frames since the last message went.
+    pub latency_ms: Latencies,
 }
 
 impl Message {
@@ -145,10 +186,6 @@ fn rfc3339_ms<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::
     serializer.serialize_str(&timestamp_ms(*at))
 }
 
-fn tenths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((value * 10.0).round() / 10.0)
-}
-
 /// Serializes a score with four digits behind the point.
 pub fn four_digits<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((f64::from(*value) * 1e4).round() / 1e4)
@@ -167,13 +204,15 @@ mod tests {
             frame: 42,
             captured_at: "2026-11-24T07:31:02.1Z".parse().unwrap(),
             capture_clock: CaptureClock::Pipeline,
+            clock_synchronised: Some(true),
             latency_ms: 61.23456,
             top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
             model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract" }),
+            trace: None,
         });
         assert_eq!(
             message.to_json(),
-            r#"{"schema":1,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","latency_ms":61.2,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}],"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
+            r#"{"schema":1,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}],"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
         );
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! No threads, no files, no clock but the frame's own time, so that everything here can be replayed.
 
+pub mod change;
 pub mod head;
+pub mod health;
 pub mod labels;
+pub mod luma;
 pub mod preprocess;

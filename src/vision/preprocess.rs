@@ -1,13 +1,14 @@
-//! From a decoder's picture to the network's input: antialiased resize and conversion to RGB, in that order.
+//! From a decoder's picture to the network's input: crop, antialiased resize and conversion to RGB, in one go.
 //!
-//! The whole picture is stretched to the input, whatever its shape (on ImageNet photos that beats a centre crop). Each
-//! plane is resized on its own straight to the input's size and converted there: 51,529 pixels instead of 921,600 of
-//! a 720p frame. Both steps are linear, so the order changes nothing but rounding.
+//! The picture, or a part of it, is stretched to the input, whatever its shape (on ImageNet photos that beats a centre
+//! crop). Each plane is resized on its own straight to the input's size and converted there: 51,529 pixels instead of
+//! 921,600 of a 720p frame. Both steps are linear, so the order changes nothing but rounding. A picture that lies on its
+//! side is turned last, when it is small; of an interlaced one only the first field is read.
 //!
 //! Resizing is fast_image_resize (Hamming filter, widened by the scale: of five filters the one with the best top-1 on
 //! 500 photos, see models/README.md), the colour matrix is yuv: both SIMD.
 
-use crate::frame::{Colorimetry, Image, PixelFormat, Plane, YuvMatrix};
+use crate::frame::{Colorimetry, Image, PixelFormat, Plane, Rotation, View, YuvMatrix};
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
     images::{CroppedImage, Image as Pixels, ImageRef},
@@ -40,6 +41,65 @@ pub enum Error {
     Library(String),
 }
 
+/// A part of a picture as one sees it: upright, with square pixels as high as the stored ones are (or, lying on its side,
+/// as they are wide). See [`upright_size`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    /// From the left edge.
+    pub left: f64,
+    /// From the top edge.
+    pub top: f64,
+    /// Columns.
+    pub width: f64,
+    /// Rows.
+    pub height: f64,
+}
+
+/// Width and height of a picture as one sees it.
+pub fn upright_size(image: &Image) -> (f64, f64) {
+    let (width, height) = (image.width as f64 * image.view.pixel_aspect, image.height as f64);
+    if image.view.rotation.is_sideways() { (height, width) } else { (width, height) }
+}
+
+impl Region {
+    /// All of it.
+    pub fn whole(image: &Image) -> Region {
+        let (width, height) = upright_size(image);
+        Region { left: 0.0, top: 0.0, width, height }
+    }
+
+    /// The same part of the stored picture, within it and at least a pixel wide and high.
+    fn stored(&self, image: &Image) -> Region {
+        let View { pixel_aspect, rotation, .. } = image.view;
+        let (width, height) = (image.width as f64, image.height as f64);
+        let (seen_width, Region { left, top, .. }) = (width * pixel_aspect, *self);
+        let (right, bottom) = (left + self.width, top + self.height);
+        let (left, right, top, bottom) = match rotation {
+            Rotation::None => (left, right, top, bottom),
+            Rotation::Right => (top, bottom, height - right, height - left),
+            Rotation::Half => (seen_width - right, seen_width - left, height - bottom, height - top),
+            Rotation::Left => (seen_width - bottom, seen_width - top, left, right),
+        };
+        let within = |low: f64, high: f64, size: f64| {
+            let low = low.clamp(0.0, size - 1.0);
+            (low, high.clamp(low + 1.0, size) - low)
+        };
+        let (left, width) = within(left / pixel_aspect, right / pixel_aspect, width);
+        let (top, height) = within(top, bottom, height);
+        Region { left, top, width, height }
+    }
+
+    /// The same part of a plane that has so many of the picture's pixels and rows.
+    fn of_plane(&self, columns: f64, rows: f64) -> Region {
+        Region {
+            left: self.left * columns,
+            top: self.top * rows,
+            width: self.width * columns,
+            height: self.height * rows,
+        }
+    }
+}
+
 /// Prepares pictures for a network; keeps its memory between frames.
 pub struct Preprocessor {
     width: usize,
@@ -48,11 +108,15 @@ pub struct Preprocessor {
     options: ResizeOptions,
     /// Y, U, V at the input's size.
     planes: [Vec<u8>; 3],
-    /// NV12's chroma at the input's size, interleaved.
+    /// Chroma at the input's size among other things: NV12's pairs, YUY2's fours.
     interleaved: Vec<u8>,
     /// Rows without padding, where the padding is no whole number of pixels.
     packed: Vec<u8>,
+    /// YUY2's brightness by itself.
+    luma: Vec<u8>,
     rgb: Vec<u8>,
+    /// The same before it is turned.
+    lying: Vec<u8>,
 }
 
 impl Preprocessor {
@@ -67,78 +131,131 @@ impl Preprocessor {
                 .resize_alg(ResizeAlg::Convolution(FilterType::Hamming))
                 .use_alpha(false),
             planes: std::array::from_fn(|_| vec![0; len]),
-            interleaved: vec![0; 2 * len],
+            interleaved: vec![0; 4 * len],
             packed: Vec::new(),
+            luma: Vec::new(),
             rgb: vec![0; 3 * len],
+            lying: Vec::new(),
         }
     }
 
-    /// The picture as the network's input: height x width x 3 bytes of RGB, valid until the next run.
-    pub fn run(&mut self, image: &Image) -> Result<&[u8], Error> {
+    /// A part of the picture as the network's input: height x width x 3 bytes of RGB, valid until the next run.
+    ///
+    /// What of `region` lies outside the picture is left out.
+    pub fn run(&mut self, image: &Image, region: &Region) -> Result<&[u8], Error> {
         let (width, height) = (image.width, image.height);
         if width == 0 || height == 0 {
             return Err(Error::Empty { width, height });
         }
-        let chroma = (width.div_ceil(2), height.div_ceil(2));
-        match image.format {
-            PixelFormat::Rgb => {
-                let mut rgb = std::mem::take(&mut self.rgb);
-                let resized = self.resize(image, 0, (width, height), PixelType::U8x3, &mut rgb);
-                self.rgb = rgb;
-                resized?;
-            }
-            PixelFormat::Gray8 => {
-                self.resize_plane(image, 0, (width, height))?;
-                self.planes[1].fill(128);
-                self.planes[2].fill(128);
-                self.convert(image.colorimetry)?;
-            }
-            PixelFormat::I420 => {
-                self.resize_plane(image, 0, (width, height))?;
-                self.resize_plane(image, 1, chroma)?;
-                self.resize_plane(image, 2, chroma)?;
-                self.convert(image.colorimetry)?;
-            }
-            PixelFormat::Nv12 => {
-                self.resize_plane(image, 0, (width, height))?;
-                let mut pairs = std::mem::take(&mut self.interleaved);
-                let resized = self.resize(image, 1, chroma, PixelType::U8x2, &mut pairs);
-                self.interleaved = pairs;
-                resized?;
-                let [_, u, v] = &mut self.planes;
-                for ((u, v), pair) in u.iter_mut().zip(v).zip(self.interleaved.chunks_exact(2)) {
-                    (*u, *v) = (pair[0], pair[1]);
-                }
-                self.convert(image.colorimetry)?;
-            }
+        let region = region.stored(image);
+        let sideways = image.view.rotation.is_sideways();
+        // What lies on its side is resized lying on its side.
+        let to = if sideways { (self.height, self.width) } else { (self.width, self.height) };
+        self.resize_all(image, &region, to)?;
+        if image.view.rotation != Rotation::None {
+            std::mem::swap(&mut self.rgb, &mut self.lying);
+            self.rgb.resize(self.lying.len(), 0);
+            turn(&self.lying, to, image.view.rotation, &mut self.rgb);
         }
         Ok(&self.rgb)
     }
 
-    /// Plane `index` of one byte a pixel into the plane of the same index here.
-    fn resize_plane(&mut self, image: &Image, index: usize, size: (usize, usize)) -> Result<(), Error> {
+    /// The stored `region` as RGB of size `to`.
+    fn resize_all(&mut self, image: &Image, region: &Region, to: (usize, usize)) -> Result<(), Error> {
+        let (width, height) = (image.width, image.height);
+        let chroma = (width.div_ceil(2), height.div_ceil(2));
+        // Of an interlaced picture every second row is read, so a row of the field is two of the picture.
+        let rows = if image.view.interlaced { 0.5 } else { 1.0 };
+        let whole = region.of_plane(1.0, rows);
+        let half = region.of_plane(0.5, 0.5 * rows);
+        let plane = |index: usize, size: (usize, usize)| Source::new(image, index, size);
+        match image.format {
+            PixelFormat::Rgb => {
+                let mut rgb = std::mem::take(&mut self.rgb);
+                let resized = self.resize(plane(0, (width, height)), PixelType::U8x3, &whole, to, &mut rgb);
+                self.rgb = rgb;
+                return resized;
+            }
+            PixelFormat::Gray8 => {
+                self.resize_plane(0, plane(0, (width, height)), &whole, to)?;
+                self.planes[1].fill(128);
+                self.planes[2].fill(128);
+            }
+            PixelFormat::I420 => {
+                self.resize_plane(0, plane(0, (width, height)), &whole, to)?;
+                self.resize_plane(1, plane(1, chroma), &half, to)?;
+                self.resize_plane(2, plane(2, chroma), &half, to)?;
+            }
+            PixelFormat::Nv12 => {
+                self.resize_plane(0, plane(0, (width, height)), &whole, to)?;
+                self.resize_chroma(plane(1, chroma), PixelType::U8x2, [0, 1], &half, to)?;
+            }
+            PixelFormat::Yuy2 => {
+                let pairs = plane(0, (width.div_ceil(2), height));
+                pairs.check(PixelType::U8x4)?;
+                let mut luma = std::mem::take(&mut self.luma);
+                luma.clear();
+                for row in 0..pairs.height {
+                    let start = row * pairs.plane.stride_bytes;
+                    luma.extend(pairs.plane.data[start..start + 2 * width].iter().step_by(2));
+                }
+                let bright = Source { plane: Plane { data: &luma, stride_bytes: width }, width, ..pairs };
+                let resized = self.resize_plane(0, bright, &whole, to);
+                self.luma = luma;
+                resized?;
+                self.resize_chroma(pairs, PixelType::U8x4, [1, 3], &region.of_plane(0.5, rows), to)?;
+            }
+        }
+        self.convert(image.colorimetry, to)
+    }
+
+    /// A plane of one byte a pixel into the plane of `index` here.
+    fn resize_plane(
+        &mut self,
+        index: usize,
+        source: Source<'_>,
+        region: &Region,
+        to: (usize, usize),
+    ) -> Result<(), Error> {
         let mut plane = std::mem::take(&mut self.planes[index]);
-        let resized = self.resize(image, index, size, PixelType::U8, &mut plane);
+        let resized = self.resize(source, PixelType::U8, region, to, &mut plane);
         self.planes[index] = plane;
         resized
     }
 
-    /// Plane `index`, `size` pixels of `kind`, resized to the input's size.
+    /// U and V out of pixels of several bytes, where they lie at `places`.
+    fn resize_chroma(
+        &mut self,
+        source: Source<'_>,
+        kind: PixelType,
+        places: [usize; 2],
+        region: &Region,
+        to: (usize, usize),
+    ) -> Result<(), Error> {
+        let mut pixels = std::mem::take(&mut self.interleaved);
+        let resized = self.resize(source, kind, region, to, &mut pixels);
+        self.interleaved = pixels;
+        resized?;
+        let [_, u, v] = &mut self.planes;
+        for ((u, v), pixel) in u.iter_mut().zip(v).zip(self.interleaved.chunks_exact(kind.size())) {
+            (*u, *v) = (pixel[places[0]], pixel[places[1]]);
+        }
+        Ok(())
+    }
+
+    /// `region` of a plane, `kind` a pixel, resized to `to`.
     fn resize(
         &mut self,
-        image: &Image,
-        index: usize,
-        (width, height): (usize, usize),
+        source: Source<'_>,
         kind: PixelType,
+        region: &Region,
+        (to_width, to_height): (usize, usize),
         out: &mut [u8],
     ) -> Result<(), Error> {
         let library = |e: &dyn std::fmt::Display| Error::Library(e.to_string());
-        let plane = image.planes.plane(index);
+        source.check(kind)?;
+        let Source { plane, width, height, .. } = source;
         let row_len = width * kind.size();
-        let expected = plane.stride_bytes * (height - 1) + row_len;
-        if plane.stride_bytes < row_len || plane.data.len() < expected {
-            return Err(Error::ShortPlane { plane: index, expected, found: plane.data.len() });
-        }
         // The library knows no stride: padding is taken as pixels and cropped away. Where the padding is no whole
         // pixel, or the last row ends without its padding, the rows are packed first.
         let whole =
@@ -150,17 +267,24 @@ impl Preprocessor {
             (&self.packed[..], width)
         };
         let source = ImageRef::new(columns as u32, height as u32, data, kind).map_err(|e| library(&e))?;
-        // A view and not the resizer's crop box, whose filter still reaches the pixels outside it.
+        // A view and not only the resizer's crop box, whose filter still reaches the pixels outside it: those of a
+        // region's neighbours may, padding may not.
         let source =
             CroppedImage::new(&source, 0, 0, width as u32, height as u32).map_err(|e| library(&e))?;
-        let (to_width, to_height) = (self.width as u32, self.height as u32);
-        let mut target = Pixels::from_slice_u8(to_width, to_height, out, kind).map_err(|e| library(&e))?;
-        self.resizer.resize(&source, &mut target, &self.options).map_err(|e| library(&e))
+        let (left, top) = (region.left.min(width as f64 - 1.0), region.top.min(height as f64 - 1.0));
+        let (part_width, part_height) =
+            (region.width.min(width as f64 - left), region.height.min(height as f64 - top));
+        let options = self.options.crop(left, top, part_width, part_height);
+        let len = to_width * to_height * kind.size();
+        let (to_width, to_height) = (to_width as u32, to_height as u32);
+        let mut target =
+            Pixels::from_slice_u8(to_width, to_height, &mut out[..len], kind).map_err(|e| library(&e))?;
+        self.resizer.resize(&source, &mut target, &options).map_err(|e| library(&e))
     }
 
     /// Planes of one size to RGB.
-    fn convert(&mut self, colorimetry: Colorimetry) -> Result<(), Error> {
-        let stride = self.width as u32;
+    fn convert(&mut self, colorimetry: Colorimetry, (width, height): (usize, usize)) -> Result<(), Error> {
+        let stride = width as u32;
         let [y, u, v] = &self.planes;
         let planar = YuvPlanarImage {
             y_plane: y,
@@ -170,7 +294,7 @@ impl Preprocessor {
             v_plane: v,
             v_stride: stride,
             width: stride,
-            height: self.height as u32,
+            height: height as u32,
         };
         let range = if colorimetry.full_range { YuvRange::Full } else { YuvRange::Limited };
         let matrix = match colorimetry.matrix {
@@ -179,6 +303,52 @@ impl Preprocessor {
         };
         yuv::yuv444_to_rgb(&planar, &mut self.rgb, stride * 3, range, matrix)
             .map_err(|e| Error::Library(e.to_string()))
+    }
+}
+
+/// A plane to be read, `width` x `height` pixels.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    plane: Plane<'a>,
+    index: usize,
+    width: usize,
+    height: usize,
+}
+
+impl<'a> Source<'a> {
+    /// Plane `index` of `image`; of an interlaced one, the rows of its first field.
+    fn new(image: &'a Image, index: usize, (width, height): (usize, usize)) -> Source<'a> {
+        let mut plane = image.planes.plane(index);
+        if !image.view.interlaced {
+            return Source { plane, index, width, height };
+        }
+        plane.stride_bytes *= 2;
+        Source { plane, index, width, height: height.div_ceil(2) }
+    }
+
+    /// Whether its bytes are there.
+    fn check(&self, kind: PixelType) -> Result<(), Error> {
+        let row_len = self.width * kind.size();
+        let expected = self.plane.stride_bytes * (self.height - 1) + row_len;
+        if self.plane.stride_bytes < row_len || self.plane.data.len() < expected {
+            return Err(Error::ShortPlane { plane: self.index, expected, found: self.plane.data.len() });
+        }
+        Ok(())
+    }
+}
+
+/// Turns RGB of size `from` clockwise into `to`.
+fn turn(from: &[u8], (width, height): (usize, usize), rotation: Rotation, to: &mut [u8]) {
+    let to_width = if rotation.is_sideways() { height } else { width };
+    for (index, pixel) in from.as_chunks::<3>().0.iter().enumerate() {
+        let (x, y) = (index % width, index / width);
+        let (x, y) = match rotation {
+            Rotation::None => (x, y),
+            Rotation::Right => (height - 1 - y, x),
+            Rotation::Half => (width - 1 - x, height - 1 - y),
+            Rotation::Left => (y, width - 1 - x),
+        };
+        to[(y * to_width + x) * 3..][..3].copy_from_slice(pixel);
     }
 }
 
@@ -206,15 +376,17 @@ mod tests {
         }
     }
 
-    /// Slow and plain: a Hamming filter as wide as the scale, per channel in f64, on interleaved pixels.
+    /// Slow and plain: a Hamming filter as wide as the scale, per channel in f64, on interleaved pixels, of which
+    /// `covered` columns and rows are the picture's: of an odd size, the last chroma pixel is only half within.
     fn reference_resize(
         source: &[f64],
         (width, height): (usize, usize),
+        covered: (f64, f64),
         channels: usize,
         (to_width, to_height): (usize, usize),
     ) -> Vec<f64> {
-        let weights = |size: usize, to: usize| -> Vec<Vec<(usize, f64)>> {
-            let scale = size as f64 / to as f64;
+        let weights = |size: usize, covered: f64, to: usize| -> Vec<Vec<(usize, f64)>> {
+            let scale = covered / to as f64;
             let reach = scale.max(1.0);
             (0..to)
                 .map(|i| {
@@ -229,7 +401,7 @@ mod tests {
                 })
                 .collect()
         };
-        let (columns, rows) = (weights(width, to_width), weights(height, to_height));
+        let (columns, rows) = (weights(width, covered.0, to_width), weights(height, covered.1, to_height));
         let mut out = Vec::new();
         for row in &rows {
             for column in &columns {
@@ -294,6 +466,7 @@ mod tests {
             PixelFormat::Gray8 => vec![(width, height)],
             PixelFormat::I420 => vec![(width, height), chroma, chroma],
             PixelFormat::Nv12 => vec![(width, height), (chroma.0 * 2, chroma.1)],
+            PixelFormat::Yuy2 => vec![(chroma.0 * 4, height)],
         };
         let planes: Vec<(Vec<u8>, usize)> = sizes
             .iter()
@@ -302,12 +475,15 @@ mod tests {
             .collect();
         let plain: Vec<Vec<f64>> =
             sizes.iter().zip(&planes).map(|(&(w, h), (data, stride))| values(data, w, *stride, h)).collect();
-        let image = Image { format, width, height, colorimetry, planes: Box::new(OwnedPlanes(planes)) };
+        let planes = Box::new(OwnedPlanes(planes));
+        let image = Image { format, width, height, colorimetry, view: View::PLAIN, planes };
         let mut preprocessor = Preprocessor::new(to.0, to.1);
-        let fast = preprocessor.run(&image).unwrap();
+        let fast = preprocessor.run(&image, &Region::whole(&image)).unwrap();
 
-        let full = |p: &[f64], channels| reference_resize(p, (width, height), channels, to);
-        let half = |p: &[f64], channels| reference_resize(p, chroma, channels, to);
+        let covered = (width as f64, height as f64);
+        let full = |p: &[f64], channels| reference_resize(p, (width, height), covered, channels, to);
+        let halves = (covered.0 / 2.0, covered.1 / 2.0);
+        let half = |p: &[f64], channels| reference_resize(p, chroma, halves, channels, to);
         let slow: Vec<f64> = match format {
             PixelFormat::Rgb => full(&plain[0], 3),
             PixelFormat::Gray8 => {
@@ -323,6 +499,17 @@ mod tests {
                     .flat_map(|i| reference_rgb(y[i], uv[2 * i], uv[2 * i + 1], colorimetry))
                     .collect()
             }
+            PixelFormat::Yuy2 => {
+                let row = chroma.0 * 4;
+                let bright: Vec<f64> = plain[0]
+                    .chunks(row)
+                    .flat_map(|row| row[..2 * width].iter().copied().step_by(2))
+                    .collect();
+                let y = full(&bright, 1);
+                let fours = reference_resize(&plain[0], (chroma.0, height), (halves.0, covered.1), 4, to);
+                let rgb = |i: usize| reference_rgb(y[i], fours[4 * i + 1], fours[4 * i + 3], colorimetry);
+                (0..y.len()).flat_map(rgb).collect()
+            }
         };
         assert_eq!(fast.len(), slow.len());
         let sum: f64 = fast.iter().zip(&slow).map(|(&f, s)| (f64::from(f) - s).abs()).sum();
@@ -331,8 +518,8 @@ mod tests {
 
     #[test]
     fn every_format_size_and_colorimetry_is_within_one_step_of_the_reference() {
-        use PixelFormat::{Gray8, I420, Nv12, Rgb};
-        for format in [I420, Nv12, Gray8, Rgb] {
+        use PixelFormat::{Gray8, I420, Nv12, Rgb, Yuy2};
+        for format in [I420, Nv12, Yuy2, Gray8, Rgb] {
             for size in [(64, 48), (63, 47), (131, 77), (20, 17), (31, 29)] {
                 for padding in [0, 1, 4, 13] {
                     for matrix in [YuvMatrix::Bt601, YuvMatrix::Bt709] {
@@ -354,7 +541,8 @@ mod tests {
     fn an_image_of_the_input_size_passes_unchanged() {
         let rgb: Vec<u8> = (0..7 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
         let mut preprocessor = Preprocessor::new(7, 5);
-        assert_eq!(preprocessor.run(&Image::from_rgb(7, 5, rgb.clone())).unwrap(), rgb);
+        let image = Image::from_rgb(7, 5, rgb.clone());
+        assert_eq!(preprocessor.run(&image, &Region::whole(&image)).unwrap(), rgb);
     }
 
     #[test]
@@ -363,7 +551,95 @@ mod tests {
             planes: Box::new(OwnedPlanes(vec![(vec![0; 100], 30)])),
             ..Image::from_rgb(10, 4, vec![0; 120])
         };
-        let error = Preprocessor::new(2, 2).run(&image).unwrap_err();
+        let error = Preprocessor::new(2, 2).run(&image, &Region::whole(&image)).unwrap_err();
         assert_eq!(error.to_string(), "plane 0 has 100 bytes instead of 120");
+    }
+
+    /// A picture of `width` x `height` whose pixels differ, as rows of RGB.
+    fn numbered(width: usize, height: usize) -> Image {
+        let rgb =
+            (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8 * 9, y as u8 * 11, 7])).collect();
+        Image::from_rgb(width, height, rgb)
+    }
+
+    #[test]
+    fn a_part_of_a_picture_is_that_part() {
+        let image = numbered(20, 16);
+        let mut preprocessor = Preprocessor::new(6, 5);
+        let region = Region { left: 4.0, top: 3.0, width: 6.0, height: 5.0 };
+        let part = preprocessor.run(&image, &region).unwrap();
+        let expected: Vec<u8> = (3..8).flat_map(|y| (4..10).flat_map(move |x| [x * 9, y * 11, 7])).collect();
+        assert_eq!(part, expected);
+        // Outside there is nothing: the region is what of it lies inside.
+        let inside = Region { left: 14.0, top: 11.0, ..region };
+        let inside = preprocessor.run(&image, &inside).unwrap().to_vec();
+        let beyond = Region { left: 14.0, top: 11.0, width: 60.0, height: 50.0 };
+        assert_eq!(preprocessor.run(&image, &beyond).unwrap(), inside);
+        for nonsense in [f64::NEG_INFINITY, -5.0, 1e9] {
+            let region = Region { left: nonsense, top: nonsense, width: 0.0, height: 1e-9 };
+            assert!(preprocessor.run(&image, &region).is_ok(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_picture_on_its_side_is_turned() {
+        for (rotation, width, height) in
+            [(Rotation::None, 6, 4), (Rotation::Right, 4, 6), (Rotation::Half, 6, 4), (Rotation::Left, 4, 6)]
+        {
+            let mut image = numbered(6, 4);
+            image.view.rotation = rotation;
+            assert_eq!(upright_size(&image), (width as f64, height as f64));
+            let mut preprocessor = Preprocessor::new(width, height);
+            let upright = preprocessor.run(&image, &Region::whole(&image)).unwrap().to_vec();
+            // The stored picture's first pixel: top left, turned about.
+            let corner = match rotation {
+                Rotation::None => 0,
+                Rotation::Right => width - 1,
+                Rotation::Half => width * height - 1,
+                Rotation::Left => width * (height - 1),
+            };
+            assert_eq!(upright[3 * corner..][..3], [0, 0, 7], "{rotation:?}");
+            // A region is one of the upright picture.
+            let mut preprocessor = Preprocessor::new(2, 3);
+            let region = Region { left: 1.0, top: 0.0, width: 2.0, height: 3.0 };
+            let part = preprocessor.run(&image, &region).unwrap();
+            let expected: Vec<u8> = (0..3)
+                .flat_map(|y| upright[3 * (y * width + 1)..3 * (y * width + 3)].iter().copied())
+                .collect();
+            assert_eq!(part, expected, "{rotation:?}");
+        }
+    }
+
+    #[test]
+    fn regions_are_in_square_pixels() {
+        let mut image = numbered(10, 8);
+        image.view.pixel_aspect = 2.0;
+        assert_eq!(upright_size(&image), (20.0, 8.0));
+        let region = Region { left: 4.0, top: 2.0, width: 6.0, height: 3.0 };
+        let mut preprocessor = Preprocessor::new(3, 3);
+        let expected: Vec<u8> = (2..5).flat_map(|y| (2..5).flat_map(move |x| [x * 9, y * 11, 7])).collect();
+        assert_eq!(preprocessor.run(&image, &region).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_an_interlaced_picture_only_one_moment_is_seen() {
+        for format in [PixelFormat::Gray8, PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Yuy2] {
+            // The other moment is white.
+            let rows = |height: usize| -> Vec<u8> {
+                (0..height).flat_map(|y| [if y % 2 == 0 { 128 } else { 255 }; 16]).collect()
+            };
+            let chroma = (rows(4), 16);
+            let image = Image {
+                format,
+                width: 8,
+                height: 8,
+                colorimetry: Colorimetry { matrix: YuvMatrix::Bt601, full_range: true },
+                view: View { interlaced: true, ..View::PLAIN },
+                planes: Box::new(OwnedPlanes(vec![(rows(8), 16), chroma.clone(), chroma])),
+            };
+            let mut preprocessor = Preprocessor::new(4, 4);
+            let seen = preprocessor.run(&image, &Region::whole(&image)).unwrap();
+            assert!(seen.iter().all(|&byte| byte == 128), "{format:?}: {seen:?}");
+        }
     }
 }

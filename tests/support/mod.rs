@@ -1,5 +1,9 @@
 //! Starts the real parts for a test and waits for what it expects of them: on the condition, with a deadline.
 
+pub mod http;
+pub mod rtsp;
+
+use gstreamer::prelude::*;
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 use std::{
@@ -186,6 +190,11 @@ impl Listener {
         self.heard.0.lock().unwrap().clear();
     }
 
+    /// Forgets what was heard on topics with this ending.
+    pub fn forget_topic(&self, ending: &str) {
+        self.heard.0.lock().unwrap().retain(|heard| !heard.topic.ends_with(ending));
+    }
+
     /// Waits for a message that fits, among those heard and those to come.
     pub fn wait(&self, what: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
         let end = Instant::now() + DEADLINE;
@@ -313,6 +322,18 @@ pub fn camfire() -> Command {
     }
     command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM").stdin(Stdio::null());
     command
+}
+
+/// Runs a GStreamer launch line to its end.
+pub fn launch_to_end(launch: &str) {
+    gstreamer::init().unwrap();
+    let pipeline = gstreamer::parse::launch(launch).unwrap_or_else(|e| panic!("{launch}: {e}"));
+    pipeline.set_state(gstreamer::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let kinds = [gstreamer::MessageType::Eos, gstreamer::MessageType::Error];
+    let end = bus.timed_pop_filtered(gstreamer::ClockTime::from_seconds(60), &kinds).unwrap();
+    assert_eq!(end.type_(), gstreamer::MessageType::Eos, "{end:?}");
+    pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
 /// Runs it to its end.

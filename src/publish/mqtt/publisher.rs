@@ -18,6 +18,7 @@ use crate::{
         messages::Message,
         topics::{Address, OFFLINE, ONLINE, Topics},
     },
+    record::Trace,
 };
 use crossbeam_channel::{Receiver, Sender};
 use rumqttc::{Client, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS};
@@ -101,8 +102,8 @@ enum Link {
 struct Waiting {
     /// Last payload of each retained topic, and whether this connection was told.
     retained: BTreeMap<String, (String, bool)>,
-    /// Newest payload of each other topic.
-    latest: BTreeMap<String, String>,
+    /// Newest payload of each other topic, and the trace of its frame.
+    latest: BTreeMap<String, (String, Option<Trace>)>,
     /// Payloads that a newer one replaced.
     replaced: u64,
 }
@@ -125,7 +126,7 @@ impl Publisher {
             }
             crossbeam_channel::select! {
                 recv(self.messages) -> message => match message {
-                    Ok(message) => waiting.keep(self.topics.address(&message), message.to_json()),
+                    Ok(message) => waiting.keep(self.topics.address(&message), message),
                     Err(_) => open = false,
                 },
                 recv(self.events) -> event => if let Ok(event) = event {
@@ -135,10 +136,10 @@ impl Publisher {
             }
             // Whatever else is in the queue goes out with it.
             for message in self.messages.try_iter() {
-                waiting.keep(self.topics.address(&message), message.to_json());
+                waiting.keep(self.topics.address(&message), message);
             }
             if let Link::Up(client) = &link {
-                waiting.send(client);
+                waiting.send(client, self.clock.as_ref());
             }
         }
         self.say_goodbye(link, waiting);
@@ -169,14 +170,16 @@ impl Publisher {
         match (event, link) {
             (Happened::Connected, Link::Connecting(client)) => {
                 let broker = broker(&self.config);
-                tracing::info!(broker, "Broker is connected.");
-                *trouble = Trouble::default();
+                // A connection that just does not last is the same trouble as before.
+                if trouble.up(self.clock.monotonic()) {
+                    tracing::info!(broker, "Broker is connected.");
+                }
                 waiting.start_anew();
                 publish_online(&client, &self.topics, ONLINE);
                 Link::Up(client)
             }
             (Happened::Failed(error), _) => {
-                let pause = trouble.next_pause(&error);
+                let pause = trouble.next_pause(&error, self.clock.monotonic());
                 trouble.tell(&self.config, &describe(&error));
                 self.retry(pause)
             }
@@ -195,7 +198,7 @@ impl Publisher {
         let mut open: Vec<u16> = Vec::new();
         let mut silent = false;
         loop {
-            if !offline_said && waiting.send(&client) {
+            if !offline_said && waiting.send(&client, self.clock.as_ref()) {
                 offline_said = publish_online(&client, &self.topics, OFFLINE);
             }
             if offline_said && silent && open.is_empty() && !disconnect_said {
@@ -224,10 +227,15 @@ impl Publisher {
 }
 
 impl Waiting {
-    fn keep(&mut self, address: Address, payload: String) {
+    fn keep(&mut self, address: Address, message: Message) {
+        let payload = message.to_json();
+        let trace = match message {
+            Message::Detections(detections) => detections.trace,
+            Message::Camera(_) | Message::Stats(_) => None,
+        };
         if address.retained {
             self.retained.insert(address.topic, (payload, false));
-        } else if self.latest.insert(address.topic, payload).is_some() {
+        } else if self.latest.insert(address.topic, (payload, trace)).is_some() {
             self.replaced += 1;
         }
     }
@@ -240,14 +248,18 @@ impl Waiting {
     }
 
     /// Hands over as much as the client takes; true if nothing is left.
-    fn send(&mut self, client: &Client) -> bool {
+    fn send(&mut self, client: &Client, clock: &dyn Clock) -> bool {
         for (topic, (payload, told)) in &mut self.retained {
             if !*told {
                 *told = client.try_publish(topic, QoS::AtLeastOnce, true, payload.as_bytes()).is_ok();
             }
         }
-        self.latest.retain(|topic, payload| {
-            client.try_publish(topic, QoS::AtMostOnce, false, payload.as_bytes()).is_err()
+        self.latest.retain(|topic, (payload, trace)| {
+            let sent = client.try_publish(topic, QoS::AtMostOnce, false, payload.as_bytes()).is_ok();
+            if let Some(trace) = trace.as_ref().filter(|_| sent) {
+                trace.published(clock.monotonic());
+            }
+            !sent
         });
         self.latest.is_empty() && self.retained.values().all(|(_, told)| *told)
     }
@@ -258,10 +270,21 @@ impl Waiting {
 struct Trouble {
     told: Option<String>,
     attempts: u32,
+    /// When the connection came up, while it is.
+    up_since: Option<Duration>,
+    /// Connections in a row that did not last.
+    short_lived: u32,
 }
+
+/// A connection that lasts so long is a good one.
+const LASTING: Duration = Duration::from_secs(10);
+/// So many that do not last are probably the work of another client with the same id: a broker ends the older of two.
+const MOST_SHORT_LIVED: u32 = 3;
 
 impl Trouble {
     fn tell(&mut self, config: &config::Mqtt, what: &str) {
+        let another = format!("{what}; does another client have the id {:?}?", config.client_id);
+        let what = if self.short_lived >= MOST_SHORT_LIVED { &another } else { what };
         if self.told.as_deref() != Some(what) {
             let broker = broker(config);
             tracing::warn!(broker, error = what, "Broker is away; seeing goes on, trying again.");
@@ -269,7 +292,24 @@ impl Trouble {
         }
     }
 
-    fn next_pause(&mut self, error: &ConnectionError) -> Duration {
+    /// The connection is up at `now`; true if that is news.
+    fn up(&mut self, now: Duration) -> bool {
+        self.up_since = Some(now);
+        self.short_lived < MOST_SHORT_LIVED
+    }
+
+    fn next_pause(&mut self, error: &ConnectionError, now: Duration) -> Duration {
+        if let Some(since) = self.up_since.take() {
+            if now.saturating_sub(since) >= LASTING {
+                *self = Trouble::default();
+            } else {
+                self.short_lived += 1;
+                // It was told that the broker is back, so it has to be told that it is away again.
+                if self.short_lived < MOST_SHORT_LIVED {
+                    self.told = None;
+                }
+            }
+        }
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_PAUSE);
         self.attempts += 1;
         match error {

@@ -1,0 +1,89 @@
+//! `camfire snapshot`: one picture of a camera as a JPEG file, from its large stream where it has one.
+
+use super::{output, setup::ConfigArguments};
+use crate::{
+    camera::{Trouble, choice::Choice, gst, template},
+    clock::SystemClock,
+    config::Camera,
+    error::{Error, Kind},
+    frame::Image,
+    vision::preprocess::{Preprocessor, Region, upright_size},
+};
+use image::codecs::jpeg::JpegEncoder;
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+const QUALITY: u8 = 90;
+
+/// Arguments of `camfire snapshot`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  camfire snapshot yard --output yard.jpg")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The camera's name in the configuration
+    #[arg(value_name = "CAMERA")]
+    camera: String,
+    /// The file to write [default: CAMERA.jpg]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Opens the camera, takes its first picture, writes it and tells where.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    let config = arguments.config.load()?.config;
+    let Some(camera) = config.cameras.iter().find(|camera| camera.name == arguments.camera) else {
+        let known: Vec<&str> = config.cameras.iter().map(|camera| camera.name.as_str()).collect();
+        let message = format!("there is no camera {:?}, only {}", arguments.camera, known.join(", "));
+        return Err(Error::new(Kind::Input, message));
+    };
+    gst::init()?;
+    let picture = look(camera)?;
+    let (width, height) = upright_size(&picture);
+    let (width, height) = (width.round() as usize, height.round() as usize);
+    let unreadable = |e| Error::caused(Kind::Source, "the picture cannot be read", e);
+    let mut preprocessor = Preprocessor::new(width, height);
+    let rgb = preprocessor.run(&picture, &Region::whole(&picture)).map_err(unreadable)?;
+    let path = arguments.output.unwrap_or_else(|| PathBuf::from(format!("{}.jpg", camera.name)));
+    let unwritable = |e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::caused(Kind::System, path.display().to_string(), e)
+    };
+    let file = File::create(&path).map_err(|e| unwritable(e.into()))?;
+    let mut writer = BufWriter::new(file);
+    JpegEncoder::new_with_quality(&mut writer, QUALITY)
+        .encode(rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8)
+        .map_err(|e| unwritable(e.into()))?;
+    writer.flush().map_err(|e| unwritable(e.into()))?;
+    output::line!("{} ({width} x {height})", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first picture by the best pipeline that gives one.
+fn look(camera: &Camera) -> Result<Image, Error> {
+    let clock = SystemClock::new();
+    let mut choice = Choice::new(template::snapshot_candidates(camera)?, gst::missing);
+    let mut codecs_tried = 0;
+    loop {
+        let refuse = |reason: String| Error::new(Kind::Source, format!("cameras.{}: {reason}", camera.name));
+        let pipeline = choice.current().map_err(refuse)?;
+        let failure = match gst::first_picture(camera, pipeline, &clock) {
+            Ok(picture) => return Ok(picture),
+            Err(failure) => failure,
+        };
+        let another = match failure.trouble {
+            Trouble::OtherCodec(codec) if codecs_tried < 2 => {
+                codecs_tried += 1;
+                choice.found_codec(codec)
+            }
+            Trouble::Unsupported | Trouble::NoPicture => choice.failed_start(&failure.reason),
+            _ => false,
+        };
+        if !another {
+            return Err(refuse(failure.reason));
+        }
+    }
+}
