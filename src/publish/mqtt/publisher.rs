@@ -140,6 +140,9 @@ impl Publisher {
             }
             if let Link::Up(client) = &link {
                 waiting.send(client, self.clock.as_ref());
+                if trouble.is_over(now) {
+                    tracing::info!(broker = broker(&self.config), "Broker is connected.");
+                }
             }
         }
         self.say_goodbye(link, waiting);
@@ -274,6 +277,8 @@ struct Trouble {
     up_since: Option<Duration>,
     /// Connections in a row that did not last.
     short_lived: u32,
+    /// The last failure was the end of one of those.
+    ended_soon: bool,
 }
 
 /// A connection that lasts so long is a good one.
@@ -284,12 +289,24 @@ const MOST_SHORT_LIVED: u32 = 3;
 impl Trouble {
     fn tell(&mut self, config: &config::Mqtt, what: &str) {
         let another = format!("{what}; does another client have the id {:?}?", config.client_id);
-        let what = if self.short_lived >= MOST_SHORT_LIVED { &another } else { what };
+        let what = if self.ended_soon && self.short_lived >= MOST_SHORT_LIVED { &another } else { what };
         if self.told.as_deref() != Some(what) {
             let broker = broker(config);
             tracing::warn!(broker, error = what, "Broker is away; seeing goes on, trying again.");
             self.told = Some(what.to_string());
         }
+    }
+
+    /// Whether a connection of which nothing was said, after several that did not last, has lasted by `now`: then all is
+    /// well and forgotten.
+    fn is_over(&mut self, now: Duration) -> bool {
+        let lasts = self.up_since.is_some_and(|since| now.saturating_sub(since) >= LASTING);
+        if !lasts || self.attempts == 0 {
+            return false;
+        }
+        let untold = self.short_lived >= MOST_SHORT_LIVED;
+        *self = Trouble { up_since: self.up_since, ..Trouble::default() };
+        untold
     }
 
     /// The connection is up at `now`; true if that is news.
@@ -299,11 +316,12 @@ impl Trouble {
     }
 
     fn next_pause(&mut self, error: &ConnectionError, now: Duration) -> Duration {
+        self.ended_soon = false;
         if let Some(since) = self.up_since.take() {
             if now.saturating_sub(since) >= LASTING {
                 *self = Trouble::default();
             } else {
-                self.short_lived += 1;
+                (self.short_lived, self.ended_soon) = (self.short_lived + 1, true);
                 // It was told that the broker is back, so it has to be told that it is away again.
                 if self.short_lived < MOST_SHORT_LIVED {
                     self.told = None;
@@ -328,4 +346,29 @@ fn options(config: &config::Mqtt, topics: &Topics) -> Result<MqttOptions, Error>
     let mut options = client_options(config, &config.client_id)?;
     options.set_last_will(LastWill::new(topics.node_status(), OFFLINE, QoS::AtLeastOnce, true));
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_do_not_last_are_one_story_with_longer_and_longer_pauses() {
+        let mut trouble = Trouble::default();
+        let error = || ConnectionError::RequestsDone;
+        let mut now = Duration::from_secs(100);
+        let mut pauses = Vec::new();
+        let mut news = 0;
+        for _ in 0..6 {
+            news += u32::from(trouble.up(now));
+            now += Duration::from_secs(1);
+            pauses.push(trouble.next_pause(&error(), now).as_millis());
+        }
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16000]);
+        assert_eq!(news, MOST_SHORT_LIVED);
+        // The next one lasts, which is told once it has.
+        assert!(!trouble.up(now) && !trouble.is_over(now + Duration::from_secs(9)));
+        assert!(trouble.is_over(now + LASTING) && !trouble.is_over(now + 2 * LASTING));
+        assert_eq!(trouble.next_pause(&error(), now + 3 * LASTING), FIRST_PAUSE);
+    }
 }
