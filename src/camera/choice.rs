@@ -5,6 +5,7 @@
 //! not give a picture. What was passed over for failing is tried again once nothing else is left.
 
 use super::template::{Codec, Pipeline};
+use crate::publish::messages::PassedOver;
 
 /// Starts without a picture before a board's decoder is given up for one on the CPU: drivers fail now and then.
 const HARDWARE_STARTS: u32 = 2;
@@ -26,15 +27,6 @@ struct Candidate {
     failed_starts: u32,
     /// Why it is passed over, if it is, for failing.
     given_up: Option<String>,
-}
-
-/// A pipeline that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct PassedOver {
-    /// Its template's name.
-    pub pipeline: String,
-    /// Why not.
-    pub reason: String,
 }
 
 impl Choice {

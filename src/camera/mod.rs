@@ -2,9 +2,9 @@
 //!
 //! [`CameraStage::run`] is the loop: open, stream, and after a failure say so once, pause, try again. [`gst`] makes one
 //! attempt and is the only code that names GStreamer. [`template`] says how each kind of source is put together,
-//! [`choice`] which of several ways is taken, [`decode`] which frames are decoded, [`pace`] how often, [`probe`] when a
-//! camera that was away is back, and [`report`] what is told about it all. Runs on a thread of its own; frames leave
-//! through the camera's slot, state through messages.
+//! [`choice`] which of several ways is taken, [`decode`] which frames are decoded, [`pace`] how often, [`watchdog`] when
+//! it has gone silent, [`probe`] when one that was away is back, and [`report`] what is told about it all. Runs on a
+//! thread of its own; frames leave through the camera's slot, state through messages.
 
 pub mod choice;
 mod decode;
@@ -14,6 +14,7 @@ mod probe;
 mod report;
 mod sizes;
 pub mod template;
+mod watchdog;
 
 use crate::{
     clock::Clock,

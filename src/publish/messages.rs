@@ -4,7 +4,6 @@
 //! against those. A change that breaks readers raises [`SCHEMA`].
 
 use crate::{
-    camera::choice::PassedOver,
     frame::CaptureClock,
     queue::Accounts,
     record::{Latencies, Trace, tenths},
@@ -103,6 +102,15 @@ pub struct CameraStatus {
     pub passed_over: Vec<PassedOver>,
     /// Whether it can see anything.
     pub health: Health,
+}
+
+/// A pipeline that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// Its template's name.
+    pub pipeline: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// A camera's state as subscribers see it.

@@ -14,6 +14,7 @@ use crate::{
     camera::{
         CameraStage, Ended, Failure, Trouble,
         template::{Codec, Pipeline},
+        watchdog::{Counts, Watchdog},
     },
     clock::Clock,
     config::{Camera, Source},
@@ -24,7 +25,10 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use gstreamer_video as gst_video;
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,16 +36,6 @@ use std::{
 const TURN: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// Anything shorter is not rewound but opened again.
 pub const SHORTEST_CLIP: Duration = Duration::from_millis(500);
-/// The shortest silence that counts as a stall, and in frames.
-const LEAST_STALL: Duration = Duration::from_secs(2);
-const STALL_FRAMES: u32 = 10;
-/// Frame intervals that must be known before a silence can be told from a slow camera.
-const LEAST_INTERVALS: u64 = 3;
-/// So long may frames come without one that can be decoded.
-const MOST_UNDECODED: Duration = Duration::from_secs(40);
-/// Frames given to a decoder that gives back nothing: it hangs, or they cannot be decoded.
-const MOST_UNSEEN: u64 = 50;
-
 /// What an attempt reports while it runs.
 pub trait Watcher {
     /// The first picture has come, of this width and height.
@@ -132,7 +126,7 @@ impl<'a> Capture<'a> {
         }
         let mut missing_plugin = None;
         let mut rewound = stage.clock.monotonic();
-        let mut watchdog = Watchdog::new(stage, stage.clock.monotonic());
+        let mut watchdog = Watchdog::new(&stage.camera, stage.clock.monotonic());
         let mut keep_alive = KeepAlive::new(&self.bin, stage.clock.monotonic());
         loop {
             let now = stage.clock.monotonic();
@@ -145,7 +139,7 @@ impl<'a> Capture<'a> {
                 // It is not the clip that is late.
                 watchdog.alive(now);
             }
-            if watchdog.turn(now, &self.gate, self.gated)? {
+            if watchdog.turn(now, self.counts())? {
                 let size = self.news.lock().unwrap_or_else(PoisonError::into_inner).size;
                 watcher.live(size);
             }
@@ -207,6 +201,13 @@ impl<'a> Capture<'a> {
         }
     }
 
+    /// What has come and gone so far; where there is no gate, as many frames as pictures.
+    fn counts(&self) -> Counts {
+        let pictures = self.gate.pictures.load(Ordering::Relaxed);
+        let gate = |counter: &AtomicU64| if self.gated { counter.load(Ordering::Relaxed) } else { pictures };
+        Counts { arrived: gate(&self.gate.arrived), given: gate(&self.gate.given), pictures }
+    }
+
     /// The next message on the bus, or `None` after a turn; pulls a frame meanwhile where frames are pulled.
     fn next_message(&self, bus: &gst::Bus) -> Option<gst::Message> {
         if !self.pulled {
@@ -264,113 +265,6 @@ impl<'a> Capture<'a> {
                 format!("the camera sends {codec}, which this pipeline is not for"),
             )),
         }
-    }
-}
-
-/// Watches frames come to the gate and pictures come out of the decoder.
-struct Watchdog<'a> {
-    camera: &'a Camera,
-    started: Duration,
-    first_arrival: Option<Duration>,
-    last_arrival: Duration,
-    arrivals: u64,
-    /// Anything that moved, and when it last did.
-    signs: u64,
-    last_sign: Duration,
-    pictures: u64,
-    /// Given to the decoder when the last picture came.
-    seen: u64,
-    last_picture: Duration,
-    given: u64,
-    last_given: Duration,
-}
-
-impl<'a> Watchdog<'a> {
-    fn new(stage: &'a CameraStage, now: Duration) -> Watchdog<'a> {
-        Watchdog {
-            camera: &stage.camera,
-            started: now,
-            first_arrival: None,
-            last_arrival: now,
-            arrivals: 0,
-            signs: 0,
-            last_sign: now,
-            pictures: 0,
-            seen: 0,
-            last_picture: now,
-            given: 0,
-            last_given: now,
-        }
-    }
-
-    /// Nothing comes because nobody takes it.
-    fn alive(&mut self, now: Duration) {
-        (self.last_sign, self.last_picture, self.last_given) = (now, now, now);
-    }
-
-    /// True once, at the first picture.
-    fn turn(&mut self, now: Duration, gate: &GateState, gated: bool) -> Result<bool, Failure> {
-        let pictures = gate.pictures.load(Ordering::Relaxed);
-        let given = gate.given.load(Ordering::Relaxed);
-        let arrivals = if gated { gate.arrived.load(Ordering::Relaxed) } else { pictures };
-        if arrivals != self.arrivals {
-            (self.arrivals, self.last_arrival) = (arrivals, now);
-            self.first_arrival.get_or_insert(now);
-        }
-        // While a ring is being decoded nothing arrives, and that is no silence.
-        let signs = arrivals + given + pictures;
-        if signs != self.signs {
-            (self.signs, self.last_sign) = (signs, now);
-        }
-        if given != self.given {
-            (self.given, self.last_given) = (given, now);
-        }
-        let is_first = self.pictures == 0 && pictures > 0;
-        if pictures != self.pictures {
-            (self.pictures, self.last_picture, self.seen) = (pictures, now, given);
-        }
-        let (limit, since) = match self.first_arrival {
-            None => (self.first_frame_timeout(), self.started),
-            Some(first) => (self.stall_timeout(first), self.last_sign),
-        };
-        if now.saturating_sub(since) > limit {
-            let reason = format!("no frame for {:.1} s", limit.as_secs_f64());
-            return Err(Failure::new(Trouble::Stalled, reason));
-        }
-        let patience = match self.first_arrival {
-            Some(first) if self.pictures > 0 => self.stall_timeout(first),
-            _ => self.first_frame_timeout(),
-        };
-        let unseen = given.saturating_sub(self.seen);
-        if gated && unseen > MOST_UNSEEN && now.saturating_sub(self.last_picture) > patience {
-            let reason = format!("{unseen} frames went into the decoder and no picture came out");
-            return Err(Failure::new(Trouble::NoPicture, reason));
-        }
-        if gated && now.saturating_sub(self.last_given) > MOST_UNDECODED.max(patience) {
-            return Err(Failure::new(
-                Trouble::Stalled,
-                "frames come, but none that could be decoded in time",
-            ));
-        }
-        Ok(is_first)
-    }
-
-    fn first_frame_timeout(&self) -> Duration {
-        self.camera.first_frame_timeout.max(self.camera.stall_timeout.unwrap_or_default())
-    }
-
-    /// Ten frames of this camera, as it has sent them so far; as long as for the first one while that is not known.
-    fn stall_timeout(&self, first_arrival: Duration) -> Duration {
-        self.camera.stall_timeout.unwrap_or_else(|| {
-            let span = self.last_arrival.saturating_sub(first_arrival);
-            match self.arrivals.saturating_sub(1) {
-                known if known < LEAST_INTERVALS => self.camera.first_frame_timeout.max(LEAST_STALL),
-                intervals => {
-                    let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-                    LEAST_STALL.max(span / intervals * STALL_FRAMES)
-                }
-            }
-        })
     }
 }
 
