@@ -11,8 +11,8 @@ const LEAST_STALL: Duration = Duration::from_secs(2);
 const STALL_FRAMES: u32 = 10;
 /// Frame intervals that must be known before a silence can be told from a slow camera.
 const LEAST_INTERVALS: u64 = 3;
-/// So long may frames come without one that can be decoded.
-const MOST_UNDECODED: Duration = Duration::from_secs(40);
+/// So long may frames come without one that can be decoded: longer than the rarest keyframes of any camera.
+const MOST_UNDECODED: Duration = Duration::from_secs(120);
 /// Frames given to a decoder that gives back nothing: it hangs, or they cannot be decoded.
 const MOST_UNSEEN: u64 = 50;
 
@@ -21,7 +21,7 @@ const MOST_UNSEEN: u64 = 50;
 pub struct Counts {
     /// Frames that came from the camera.
     pub arrived: u64,
-    /// Frames that the decoder was given.
+    /// Frames that the decoder was given, from a keyframe on.
     pub given: u64,
     /// Pictures that came out of it.
     pub pictures: u64,
@@ -77,7 +77,7 @@ impl<'a> Watchdog<'a> {
         if counts != last {
             self.last_sign = now;
         }
-        if counts.given != last.given {
+        if (counts.given, counts.pictures) != (last.given, last.pictures) {
             self.last_given = now;
         }
         if counts.pictures != last.pictures {
@@ -188,7 +188,12 @@ mod tests {
         let goes_blind = |turn: u64| Counts { pictures: turn.min(100), ..all(turn) };
         assert_eq!(watch(&network(), 100, goes_blind), Some((15.1, Trouble::NoPicture, true)));
         let shed = |turn: u64| Counts { arrived: turn, ..all(turn.min(100)) };
-        assert_eq!(watch(&network(), 100, shed), Some((50.1, Trouble::Stalled, true)));
+        assert_eq!(watch(&network(), 200, shed), Some((130.1, Trouble::Stalled, true)));
+        // Joined long before its next keyframe; and one that refreshes bit by bit and never has one.
+        let joined = |turn: u64| Counts { arrived: turn, ..all(turn.saturating_sub(900)) };
+        assert_eq!(watch(&network(), 200, joined), None);
+        let keyless = |turn: u64| Counts { arrived: turn, given: 0, pictures: turn.saturating_sub(250) };
+        assert_eq!(watch(&network(), 400, keyless), None);
     }
 
     #[test]

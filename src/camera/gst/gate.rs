@@ -18,7 +18,7 @@ use gstreamer_video as gst_video;
 use std::{
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -41,8 +41,10 @@ pub(super) struct GateState {
     gate: Mutex<Gate<gst::Buffer>>,
     /// Frames that came to the gate.
     pub(super) arrived: AtomicU64,
-    /// Frames that the gate gave to the decoder.
+    /// Frames that the gate gave to the decoder since it has had a keyframe; before that, no picture is no wonder.
     pub(super) given: AtomicU64,
+    /// The decoder has had a keyframe.
+    keyed: AtomicBool,
     /// Pictures that came out of the decoder.
     pub(super) pictures: AtomicU64,
     /// Those of them that were for a glance.
@@ -61,6 +63,7 @@ impl GateState {
             gate: Mutex::new(Gate::new(camera.decode, limits)),
             arrived: AtomicU64::new(0),
             given: AtomicU64::new(0),
+            keyed: AtomicBool::new(false),
             pictures: AtomicU64::new(0),
             glances: AtomicU64::new(0),
             slot,
@@ -110,7 +113,11 @@ impl GateState {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.arrived.fetch_add(1, Ordering::Relaxed);
         let mut out = Vec::new();
+        let is_key = frame.is_key;
         let left_out = lock(&self.gate).arrive(frame, &mut out);
+        if is_key && !out.is_empty() {
+            self.keyed.store(true, Ordering::Relaxed);
+        }
         self.count(left_out);
         self.push(src, out)?;
         // A decoder on this thread has judged its picture by now.
@@ -124,7 +131,7 @@ impl GateState {
         let catching_up = out.len() > 1;
         let mut patience = ROOM_IN_ALL;
         for Out { mut buffer, role, at } in out {
-            self.given.fetch_add(1, Ordering::Relaxed);
+            self.given.fetch_add(u64::from(self.keyed.load(Ordering::Relaxed)), Ordering::Relaxed);
             mark(&mut buffer, role, at);
             if catching_up && !patience.is_zero() && !self.slot.wait_for_room(ROOM.min(patience)) {
                 // These come as fast as they can be decoded; workers take a moment for each that is due.
