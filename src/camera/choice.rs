@@ -93,10 +93,13 @@ impl Choice {
 
     /// Those better than the current one, and why each was not taken.
     pub fn passed_over(&self) -> Vec<PassedOver> {
-        let current = self.current_index().unwrap_or(self.candidates.len());
-        let better =
-            self.candidates[..current].iter().filter(|c| self.codec.is_none_or(|codec| c.is_for(codec)));
+        let current = self.current_index();
+        // Until the camera says what it sends, what matters is what the current one is for.
+        let codec = self.codec.or_else(|| self.candidates[current?].pipeline.codec);
+        let better = &self.candidates[..current.unwrap_or(self.candidates.len())];
         better
+            .iter()
+            .filter(|candidate| codec.is_none_or(|codec| candidate.is_for(codec)))
             .filter_map(|candidate| {
                 Some(PassedOver {
                     pipeline: candidate.pipeline.template.clone(),
@@ -184,6 +187,9 @@ mod tests {
     fn the_camera_s_codec_decides() {
         let mut choice = choice(&["avdec_h264", "avdec_h265", "v4l2slh265dec"]);
         assert_eq!(current(&choice), "rtsp-h264-software");
+        let passed_over = choice.passed_over();
+        assert!(passed_over.iter().all(|passed| passed.pipeline.contains("h264")), "{passed_over:?}");
+        assert_eq!(passed_over.len(), 3);
         assert!(choice.found_codec(Codec::H265));
         assert_eq!(current(&choice), "rtsp-h265-pi5");
         assert!(choice.found_codec(Codec::Jpeg));

@@ -30,6 +30,7 @@ const LONGEST_LAG: Duration = Duration::from_secs(1);
 /// While the ring is decoded, how long its frames wait for workers, each at most and in all.
 const ROOM: Duration = Duration::from_millis(300);
 const ROOM_IN_ALL: Duration = Duration::from_millis(1500);
+
 /// A frame's mark by its role, as the reference of a time stamp.
 static MARKS: LazyLock<[(Role, gst::Caps); 3]> = LazyLock::new(|| {
     let mark = |role, name: &str| (role, gst::Caps::new_empty_simple(format!("timestamp/x-camfire-{name}")));
