@@ -10,8 +10,10 @@ PHOTOS ?= photos
 MODEL ?= models/squeezenet_v1.1_int8.tflite
 KERNELS ?=
 SECONDS_EACH ?= 1800
+# For make scenes: another number, other scenes.
+SEED ?= 1
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture memcheck fuzz model clip
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing memcheck fuzz model clip scenes scenes-short
 help:
 	@echo "make run    build camfire and see it work: a clip, a broker, what is seen"
 	@echo "make test   everything that must hold: format, lints, tests"
@@ -20,10 +22,13 @@ help:
 	@echo "make layers  the same step by step"
 	@echo "make cycle-model  what it would take on a Pi 4 and a Pi 5, by a static model of their cores"
 	@echo "make measure-capture  what docs/capture.md tells (CLIPS=folder of clips of fixed cameras)"
+	@echo "make measure-seeing   what docs/seeing.md tells (CLIPS=folder of real clips, PEER=another program)"
 	@echo "make memcheck  the engine's tests under valgrind"
 	@echo "make fuzz   half an hour each of broken models (needs cargo-fuzz; SECONDS_EACH=n)"
 	@echo "make model  build models/ again from the published weights (PHOTOS=folder)"
 	@echo "make clip   build assets/demo.mp4 again from its photographs"
+	@echo "make scenes  long scenes for motion and tracking, into build/scenes (SEED=n)"
+	@echo "make scenes-short  build the short ones in tests/data/scenes again"
 
 run:
 	@packaging/need.sh $(run_packages)
@@ -58,6 +63,11 @@ measure-capture:
 	cargo build --release --locked
 	CLIPS=$(CLIPS) /usr/bin/python3 benches/capture.py latency cpu still adaptive memory scaling reconnects
 
+measure-seeing:
+	@packaging/need.sh $(run_packages) gstreamer1.0-plugins-ugly gstreamer1.0-tools
+	cargo build --release --locked
+	CLIPS=$(CLIPS) PEER="$(PEER)" python3 benches/seeing.py scores cost
+
 # What Miri would look for, in the code as it is compiled: Miri needs a nightly compiler and knows no assembly.
 memcheck:
 	@packaging/need.sh $(build_packages) valgrind
@@ -76,6 +86,12 @@ model: build/model-venv
 
 clip: build/clip-venv
 	build/clip-venv/bin/python assets/make_demo.py
+
+scenes: build/clip-venv
+	build/clip-venv/bin/python assets/make_scenes.py --seed $(SEED) --out build/scenes
+
+scenes-short: build/clip-venv
+	build/clip-venv/bin/python assets/make_scenes.py --short --seed 7 --out tests/data/scenes
 
 build/model-venv: models/requirements.txt
 	python3 -m venv $@

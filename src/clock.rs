@@ -85,6 +85,31 @@ pub fn look_for_synchronisation() -> Option<bool> {
     }
 }
 
+/// The clock of a recording that is looked at by itself: it was opened at the beginning of 1970, so that its own time reads
+/// like a time of day, the same on every run.
+pub struct RecordingClock(SystemClock);
+
+impl RecordingClock {
+    /// A clock whose monotonic time starts now.
+    pub fn new() -> RecordingClock {
+        RecordingClock(SystemClock::new())
+    }
+}
+
+impl Clock for RecordingClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn is_synchronised(&self) -> Option<bool> {
+        None
+    }
+}
+
 /// A clock that moves when a test says so.
 #[cfg(test)]
 pub struct SimulatedClock {

@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | `camera-<name>` | keeps one camera going, takes frames | told to stop |
 //! | `worker-<n>` | looks at frames | told to stop, frame in hand finished |
+//! | `store` | writes pictures | no stage is left that could file one |
 //! | `publish` | what is to be said, retained and newest | no stage is left that could say something |
 //! | `mqtt-io` | turns the broker's connection | `publish` has ended |
 //! | the caller | accounts, watchdog, signals | |
@@ -25,10 +26,16 @@ use crate::{
         mqtt::publisher::{self, Publisher},
         topics::Topics,
     },
-    queue::{self, Accounts, FrameWay, MessageSender},
+    queue::{self, Accounts, FrameWay},
     record::CameraRecord,
     stats,
-    vision::health::HealthCheck,
+    store::{Filing, Store},
+    vision::{
+        health::HealthCheck,
+        scene::{self, Scene},
+        tracks::End,
+    },
+    voice::Voice,
     workers::{Eye, Worker},
 };
 use crossbeam_channel::Receiver;
@@ -41,6 +48,8 @@ use std::{
 
 /// Messages that may wait for the publisher, which empties the queue at every turn.
 const MESSAGES: usize = 256;
+/// Events whose pictures may wait to be written: some 10 MiB.
+const FILES: usize = 16;
 /// A stage that has not turned for so long is stuck; half of the unit's `WatchdogSec`.
 pub const STUCK: Duration = Duration::from_secs(15);
 /// How long a stage may take to end.
@@ -50,19 +59,18 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub enum Publishing {
     /// To the broker in the config.
     Mqtt,
-    /// Nowhere: whoever started the daemon reads [`Daemon::messages`].
+    /// Nowhere: whoever started the daemon reads [`Daemon::messages`], of which none is dropped.
     Direct,
 }
 
 /// A running daemon, until [`Daemon::stop`].
 pub struct Daemon {
     config: Config,
-    node: Arc<str>,
     /// Names and records, as counted on the frame way.
     cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
-    way: FrameWay<()>,
-    sender: MessageSender<Message>,
+    way: FrameWay<Scene>,
     messages: Receiver<Message>,
+    voice: Voice,
     clock: Arc<dyn Clock>,
     pulses: Vec<Pulse>,
     stopper: Option<Stopper>,
@@ -74,6 +82,8 @@ pub struct Daemon {
 impl Daemon {
     /// Starts everything and returns at once.
     ///
+    /// Of `seed`, the events' ids are made: to be the same again only where the same recording is to give the same ids.
+    ///
     /// Errors: a camera whose template does not fit ([`Kind::Input`]), an engine without room for a session, or a
     /// system without room for a thread ([`Kind::System`]). A camera or a broker that is away is none.
     pub fn start(
@@ -81,21 +91,39 @@ impl Daemon {
         model: &Model,
         publishing: &Publishing,
         clock: Arc<dyn Clock>,
+        seed: u64,
     ) -> Result<Daemon, Error> {
         let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
         let (stopper, stop) = lifecycle::stop_pair();
-        let (sender, messages) = queue::messages(MESSAGES);
+        let is_mqtt = matches!(publishing, Publishing::Mqtt);
+        let (sender, messages) = queue::messages(is_mqtt.then_some(MESSAGES));
         let now = clock.monotonic();
+        let cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]> =
+            config.cameras.iter().map(|camera| (camera.name.as_str().into(), Arc::default())).collect();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let scenes = config.cameras.iter().map(|camera| {
+            Scene::new(scene::Settings {
+                camera: camera.clone(),
+                objects: config.objects.clone(),
+                top: config.detections.top,
+                pictures: config.pictures.directory.is_some() || config.pictures.publish,
+                groups: model.groups.clone(),
+                seed: random.u64(..),
+            })
+        });
         let mut daemon = Daemon {
-            node: config.node.name.as_str().into(),
-            cameras: config
-                .cameras
-                .iter()
-                .map(|camera| (camera.name.as_str().into(), Arc::default()))
-                .collect(),
-            way: FrameWay::new(vec![(); config.cameras.len()]),
-            sender,
+            way: FrameWay::new(scenes.collect()),
             messages,
+            voice: Voice {
+                node: config.node.name.as_str().into(),
+                cameras: cameras.clone(),
+                model: model.clone(),
+                messages: sender,
+                files: None,
+                publishes_pictures: config.pictures.publish,
+                clock: clock.clone(),
+            },
+            cameras,
             pulses: Vec::new(),
             stopper: Some(stopper),
             seeing: Vec::new(),
@@ -104,12 +132,25 @@ impl Daemon {
             config,
             clock,
         };
+        daemon.start_store()?;
         if let Publishing::Mqtt = publishing {
             daemon.start_publishing()?;
         }
         daemon.start_workers(model, &stop)?;
         daemon.start_cameras(pipelines, &stop)?;
         Ok(daemon)
+    }
+
+    fn start_store(&mut self) -> Result<(), Error> {
+        if self.config.pictures.directory.is_none() {
+            return Ok(());
+        }
+        let (sender, files) = queue::messages::<Filing>(Some(FILES));
+        let pulse = self.pulse("store");
+        let store = Store { settings: self.config.pictures.clone(), files, clock: self.clock.clone(), pulse };
+        self.publishing.push(spawn("store", move || store.run())?);
+        self.voice.files = Some(sender);
+        Ok(())
     }
 
     fn start_publishing(&mut self) -> Result<(), Error> {
@@ -135,13 +176,9 @@ impl Daemon {
         for number in 0..workers {
             let name = format!("worker-{number}");
             let worker = Worker {
-                eye: Eye::open(model)?,
-                model: model.clone(),
-                node: self.node.clone(),
-                cameras: self.cameras.clone(),
-                top: self.config.detections.top,
+                eye: Eye::open(model, self.config.pictures.quality)?,
+                voice: self.voice.clone(),
                 jobs: self.way.jobs(),
-                messages: self.sender.clone(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
                 pulse: self.pulse(&name),
@@ -160,9 +197,9 @@ impl Daemon {
                 pipelines,
                 record: self.cameras[index].1.clone(),
                 health: Arc::new(Mutex::new(HealthCheck::new(camera_is_live(&self.config.cameras[index])))),
-                node: self.node.clone(),
+                node: self.voice.node.clone(),
                 slot: self.way.slot(index),
-                messages: self.sender.clone(),
+                messages: self.voice.messages.clone(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
                 pulse: self.pulse(&name),
@@ -176,6 +213,11 @@ impl Daemon {
         let pulse = Pulse::new(name, self.clock.monotonic());
         self.pulses.push(pulse.clone());
         pulse
+    }
+
+    /// What has become of the cameras' frames so far, by their place in the configuration.
+    pub fn accounts(&self) -> Vec<Accounts> {
+        self.way.accounts()
     }
 
     /// What the stages say, where nobody publishes it.
@@ -200,8 +242,8 @@ impl Daemon {
 
     fn send_stats(&self) {
         let clock = self.clock.as_ref();
-        let stats = stats::gather(&self.node, &self.cameras, &self.way, &self.sender, clock);
-        self.sender.send(Message::Stats(stats));
+        let Voice { node, messages, .. } = &self.voice;
+        messages.send(Message::Stats(stats::gather(node, &self.cameras, &self.way, messages, clock)));
     }
 
     /// Ends in the order of flow: cameras, workers, then the publisher with all that is left, the last accounts too.
@@ -213,13 +255,18 @@ impl Daemon {
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(seeing, deadline);
         self.way.close();
+        for (camera, scene) in self.way.take_luggage().into_iter().enumerate() {
+            // A worker that hangs keeps what it has.
+            let Some(mut scene) = scene else { continue };
+            let seen = scene.end_all(End::Stopped);
+            self.voice.tell(camera, &scene, None, seen);
+        }
         self.send_stats();
         let accounts = self.way.accounts();
         let accounts = self.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
-        // The publisher ends when the last sender is gone.
+        // The publisher and the store end when the last sender is gone.
         let publishing = std::mem::take(&mut self.publishing);
-        let (unused, _) = queue::messages(1);
-        drop(std::mem::replace(&mut self.sender, unused));
+        (self.voice.messages, self.voice.files) = (queue::messages(Some(1)).0, None);
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(publishing, deadline);
         accounts
@@ -260,8 +307,8 @@ mod tests {
     fn start(text: &str, clock: Arc<dyn Clock>) -> Daemon {
         let main = config::Main::Text { name: "test".into(), text: text.into() };
         let loaded = config::load(&config::Inputs { main, ..Default::default() }).unwrap();
-        let model = Model::open(&Default::default()).unwrap();
-        Daemon::start(loaded.config, &model, &Publishing::Direct, clock).unwrap()
+        let model = Model::open(&Default::default(), &Default::default()).unwrap();
+        Daemon::start(loaded.config, &model, &Publishing::Direct, clock, 0).unwrap()
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub enum CaptureClock {
     Pipeline,
     /// This machine's clock when the frame came out of the decoder.
     Arrival,
+    /// The recording's own time, from when it was opened.
+    Clip,
 }
 
 /// A camera's picture with its time.
@@ -141,6 +143,8 @@ pub struct Frame {
     pub captured_at: Timestamp,
     /// How that is known.
     pub capture_clock: CaptureClock,
+    /// The same on a time line that never jumps as the time of day may: only the time between frames has a meaning.
+    pub moment: Duration,
     /// Where its time went so far.
     pub ledger: Ledger,
     /// The picture.

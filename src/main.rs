@@ -3,11 +3,13 @@
 //! The way of one frame, left to right, never back:
 //!
 //! ```text
-//! camera -> newest-frame slot -> ready queue -> worker: preprocess, network, head -> messages -> publisher -> MQTT
+//! camera -> newest-frame slot -> ready queue -> worker: motion, tracks, looks -> messages -> publisher -> MQTT
+//!                                                                             -> pictures -> store -> disk
 //! ```
 //!
-//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`]) and joins them by
-//! [`queue`]s; [`vision`] is what is done to a frame, pure; [`config`] is what the user wants.
+//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`]) and joins
+//! them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`config`] is what the
+//! user wants.
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +26,9 @@ mod publish;
 mod queue;
 mod record;
 mod stats;
+mod store;
 mod vision;
+mod voice;
 mod workers;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +52,8 @@ enum Command {
     Check(cli::check::Arguments),
     /// Tell what this machine has: GStreamer, cameras, CPU, engine, broker
     Doctor(cli::doctor::Arguments),
+    /// Run a recording through the whole analysis and print what happens in it
+    Analyze(cli::analyze::Arguments),
     /// Classify photos with the very same eyes as the daemon
     Classify(cli::classify::Arguments),
     /// Take one picture of a camera
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => cli::demo::run(arguments),
         Command::Check(arguments) => cli::check::run(arguments),
         Command::Doctor(arguments) => cli::doctor::run(arguments),
+        Command::Analyze(arguments) => cli::analyze::run(arguments),
         Command::Classify(arguments) => cli::classify::run(arguments),
         Command::Snapshot(arguments) => cli::snapshot::run(arguments),
         Command::Bench(arguments) => cli::bench::run(arguments),

@@ -1,13 +1,13 @@
 //! The network that a process uses: file or built in, opened by an engine, with its labels and its identity.
 
 use crate::{
-    config::Network,
+    config::{Config, Network},
     error::{Error, Kind},
     publish::messages,
-    vision::{head::Score, labels::Labels},
+    vision::{groups::Groups, head::Score, labels::Labels},
 };
 use sha2::{Digest, Sha256};
-use std::{borrow::Cow, fmt::Write, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
 
 const BUILT_IN_NAME: &str = "squeezenet_v1.1_int8";
 const BUILT_IN_MODEL: &[u8] = include_bytes!("../models/squeezenet_v1.1_int8.tflite");
@@ -20,21 +20,26 @@ pub struct Model {
     pub engine: Arc<dyn engine::Engine>,
     /// Names its classes.
     pub labels: Arc<Labels>,
+    /// Names that people use for sets of them.
+    pub groups: Arc<Groups>,
     /// What messages say of it.
     pub identity: Arc<messages::Model>,
 }
 
 impl Model {
-    /// Opens the model and labels of the given files, or the built-in ones.
+    /// Opens the model and labels of the given files, or the built-in ones, with the user's `own` groups.
     ///
-    /// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit.
-    pub fn open(network: &Network) -> Result<Model, Error> {
+    /// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit, a
+    /// group of classes that there are not.
+    pub fn open(network: &Network, own: &BTreeMap<String, Vec<String>>) -> Result<Model, Error> {
         let (engine, identity) = open_engine(network)?;
-        let labels = network.labels.as_deref();
-        let label_bytes = read(labels, BUILT_IN_LABELS, "labels")?;
-        let classes = engine.signature().classes;
-        let labels = Labels::parse(&label_bytes, &place(labels, "built in"), classes)?;
-        Ok(Model { engine, labels: Arc::new(labels), identity: Arc::new(identity) })
+        let labels = read_labels(network, Some(engine.signature().classes))?;
+        let groups = Groups::new(&labels, own).map_err(|problems| {
+            let lines: Vec<String> =
+                problems.iter().map(|(name, rule)| format!("groups.{name} {rule}")).collect();
+            Error::new(Kind::Input, lines.join("; "))
+        })?;
+        Ok(Model { engine, labels: Arc::new(labels), groups: Arc::new(groups), identity: Arc::new(identity) })
     }
 
     /// The best classes by name.
@@ -46,6 +51,37 @@ impl Model {
         };
         top.iter().map(name).collect()
     }
+}
+
+/// What the configuration names that the network has not: key and rule of each. Files that cannot be read are for
+/// [`Model::open`] to tell.
+pub fn judge(config: &Config) -> Vec<(String, String)> {
+    let Ok(labels) = read_labels(&config.engine.network, None) else { return Vec::new() };
+    let groups = match Groups::new(&labels, &config.groups) {
+        Ok(groups) => groups,
+        Err(problems) => {
+            return problems.into_iter().map(|(name, rule)| (format!("groups.{name}"), rule)).collect();
+        }
+    };
+    let mut problems = Vec::new();
+    for camera in &config.cameras {
+        let place = format!("cameras.{}", camera.name);
+        let lists = (camera.regions.iter())
+            .map(|region| (format!("{place}.regions.{}.labels", region.name), &region.labels))
+            .chain([(format!("{place}.labels"), &camera.labels)]);
+        for (key, labels) in lists {
+            problems.extend(groups.judge(labels).into_iter().map(|rule| (key.clone(), rule)));
+        }
+    }
+    problems
+}
+
+/// The classes' names; of so many classes where that is known.
+fn read_labels(network: &Network, classes: Option<usize>) -> Result<Labels, Error> {
+    let file = network.labels.as_deref();
+    let bytes = read(file, BUILT_IN_LABELS, "labels")?;
+    let lines = || bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    Labels::parse(&bytes, &place(file, "built in"), classes.unwrap_or_else(lines))
 }
 
 /// Opens a model without names for its classes: the given file, or the built-in one.

@@ -61,6 +61,8 @@ pub struct Slot<T> {
 
 struct SlotState<T> {
     waiting: Option<Frame>,
+    /// There will be no more frames for now, and whether the waiting one is from before that.
+    interruption: Option<(Interruption, bool)>,
     /// In the slot unless a worker has it.
     luggage: Option<Box<T>>,
     /// Standing in the line of ready cameras.
@@ -69,11 +71,24 @@ struct SlotState<T> {
     accounts: Accounts,
 }
 
-/// A frame handed to a worker, with what belongs to its camera. Ends with [`Job::done`]; dropped without it, as in a
-/// panic, the frame counts as failed.
+/// Why a camera sends no frames for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// It failed.
+    Failed,
+    /// It was a recording, which is over.
+    Over,
+}
+
+/// A frame handed to a worker, with what belongs to its camera; or word of an interruption before it. Ends with
+/// [`Job::done`]; dropped without it, as in a panic, the frame counts as failed.
 pub struct Job<T> {
-    /// The frame.
-    pub frame: Frame,
+    /// What happened before the frame.
+    pub interruption: Option<Interruption>,
+    /// The frame; none if it is only about an interruption.
+    pub frame: Option<Frame>,
+    /// It has a frame to account for.
+    counts: bool,
     slot: Arc<Slot<T>>,
     luggage: Option<Box<T>>,
     outcome: Outcome,
@@ -104,6 +119,7 @@ impl<T> FrameWay<T> {
                 camera,
                 state: Mutex::new(SlotState {
                     waiting: None,
+                    interruption: None,
                     luggage: Some(Box::new(luggage)),
                     queued: false,
                     closed: false,
@@ -129,6 +145,11 @@ impl<T> FrameWay<T> {
     /// Every camera's accounts, each taken in one moment.
     pub fn accounts(&self) -> Vec<Accounts> {
         self.slots.iter().map(|slot| slot.lock().accounts).collect()
+    }
+
+    /// What belongs to each camera, once no worker has it any more.
+    pub fn take_luggage(&self) -> Vec<Option<Box<T>>> {
+        self.slots.iter().map(|slot| slot.lock().luggage.take()).collect()
     }
 
     /// Takes no more frames; those waiting count as dropped, those in a worker's hands are finished.
@@ -205,6 +226,9 @@ impl<T> Slot<T> {
             return;
         }
         let replaced = state.waiting.replace(frame);
+        if let Some((_, after_the_waiting)) = &mut state.interruption {
+            *after_the_waiting = false;
+        }
         if replaced.is_some() {
             state.accounts.pending -= 1;
             state.accounts.dropped += 1;
@@ -213,6 +237,15 @@ impl<T> Slot<T> {
         drop(state);
         // The replaced frame gives its buffer back outside the lock.
         drop(replaced);
+    }
+
+    /// There will be no more frames for now: whoever has the luggage next is told, after the frames so far.
+    pub fn interrupt(self: &Arc<Self>, interruption: Interruption) {
+        let mut state = self.lock();
+        if !state.closed {
+            state.interruption = Some((interruption, state.waiting.is_some()));
+            self.stand_in_line(&mut state);
+        }
     }
 
     /// Waits until no frame is waiting, for sources that need not hurry; false if that took longer than `timeout`.
@@ -230,7 +263,8 @@ impl<T> Slot<T> {
 
     /// Joins the line if there is a frame to take and nobody has the luggage.
     fn stand_in_line(self: &Arc<Self>, state: &mut SlotState<T>) {
-        if state.queued || state.luggage.is_none() || state.waiting.is_none() {
+        let has_work = state.waiting.is_some() || state.interruption.is_some();
+        if state.queued || state.luggage.is_none() || !has_work {
             return;
         }
         state.queued = true;
@@ -245,11 +279,23 @@ impl<T> Slot<T> {
     fn take(slot: Arc<Self>) -> Option<Job<T>> {
         let mut state = slot.lock();
         state.queued = false;
-        let frame = state.waiting.take()?;
+        let interruption = match &mut state.interruption {
+            // The waiting frame goes first, and the interruption is the next job.
+            Some((_, after_the_waiting)) if *after_the_waiting => {
+                *after_the_waiting = false;
+                None
+            }
+            interruption => interruption.take().map(|(interruption, _)| interruption),
+        };
+        let frame = state.waiting.take();
+        if frame.is_none() && interruption.is_none() {
+            return None;
+        }
         let luggage = state.luggage.take();
         slot.left.notify_all();
         drop(state);
-        Some(Job { frame, slot, luggage, outcome: Outcome::Failed })
+        let counts = frame.is_some();
+        Some(Job { interruption, frame, counts, slot, luggage, outcome: Outcome::Failed })
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState<T>> {
@@ -264,6 +310,11 @@ impl<T> Job<T> {
         self.slot.camera
     }
 
+    /// What belongs to the camera.
+    pub fn luggage(&mut self) -> &mut T {
+        self.luggage.as_mut().expect("a job has it until it is dropped")
+    }
+
     /// Ends the job.
     pub fn done(mut self, outcome: Outcome) {
         self.outcome = outcome;
@@ -273,19 +324,24 @@ impl<T> Job<T> {
 impl<T> Drop for Job<T> {
     fn drop(&mut self) {
         let mut state = self.slot.lock();
-        state.accounts.pending -= 1;
-        match self.outcome {
-            Outcome::Analysed => state.accounts.analysed += 1,
-            Outcome::Failed => state.accounts.failed += 1,
+        if self.counts {
+            state.accounts.pending -= 1;
+            match self.outcome {
+                Outcome::Analysed => state.accounts.analysed += 1,
+                Outcome::Failed => state.accounts.failed += 1,
+            }
         }
         state.luggage = self.luggage.take();
         self.slot.stand_in_line(&mut state);
     }
 }
 
-/// A bounded queue of messages that drops its oldest when full.
-pub fn messages<M>(capacity: usize) -> (MessageSender<M>, Receiver<M>) {
-    let (sender, receiver) = crossbeam_channel::bounded(capacity);
+/// A bounded queue of messages that drops its oldest when full; unbounded without a capacity.
+pub fn messages<M>(capacity: Option<usize>) -> (MessageSender<M>, Receiver<M>) {
+    let (sender, receiver) = match capacity {
+        Some(capacity) => crossbeam_channel::bounded(capacity),
+        None => crossbeam_channel::unbounded(),
+    };
     let queue = MessageSender { sender, receiver: receiver.clone(), dropped: Arc::default() };
     (queue, receiver)
 }
@@ -340,10 +396,40 @@ mod tests {
             number,
             captured_at: jiff::Timestamp::UNIX_EPOCH,
             capture_clock: CaptureClock::Arrival,
+            moment: Duration::ZERO,
             ledger: Default::default(),
             image: Image::from_rgb(1, 1, vec![0; 3]),
         });
         number
+    }
+
+    fn number(job: &Job<()>) -> u64 {
+        job.frame.as_ref().unwrap().number
+    }
+
+    #[test]
+    fn an_interruption_comes_between_the_frames_it_came_between() {
+        let way = FrameWay::new(vec![()]);
+        let (slot, jobs) = (way.slot(0), way.jobs());
+        let told = |job: &Job<()>| (job.interruption.is_some(), job.frame.is_some());
+        let next = || {
+            let job = jobs.next(AT_ONCE).unwrap();
+            let told = told(&job);
+            job.done(Outcome::Analysed);
+            told
+        };
+        slot.interrupt(Interruption::Failed);
+        assert_eq!(next(), (true, false), "by itself");
+        offer(&slot);
+        slot.interrupt(Interruption::Failed);
+        assert_eq!([next(), next()], [(false, true), (true, false)], "after the frame");
+        offer(&slot);
+        slot.interrupt(Interruption::Failed);
+        offer(&slot);
+        assert_eq!(next(), (true, true), "before the newer frame");
+        assert!(jobs.next(AT_ONCE).is_none());
+        assert!(slot.accounts().balance());
+        assert_eq!((slot.accounts().analysed, slot.accounts().dropped), (2, 1));
     }
 
     #[test]
@@ -353,7 +439,7 @@ mod tests {
         offer(&slot);
         let newest = offer(&slot);
         let job = jobs.next(AT_ONCE).unwrap();
-        assert_eq!(job.frame.number, newest);
+        assert_eq!(number(&job), newest);
         assert!(jobs.next(AT_ONCE).is_none());
         job.done(Outcome::Analysed);
         let accounts = slot.accounts();
@@ -371,7 +457,7 @@ mod tests {
         assert!(jobs.next(AT_ONCE).is_none(), "its luggage is with the first");
         assert_eq!(slot.accounts().pending, 2);
         first.done(Outcome::Analysed);
-        assert_eq!(jobs.next(AT_ONCE).unwrap().frame.number, waiting);
+        assert_eq!(number(&jobs.next(AT_ONCE).unwrap()), waiting);
     }
 
     #[test]
@@ -470,7 +556,7 @@ mod tests {
 
     #[test]
     fn messages_drop_the_oldest_and_count_it() {
-        let (sender, receiver) = messages(2);
+        let (sender, receiver) = messages(Some(2));
         for message in 1..=5 {
             sender.send(message);
         }

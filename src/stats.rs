@@ -6,6 +6,7 @@ use crate::{
     publish::messages::{CameraStats, Message, SCHEMA, Stats},
     queue::{FrameWay, MessageSender},
     record::CameraRecord,
+    vision::scene::Scene,
 };
 use std::sync::{Arc, atomic::Ordering};
 
@@ -13,7 +14,7 @@ use std::sync::{Arc, atomic::Ordering};
 pub fn gather(
     node: &Arc<str>,
     cameras: &[(Arc<str>, Arc<CameraRecord>)],
-    way: &FrameWay<()>,
+    way: &FrameWay<Scene>,
     messages: &MessageSender<Message>,
     clock: &dyn Clock,
 ) -> Stats {

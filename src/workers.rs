@@ -1,21 +1,26 @@
-//! The inference pool: each worker takes the next ready camera's frame, looks at it and sends what it saw.
+//! The inference pool: each worker takes the next ready camera's frame with that camera's memory, looks at it and sends
+//! what it saw.
 //!
 //! One thread, one session, one frame at a time: four single-threaded workers see more frames than one network spread
-//! over four cores. [`Eye`] is the way from a picture to its classes, the same for a camera's frame and a photo.
+//! over four cores. [`Eye`] is the way from a picture to its classes, the same for a camera's frame and a photo; what to
+//! look at is for the camera's [`Scene`] to say.
 
 use crate::{
     clock::Clock,
     error::{Error, Kind},
-    frame::{Image, Ledger},
+    frame::Image,
     lifecycle::{Pulse, Stop},
     model::Model,
-    publish::messages::{Detections, Message, SCHEMA},
-    queue::{Jobs, MessageSender, Outcome},
-    record::{CameraRecord, Trace},
+    queue::{Interruption, Jobs, Outcome},
     vision::{
-        head::{self, Head, Score},
-        preprocess::{Preprocessor, Region},
+        head::{self, Activation, Head, Score},
+        picture::{Painter, Pictures},
+        preprocess::Preprocessor,
+        rect::Rect,
+        scene::{Look, Scene},
+        tracks::End,
     },
+    voice::Voice,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -24,11 +29,16 @@ pub struct Eye {
     preprocessor: Preprocessor,
     session: Box<dyn engine::Session>,
     head: Head,
+    /// The map of the last look.
+    map: Vec<i8>,
+    painter: Painter,
 }
 
 impl Eye {
+    /// With a JPEG quality for what it paints.
+    ///
     /// Errors ([`Kind::System`]) where the engine has no room for another session.
-    pub fn open(model: &Model) -> Result<Eye, Error> {
+    pub fn open(model: &Model, quality: u8) -> Result<Eye, Error> {
         let signature = model.engine.signature();
         let session = model
             .engine
@@ -38,6 +48,8 @@ impl Eye {
             preprocessor: Preprocessor::new(signature.input_width, signature.input_height),
             session,
             head: Head::new(signature),
+            map: Vec::new(),
+            painter: Painter::new(quality),
         })
     }
 
@@ -45,15 +57,31 @@ impl Eye {
     ///
     /// Errors ([`Kind::System`]): pixels that cannot be read, or an engine that fails.
     pub fn classify(&mut self, image: &Image, count: usize) -> Result<Vec<Score>, Error> {
+        Ok(head::top(self.look(image, &Rect::whole(image))?, count))
+    }
+}
+
+impl Look for Eye {
+    fn look(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
         let rgb = self
             .preprocessor
-            .run(image, &Region::whole(image))
+            .run(image, rect)
             .map_err(|e| Error::caused(Kind::System, "the picture cannot be prepared", e))?;
         let map = self
             .session
             .run(rgb)
             .map_err(|e| Error::caused(Kind::System, "the picture cannot be classified", e))?;
-        Ok(head::top(self.head.scores(map), count))
+        self.map.clear();
+        self.map.extend_from_slice(map);
+        Ok(self.head.scores(&self.map))
+    }
+
+    fn activation(&mut self, class: usize) -> Option<Activation> {
+        self.head.activation(&self.map, class)
+    }
+
+    fn paint(&mut self, image: &Image, rect: &Rect, caption: &str) -> Result<Pictures, Error> {
+        self.painter.take(image, rect, caption)
     }
 }
 
@@ -61,18 +89,10 @@ impl Eye {
 pub struct Worker {
     /// Its way of seeing.
     pub eye: Eye,
-    /// Names and identity for messages.
-    pub model: Model,
-    /// The node's name, for messages.
-    pub node: Arc<str>,
-    /// The cameras' names and records, counted as on the frame way.
-    pub cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
-    /// How many classes a message holds.
-    pub top: usize,
+    /// Says what it saw.
+    pub voice: Voice,
     /// Where frames come from.
-    pub jobs: Jobs<()>,
-    /// Where what was seen goes; the publisher has the other end.
-    pub messages: MessageSender<Message>,
+    pub jobs: Jobs<Scene>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// When to end, after what is in hand.
@@ -89,33 +109,29 @@ impl Worker {
         let mut failing = false;
         while !self.stop.is_time() {
             self.pulse.beat(self.clock.monotonic());
-            let Some(job) = self.jobs.next(TURN) else { continue };
-            let (camera, record) = self.cameras[job.camera()].clone();
-            let started = self.clock.monotonic();
-            match self.eye.classify(&job.frame.image, self.top) {
-                Ok(top) => {
+            let Some(mut job) = self.jobs.next(TURN) else { continue };
+            let camera = job.camera();
+            if let Some(interruption) = job.interruption {
+                let why = match interruption {
+                    Interruption::Failed => End::CameraLost,
+                    Interruption::Over => End::Stopped,
+                };
+                let seen = job.luggage().end_all(why);
+                self.voice.tell(camera, job.luggage(), None, seen);
+            }
+            let Some(mut frame) = job.frame.take() else { continue };
+            frame.ledger.started = self.clock.monotonic();
+            match job.luggage().see(&frame, &mut self.eye) {
+                Ok(seen) => {
                     failing = false;
-                    let inferred = self.clock.monotonic();
-                    let ledger = Ledger { started, inferred, ..job.frame.ledger };
-                    let latency = inferred.saturating_sub(ledger.captured);
-                    self.messages.send(Message::Detections(Detections {
-                        schema: SCHEMA,
-                        node: self.node.clone(),
-                        camera,
-                        frame: job.frame.number,
-                        captured_at: job.frame.captured_at,
-                        capture_clock: job.frame.capture_clock,
-                        clock_synchronised: self.clock.is_synchronised(),
-                        latency_ms: latency.as_secs_f64() * 1e3,
-                        top: self.model.name_classes(&top),
-                        model: self.model.identity.clone(),
-                        trace: Some(Trace { ledger, record }),
-                    }));
+                    frame.ledger.inferred = self.clock.monotonic();
+                    self.voice.tell(camera, job.luggage(), Some(&frame), seen);
                     job.done(Outcome::Analysed);
                 }
                 Err(error) => {
                     if !failing {
-                        tracing::error!(%camera, frame = job.frame.number, %error, "Frame was lost.");
+                        let camera = self.voice.camera(camera);
+                        tracing::error!(camera, frame = frame.number, %error, "Frame was lost.");
                     }
                     failing = true;
                     job.done(Outcome::Failed);

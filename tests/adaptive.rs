@@ -94,9 +94,10 @@ fn keyframes_alone_and_everything_are_what_they_say() {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("clip.mp4");
     make_clip(&clip, 3 * FPS, FPS, FPS, 0);
-    let (captured, accounts) = watch(&clip, "realtime = false\ndecode = 'keyframes'\n");
-    assert_eq!(captured.len(), 5, "{accounts}");
+    // Frames come faster than they are published, where only the newest counts: the accounts tell.
+    let (_, accounts) = watch(&clip, "realtime = false\ndecode = 'keyframes'\n");
+    assert_eq!(accounts["analysed"], 5, "{accounts}");
     assert_eq!(accounts["skipped_rate"], 5 * (FPS - 1));
-    let (captured, accounts) = watch(&clip, "realtime = false\ndecode = 'all'\nrate_fps = 15\n");
-    assert_eq!(captured.len() as u64, 5 * FPS, "{accounts}");
+    let (_, accounts) = watch(&clip, "realtime = false\ndecode = 'all'\nrate_fps = 15\n");
+    assert_eq!(accounts["analysed"], 5 * FPS, "{accounts}");
 }

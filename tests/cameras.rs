@@ -86,7 +86,7 @@ fn a_clip_played_once_ends_and_is_over() {
     let seconds = captured / truth["fps"].as_u64().unwrap();
     assert!((seconds..=seconds + 1).contains(&analysed), "{analysed} of {seconds} s");
     let last = listener.all().into_iter().rfind(|h| h.topic.ends_with("/yard/detections")).unwrap();
-    assert_eq!(last.json()["capture_clock"], "arrival");
+    assert_eq!(last.json()["capture_clock"], "clip");
 }
 
 #[test]

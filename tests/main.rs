@@ -11,5 +11,6 @@ mod cameras;
 mod demo;
 mod faults;
 mod photos;
+mod seeing;
 mod service;
 mod wire;

@@ -27,15 +27,23 @@ fn balances(stats: &Heard, camera: &str) -> bool {
 fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
     let broker = Broker::start();
     let listener = broker.listen();
+    let folder = tempfile::tempdir().unwrap();
     let config = format!(
-        "node.name = 'porch'\nstats.interval = '1s'\n[cameras.yard]\nsource = '{}'\nrate_fps = 4\n\
+        "node.name = 'porch'\nstats.interval = '1s'\npictures = {{ publish = true, directory = '{}' }}\n\
+         [cameras.yard]\nsource = '{}'\nrate_fps = 4\nevidence = true\n\
+         regions.all = {{ every = '500ms', hold = '500ms' }}\n\
          [cameras.test]\nsource = 'test://ball'\noptions = {{ width = 320, height = 240, fps = 10 }}\n\
          rate_fps = 3\n",
+        folder.path().display(),
         clip()
     );
     let mut camfire = Camfire::run(&config, &broker.flags());
     listener.wait("detections of both", |heard| heard.topic == "camfire/porch/yard/detections");
     listener.wait("detections of both", |heard| heard.topic == "camfire/porch/test/detections");
+    listener.wait_topic("/yard/events");
+    listener.wait_topic("/yard/regions/all");
+    listener.wait_topic("/yard/picture");
+    listener.wait_topic("/yard/evidence");
     listener.wait("stats with frames skipped", |heard| {
         heard.topic == "camfire/porch/stats" && account(heard, "yard", "skipped_rate") > 0
     });
@@ -44,7 +52,9 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
 
     let (detections, status, stats) =
         (schema("detections.json"), schema("camera-status.json"), schema("stats.json"));
+    let (event, region) = (schema("event.json"), schema("region.json"));
     let mut last_stats = None;
+    let mut ids = Vec::new();
     for heard in listener.all() {
         match heard.topic.strip_prefix("camfire/porch/").expect(&heard.topic) {
             "status" => assert!(["online", "offline"].contains(&heard.payload.as_str())),
@@ -56,12 +66,30 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
             "yard/status" | "test/status" => assert_valid(&status, &heard.json()),
             "yard/detections" | "test/detections" => {
                 assert_valid(&detections, &heard.json());
-                assert_eq!(heard.json()["top"].as_array().unwrap().len(), 3);
                 assert_eq!(heard.json()["capture_clock"], "pipeline");
             }
+            "yard/events" | "test/events" => {
+                let message = heard.json();
+                assert_valid(&event, &message);
+                assert_eq!(heard.qos, rumqttc::QoS::AtLeastOnce);
+                // The files are there before long: the store is not slower than the goodbye.
+                let pictures = &message["best"]["pictures"];
+                for what in ["crop", "frame", "marked"] {
+                    let file = folder.path().join(pictures[what].as_str().unwrap());
+                    assert!(std::fs::read(&file).unwrap().starts_with(&[0xff, 0xd8]), "{file:?}");
+                }
+                ids.push((message["id"].clone(), message["type"].clone()));
+            }
+            "yard/regions/all" => assert_valid(&region, &heard.json()),
+            "yard/picture" | "test/picture" | "yard/evidence" => {}
+            "test/scene" | "yard/scene" => assert_valid(&schema("scene.json"), &heard.json()),
             other => panic!("undocumented topic {other}"),
         }
     }
+    // Whatever began has ended, at the latest with camfire.
+    let of = |kind: &str| ids.iter().filter(|(_, other)| other == kind).map(|(id, _)| id).collect::<Vec<_>>();
+    assert!(!of("start").is_empty());
+    assert!(of("start").iter().all(|id| of("end").contains(id)), "{ids:?}");
     // The last accounts come after the workers have ended: nothing is pending, and each analysis was published.
     let last_stats = last_stats.expect("stats at the end");
     let analysed = listener.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
@@ -80,8 +108,9 @@ fn the_documented_examples_fit_the_schemas() {
         .skip(1)
         .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
         .collect();
-    assert_eq!(examples.len(), 3);
-    for (example, name) in examples.iter().zip(["detections", "camera-status", "stats"]) {
+    let names = ["event", "region", "scene", "detections", "camera-status", "stats"];
+    assert_eq!(examples.len(), names.len());
+    for (example, name) in examples.iter().zip(names) {
         assert_valid(&schema(&format!("{name}.json")), example);
     }
 }
@@ -92,13 +121,13 @@ fn watch_prints_what_comes() {
     let config = "[cameras.test]\nsource = 'test://smpte'\n";
     let _camfire = Camfire::run(config, &broker.flags());
     let port = format!("mqtt.port={}", broker.port);
-    let plain = camfire_output(&["watch", "--set", &port, "--count", "2"]);
+    let plain = camfire_output(&["watch", "--detections", "--set", &port, "--count", "2"]);
     assert!(plain.status.success(), "{}", stderr(&plain));
     let text = String::from_utf8(plain.stdout).unwrap();
     assert_eq!(text.lines().count(), 2);
     assert!(text.lines().all(|line| line.contains("  test  ") && line.ends_with(" ms)")), "{text}");
 
-    let json = camfire_output(&["watch", "--set", &port, "--count", "1", "--json"]);
+    let json = camfire_output(&["watch", "--detections", "--set", &port, "--count", "1", "--json"]);
     let line: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert!(line["topic"].as_str().unwrap().ends_with("/test/detections"));
     assert_valid(&schema("detections.json"), &line["payload"]);

@@ -21,9 +21,9 @@ use crate::{
     config::{Camera, Source},
     lifecycle::{Pulse, Stop},
     publish::messages::{CameraState, Message},
-    queue::{MessageSender, Slot},
+    queue::{Interruption, MessageSender, Slot},
     record::CameraRecord,
-    vision::health::HealthCheck,
+    vision::{health::HealthCheck, scene::Scene},
 };
 use choice::Choice;
 use report::Report;
@@ -42,7 +42,7 @@ pub struct CameraStage {
     /// The node's name, for messages.
     pub node: Arc<str>,
     /// Where its frames go; the workers have the other end.
-    pub slot: Arc<Slot<()>>,
+    pub slot: Arc<Slot<Scene>>,
     /// What is counted about it; the accounts have the other end.
     pub record: Arc<CameraRecord>,
     /// What its pictures have been like, over all attempts.
@@ -124,6 +124,11 @@ impl CameraStage {
                 Err(missing) => Err(Failure::new(Trouble::Unsupported, missing)),
             };
             let streamed = report.end_of_attempt(self.clock.monotonic());
+            match &ended {
+                Ok(Ended::Stopped) => {}
+                Ok(Ended::Finished) => self.slot.interrupt(Interruption::Over),
+                Err(_) => self.slot.interrupt(Interruption::Failed),
+            }
             if streamed.is_some() {
                 choice.works();
                 codecs_tried = 0;

@@ -61,7 +61,7 @@ fn print(json: bool, kind: &str, text: &str) {
 /// What is wrong with a configuration whose form is right: model, labels, templates, elements, files.
 fn problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
-    problems.extend(Model::open(&config.engine.network).err());
+    problems.extend(Model::open(&config.engine.network, &config.groups).err());
     match gst::init() {
         Ok(()) => problems.extend(config.cameras.iter().flat_map(camera_problems)),
         Err(error) => problems.push(error),

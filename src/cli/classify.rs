@@ -19,6 +19,9 @@ use std::{
 /// Files with these endings are taken from folders; a file that is named is taken whatever its ending.
 const ENDINGS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
+/// Of pictures that are painted, which none is here.
+const QUALITY: u8 = 80;
+
 /// Arguments of `camfire classify`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  camfire classify --top 3 cat.jpg holiday-photos/")]
@@ -47,8 +50,9 @@ struct Line<'a> {
 
 /// Prints the best classes of each photo; those that are none are named on stderr and make the exit status 1.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let model = Model::open(&Network { labels: arguments.labels, ..arguments.network.into() })?;
-    let mut eye = Eye::open(&model)?;
+    let model =
+        Model::open(&Network { labels: arguments.labels, ..arguments.network.into() }, &Default::default())?;
+    let mut eye = Eye::open(&model, QUALITY)?;
     let photos = list(&arguments.paths)?;
     // Draws on stderr, and only where that is a terminal.
     let progress = ProgressBar::new(photos.len() as u64);

@@ -4,7 +4,7 @@
 //! read from there like any client would. Without mosquitto it says so and prints straight from the pipeline.
 
 use super::{
-    output::{Changes, Seen, try_write_line},
+    output::{SeenEvent, try_write_line},
     setup::{self, Signals},
     watch,
 };
@@ -66,13 +66,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     };
     let config = configuration(&arguments, &clip, broker.as_ref())?;
     setup::start_log(config.log.level);
-    let model = Model::open(&config.engine.network)?;
+    let model = Model::open(&config.engine.network, &config.groups)?;
     gst::init()?;
 
     let publishing = if broker.is_some() { Publishing::Mqtt } else { Publishing::Direct };
     let mut show = Show::open(&config, publishing)?;
     introduce(&config, &broker);
-    let mut daemon = Daemon::start(config, &model, &show.publishing(), Arc::new(SystemClock::new()))?;
+    let mut daemon =
+        Daemon::start(config, &model, &show.publishing(), Arc::new(SystemClock::new()), fastrand::u64(..))?;
     let end = arguments.seconds.map(|seconds| started + Duration::from_secs(seconds));
     let mut next_turn = started;
     let mut first = true;
@@ -85,14 +86,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             daemon.turn();
         }
         match show.next(&daemon, Duration::from_millis(50)) {
-            Ok(Some(seen)) => {
+            Ok(Some(line)) => {
                 if std::mem::take(&mut first) {
                     let seconds = started.elapsed().as_secs_f64();
-                    eprintln!("(first detection {seconds:.2} s after the start)");
+                    eprintln!("(first event {seconds:.2} s after the start)");
                 }
-                if let Some(line) = show.changes.line(&seen)
-                    && !try_write_line(format_args!("{line}"))
-                {
+                if !try_write_line(format_args!("{line}")) {
                     break Ok(());
                 }
             }
@@ -122,38 +121,39 @@ fn introduce(config: &Config, broker: &Option<Broker>) {
         eprintln!("Its broker listens on 127.0.0.1:{}. To see every message by hand:", broker.port);
         eprintln!("  mosquitto_sub -h 127.0.0.1 -p {} -v -t '{}/#'", broker.port, config.mqtt.base_topic);
     }
-    eprintln!("A line for each change of what is seen; Ctrl-C ends it.\n");
+    eprintln!("A line for each thing that comes, changes and goes; Ctrl-C ends it.\n");
 }
 
 /// Where the demo reads what was seen.
 struct Show {
     subscriber: Option<Subscriber>,
-    changes: Changes,
 }
 
 impl Show {
     fn open(config: &Config, publishing: Publishing) -> Result<Show, Error> {
         let subscriber = match publishing {
             Publishing::Mqtt => {
-                let filter = format!("{}/+/+/detections", config.mqtt.base_topic);
-                Some(Subscriber::connect(&config.mqtt, vec![filter])?)
+                let filters = watch::filters(&config.mqtt.base_topic, "+", "+", false);
+                Some(Subscriber::connect(&config.mqtt, filters)?)
             }
             Publishing::Direct => None,
         };
-        Ok(Show { subscriber, changes: Changes::default() })
+        Ok(Show { subscriber })
     }
 
     fn publishing(&self) -> Publishing {
         if self.subscriber.is_some() { Publishing::Mqtt } else { Publishing::Direct }
     }
 
-    fn next(&mut self, daemon: &Daemon, timeout: Duration) -> Result<Option<Seen>, Error> {
+    fn next(&mut self, daemon: &Daemon, timeout: Duration) -> Result<Option<String>, Error> {
         if let Some(subscriber) = &mut self.subscriber {
-            return subscriber.next(Some(timeout))?.map(|message| watch::parse(&message)).transpose();
+            return subscriber.next(Some(timeout))?.map(|message| watch::line(&message)).transpose();
         }
         Ok(match daemon.messages().recv_timeout(timeout) {
-            Ok(message @ Message::Detections(_)) => serde_json::from_str(&message.to_json()).ok(),
-            Ok(Message::Camera(_) | Message::Stats(_)) | Err(_) => None,
+            Ok(message @ Message::Event(_)) => {
+                serde_json::from_slice(&message.payload()).ok().map(|seen: SeenEvent| seen.line())
+            }
+            Ok(_) | Err(_) => None,
         })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 wrong input.
 
+pub mod analyze;
 pub mod bench;
 pub mod check;
 pub mod classify;
@@ -11,4 +12,5 @@ mod output;
 pub mod run;
 mod setup;
 pub mod snapshot;
+mod truth;
 pub mod watch;

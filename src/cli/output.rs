@@ -1,9 +1,7 @@
-//! How results get to stdout, and how they look to a person: one line for what a message says, and only when something
-//! changed.
+//! How results get to stdout, and how they look to a person: one line for what a message says.
 
 use serde::Deserialize;
 use std::{
-    collections::HashMap,
     fmt,
     io::{self, Write},
 };
@@ -35,119 +33,140 @@ macro_rules! line {
 }
 pub(super) use line;
 
-/// What a `detections` payload says, as a subscriber reads it.
+/// What a message of an event says, as a subscriber reads it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Seen {
-    /// The node's name.
-    pub node: String,
-    /// The camera's name.
-    pub camera: String,
-    /// RFC 3339.
-    pub captured_at: String,
-    /// Capture to message.
-    pub latency_ms: f64,
-    /// Best first.
-    pub top: Vec<SeenClass>,
+pub struct SeenEvent {
+    camera: String,
+    #[serde(rename = "type")]
+    kind: String,
+    at: String,
+    label: String,
+    score: f32,
+    #[serde(default)]
+    changed: Vec<String>,
+    reason: Option<String>,
+    duration_s: f64,
+    moving: bool,
+    zones: Vec<String>,
 }
 
-/// One class of it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SeenClass {
-    /// Its name.
-    pub label: String,
-    /// 0 to 1.
-    pub score: f32,
-}
-
-impl Seen {
-    /// `07:31:02.125  yard  Egyptian cat 0.71 · tabby 0.22 · tiger cat 0.04  (61 ms)`
+impl SeenEvent {
+    /// `07:31:02.125  yard  cat (0.83) comes`
     pub fn line(&self) -> String {
-        let time = self.captured_at.get(11..23).unwrap_or(&self.captured_at);
-        let classes: Vec<String> =
-            self.top.iter().map(|class| format!("{} {:.2}", class.label, class.score)).collect();
-        let (camera, latency) = (&self.camera, self.latency_ms);
-        format!("{time}  {camera}  {}  ({latency:.0} ms)", classes.join(" · "))
+        let thing = match self.label.as_str() {
+            "unknown" => "something".to_string(),
+            label => format!("{label} ({:.2})", self.score),
+        };
+        let what = match self.kind.as_str() {
+            "start" => "comes".to_string(),
+            "end" => {
+                let reason = self.reason.as_deref().unwrap_or("gone").replace('_', " ");
+                format!("is gone after {:.1} s: {reason}", self.duration_s)
+            }
+            _ => self.changes(),
+        };
+        format!("{}  {}  {thing} {what}", time_of_day(&self.at), self.camera)
     }
 
-    /// The line where nothing is sure.
-    pub fn unsure_line(&self) -> String {
-        let time = self.captured_at.get(11..23).unwrap_or(&self.captured_at);
-        format!("{time}  {}  –", self.camera)
+    fn changes(&self) -> String {
+        let change = |aspect: &String| match aspect.as_str() {
+            "label" if self.label == "unknown" => "is not known any more".to_string(),
+            "label" => "is what it is".to_string(),
+            "moving" if self.moving => "moves again".to_string(),
+            "moving" => "stands still".to_string(),
+            "zones" if self.zones.is_empty() => "is in no zone".to_string(),
+            "zones" => format!("is in {}", self.zones.join(", ")),
+            other => format!("has another {other}"),
+        };
+        self.changed.iter().map(change).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// From this score on a class counts as seen.
-const SURE: f32 = 0.5;
-/// What was seen stays seen down to this score, so that a line is a change and not a flicker.
-const STILL_SURE: f32 = 0.3;
-
-/// Picks the messages that change what is seen, camera by camera.
-#[derive(Default)]
-pub struct Changes {
-    /// The label seen by each camera.
-    seen: HashMap<String, Option<String>>,
+/// What a `detections` payload says.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SeenFrame {
+    camera: String,
+    captured_at: String,
+    latency_ms: f64,
+    objects: Vec<SeenObject>,
 }
 
-impl Changes {
-    /// The line to print for this message, if it changes what its camera sees.
-    pub fn line(&mut self, message: &Seen) -> Option<String> {
-        let camera = format!("{}/{}", message.node, message.camera);
-        let before = self.seen.get(&camera).cloned();
-        let best = message.top.first();
-        let sure = best.filter(|best| best.score >= SURE).map(|best| best.label.clone());
-        let still = |label: &String| {
-            message.top.iter().any(|class| class.label == *label && class.score >= STILL_SURE)
+/// One thing in it.
+#[derive(Debug, Clone, Deserialize)]
+struct SeenObject {
+    label: String,
+    score: f32,
+    r#box: [i64; 4],
+}
+
+impl SeenFrame {
+    /// `07:31:02.125  yard  cat 0.83 at 58,40 884x680 · cup 0.91 at 900,515 160x150  (61 ms)`
+    pub fn line(&self) -> String {
+        let object = |object: &SeenObject| {
+            let [left, top, width, height] = object.r#box;
+            format!("{} {:.2} at {left},{top} {width}x{height}", object.label, object.score)
         };
-        let now = match (sure, &before) {
-            (Some(label), _) => Some(label),
-            (None, Some(Some(label))) if still(label) => Some(label.clone()),
-            (None, _) => None,
-        };
-        if before.as_ref() == Some(&now) {
-            return None;
-        }
-        let line = if now.is_some() { message.line() } else { message.unsure_line() };
-        self.seen.insert(camera, now);
-        Some(line)
+        let objects: Vec<String> = self.objects.iter().map(object).collect();
+        let objects = if objects.is_empty() { "–".to_string() } else { objects.join(" · ") };
+        let (time, latency) = (time_of_day(&self.captured_at), self.latency_ms);
+        format!("{time}  {}  {objects}  ({latency:.0} ms)", self.camera)
     }
+}
+
+/// What a region or the whole scene shows now.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SeenState {
+    camera: String,
+    at: String,
+    region: Option<String>,
+    state: Option<String>,
+    change: Option<String>,
+}
+
+impl SeenState {
+    /// `07:31:02.125  yard  gate: bicycle`, `07:31:02.125  yard  the whole scene changed: light`
+    pub fn line(&self) -> String {
+        let what = match (&self.region, &self.state, &self.change) {
+            (Some(region), Some(state), _) => format!("{region}: {state}"),
+            (_, _, Some(change)) => format!("the whole scene changed: {change}"),
+            _ => "something else than this camfire knows".to_string(),
+        };
+        format!("{}  {}  {what}", time_of_day(&self.at), self.camera)
+    }
+}
+
+fn time_of_day(at: &str) -> &str {
+    at.get(11..23).unwrap_or(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn seen(label: &str, score: f32) -> Seen {
-        Seen {
-            node: "porch".into(),
-            camera: "yard".into(),
-            captured_at: "2026-11-24T07:31:02.125Z".into(),
-            latency_ms: 61.2,
-            top: vec![SeenClass { label: label.into(), score }],
-        }
-    }
-
     #[test]
-    fn a_line_is_printed_for_each_change_and_not_for_flicker() {
-        let mut changes = Changes::default();
-        let story = [
-            ("doormat", 0.1),
-            ("quilt", 0.2),
-            ("tabby", 0.8),
-            ("tabby", 0.4),
-            ("tabby", 0.6),
-            ("Egyptian cat", 0.7),
-            ("Egyptian cat", 0.2),
-        ];
-        let lines: Vec<String> =
-            story.iter().filter_map(|&(label, score)| changes.line(&seen(label, score))).collect();
-        assert_eq!(
-            lines,
-            [
-                "07:31:02.125  yard  –",
-                "07:31:02.125  yard  tabby 0.80  (61 ms)",
-                "07:31:02.125  yard  Egyptian cat 0.70  (61 ms)",
-                "07:31:02.125  yard  –",
-            ]
-        );
+    fn events_read_like_what_happened() {
+        let event = |more: serde_json::Value| {
+            let mut event = serde_json::json!({
+                "camera": "yard", "type": "update", "at": "2026-11-24T07:31:02.125Z", "label": "cat", "score": 0.834,
+                "changed": [], "reason": null, "duration_s": 0.2, "moving": true, "zones": ["lawn"]
+            });
+            event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value::<SeenEvent>(event).unwrap().line()
+        };
+        let at = "07:31:02.125  yard  ";
+        for (more, expected) in [
+            (serde_json::json!({"type": "start"}), "cat (0.83) comes"),
+            (serde_json::json!({"type": "start", "label": "unknown"}), "something comes"),
+            (
+                serde_json::json!({"changed": ["moving", "zones"], "moving": false}),
+                "cat (0.83) stands still, is in lawn",
+            ),
+            (
+                serde_json::json!({"type": "end", "reason": "left", "duration_s": 240.04}),
+                "cat (0.83) is gone after 240.0 s: left",
+            ),
+        ] {
+            assert_eq!(event(more), format!("{at}{expected}"));
+        }
     }
 }

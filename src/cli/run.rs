@@ -30,7 +30,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let model = Model::open(&loaded.config.engine.network)?;
+    let model = Model::open(&loaded.config.engine.network, &loaded.config.groups)?;
     gst::init()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         tracing::warn!(reason, "The slower engine runs this model.");
     }
     let clock = Arc::new(SystemClock::new());
-    let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock)?;
+    let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock, fastrand::u64(..))?;
     notify(NotifyState::Ready);
     let mut healthy = true;
     let mut beyond_repair = false;

@@ -4,6 +4,7 @@ use crate::{
     camera::template,
     config::{self, Loaded, LogLevel, Network, Problems},
     error::{Error, Kind},
+    model,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
@@ -78,7 +79,10 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    config::load(&config::Inputs { main, environment, flags, credentials, judge: Some(template::judge) })
+    let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    let (judge_camera, judge) =
+        (Some(template::judge as config::CameraJudge), Some(model::judge as config::Judge));
+    config::load(&config::Inputs { main, environment, flags, credentials, state, judge_camera, judge })
 }
 
 /// Which network to run, and how.

@@ -4,16 +4,23 @@ use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{Trouble, choice::Choice, gst, template},
     clock::SystemClock,
-    config::Camera,
+    config::{Camera, Config},
     error::{Error, Kind},
     frame::Image,
-    vision::preprocess::{Preprocessor, Region, upright_size},
+    model::Model,
+    vision::{
+        picture,
+        preprocess::Preprocessor,
+        rect::{Rect, upright_size},
+        scene::Look,
+    },
+    workers::Eye,
 };
 use image::codecs::jpeg::JpegEncoder;
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -31,6 +38,9 @@ pub struct Arguments {
     /// The file to write [default: CAMERA.jpg]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Also write where the network sees the best class of the whole picture, as a small grey PNG: evidence, not a box
+    #[arg(long, value_name = "FILE.png")]
+    evidence: Option<PathBuf>,
 }
 
 /// Opens the camera, takes its first picture, writes it and tells where.
@@ -47,7 +57,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let (width, height) = (width.round() as usize, height.round() as usize);
     let unreadable = |e| Error::caused(Kind::Source, "the picture cannot be read", e);
     let mut preprocessor = Preprocessor::new(width, height);
-    let rgb = preprocessor.run(&picture, &Region::whole(&picture)).map_err(unreadable)?;
+    let rgb = preprocessor.run(&picture, &Rect::whole(&picture)).map_err(unreadable)?;
     let path = arguments.output.unwrap_or_else(|| PathBuf::from(format!("{}.jpg", camera.name)));
     let unwritable = |e: Box<dyn std::error::Error + Send + Sync>| {
         Error::caused(Kind::System, path.display().to_string(), e)
@@ -59,7 +69,24 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         .map_err(|e| unwritable(e.into()))?;
     writer.flush().map_err(|e| unwritable(e.into()))?;
     output::line!("{} ({width} x {height})", path.display());
+    if let Some(file) = &arguments.evidence {
+        output::line!("{}", write_evidence(&config, &picture, file)?);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes where the network sees its best class; tells which that is.
+fn write_evidence(config: &Config, picture: &Image, file: &Path) -> Result<String, Error> {
+    let model = Model::open(&config.engine.network, &config.groups)?;
+    let mut eye = Eye::open(&model, QUALITY)?;
+    let best = eye.classify(picture, 1)?[0];
+    let label = model.labels.get(best.index);
+    let Some(activation) = eye.activation(best.index) else {
+        return Ok(format!("there is no evidence for {label}"));
+    };
+    let png = picture::grey_png(&activation.grey, activation.width, activation.height);
+    std::fs::write(file, png).map_err(|e| Error::caused(Kind::System, file.display().to_string(), e))?;
+    Ok(format!("{} ({label} {:.2})", file.display(), best.score))
 }
 
 /// The first picture by the best pipeline that gives one.

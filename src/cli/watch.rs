@@ -1,7 +1,7 @@
 //! `camfire watch`: subscribes like any client and prints what comes.
 
 use super::{
-    output::{self, Changes, Seen},
+    output::{self, SeenEvent, SeenFrame, SeenState},
     setup::ConfigArguments,
 };
 use crate::{
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 /// Arguments of `camfire watch`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  camfire watch --set mqtt.host=broker.local --changes")]
+#[command(after_help = "Example:\n  camfire watch --set mqtt.host=broker.local")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
@@ -22,48 +22,53 @@ pub struct Arguments {
     /// Only this camera [default: all]
     #[arg(long)]
     camera: Option<String>,
-    /// A line only when what is seen changes
+    /// A line for each analysed frame, instead of those for events, regions and scene changes
     #[arg(long)]
-    changes: bool,
+    detections: bool,
     /// One JSON object a line: topic and payload
-    #[arg(long, conflicts_with = "changes")]
+    #[arg(long)]
     json: bool,
     /// End after so many lines
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }
 
-/// Prints detections until the count is reached or the broker goes.
+/// Prints what comes until the count is reached or the broker goes.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let config = arguments.config.load()?.config;
     let any = |name: &Option<String>| name.clone().unwrap_or_else(|| "+".to_string());
     let (node, camera) = (any(&arguments.node), any(&arguments.camera));
-    let filter = format!("{}/{node}/{camera}/detections", config.mqtt.base_topic);
-    let mut subscriber = Subscriber::connect(&config.mqtt, vec![filter])?;
-    let mut changes = Changes::default();
+    let filters = filters(&config.mqtt.base_topic, &node, &camera, arguments.detections);
+    let mut subscriber = Subscriber::connect(&config.mqtt, filters)?;
     let mut printed = 0;
     while arguments.count.is_none_or(|count| printed < count) {
         let Some(message) = subscriber.next(None)? else { continue };
-        let line = if arguments.json {
-            Some(json_line(&message)?)
-        } else {
-            let seen = parse(&message)?;
-            if arguments.changes { changes.line(&seen) } else { Some(seen.line()) }
-        };
-        if let Some(line) = line {
-            output::line!("{line}");
-            printed += 1;
-        }
+        let line = if arguments.json { json_line(&message)? } else { line(&message)? };
+        output::line!("{line}");
+        printed += 1;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads a detections payload.
+/// The topics that are worth a line.
+pub fn filters(base: &str, node: &str, camera: &str, detections: bool) -> Vec<String> {
+    let endings: &[&str] = if detections { &["detections"] } else { &["events", "scene", "regions/+"] };
+    endings.iter().map(|ending| format!("{base}/{node}/{camera}/{ending}")).collect()
+}
+
+/// The line for a message on one of those topics.
 ///
 /// Errors ([`Kind::System`]): someone else publishes something else there.
-pub fn parse(message: &Received) -> Result<Seen, Error> {
-    serde_json::from_slice(&message.payload)
-        .map_err(|e| Error::caused(Kind::System, format!("{} is no detections", message.topic), e))
+pub fn line(message: &Received) -> Result<String, Error> {
+    let (topic, payload) = (&message.topic, &message.payload);
+    let line = if topic.ends_with("/detections") {
+        serde_json::from_slice(payload).map(|seen: SeenFrame| seen.line())
+    } else if topic.ends_with("/events") {
+        serde_json::from_slice(payload).map(|seen: SeenEvent| seen.line())
+    } else {
+        serde_json::from_slice(payload).map(|seen: SeenState| seen.line())
+    };
+    line.map_err(|e| Error::caused(Kind::System, format!("{topic} is not what camfire publishes there"), e))
 }
 
 fn json_line(message: &Received) -> Result<String, Error> {

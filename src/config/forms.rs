@@ -88,6 +88,75 @@ pub(super) fn host(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The corners of a polygon in parts of the picture: three at least, within the picture, with sides that do not cross.
+pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<(), String> {
+    if corners.len() < 3 {
+        return Err("must have three corners or more, such as [[0, 0], [0.5, 0], [0.5, 1]]".into());
+    }
+    if let Some((x, y)) = corners.iter().find(|(x, y)| !(0.0..=1.0).contains(x) || !(0.0..=1.0).contains(y)) {
+        return Err(format!(
+            "must lie within the picture: [{x}, {y}] is outside; corners are parts of its width and height, 0 to 1"
+        ));
+    }
+    let sides = corners.len();
+    let side = |index: usize| (corners[index % sides], corners[(index + 1) % sides]);
+    for a in 0..sides {
+        for b in a + 1..sides {
+            // Neighbours share a corner.
+            let are_neighbours = b == a + 1 || a == 0 && b == sides - 1;
+            if !are_neighbours && cross(side(a), side(b)) {
+                return Err(format!(
+                    "must not cross itself: the sides behind corner {} and corner {} do",
+                    a + 1,
+                    b + 1
+                ));
+            }
+        }
+    }
+    let twice_the_area: f64 = (0..sides).map(side).map(|(a, b)| a.0 * b.1 - b.0 * a.1).sum();
+    if twice_the_area.abs() < 1e-6 {
+        return Err("must enclose an area".into());
+    }
+    Ok(())
+}
+
+type Side = ((f64, f64), (f64, f64));
+
+/// Whether two lines have a point in common.
+fn cross((a, b): Side, (c, d): Side) -> bool {
+    let turn =
+        |p: (f64, f64), q: (f64, f64), r: (f64, f64)| (q.0 - p.0) * (r.1 - p.1) - (q.1 - p.1) * (r.0 - p.0);
+    let within = |p: (f64, f64), q: (f64, f64), r: (f64, f64)| {
+        (p.0.min(q.0)..=p.0.max(q.0)).contains(&r.0) && (p.1.min(q.1)..=p.1.max(q.1)).contains(&r.1)
+    };
+    let (c_side, d_side, a_side, b_side) = (turn(a, b, c), turn(a, b, d), turn(c, d, a), turn(c, d, b));
+    (c_side * d_side < 0.0 && a_side * b_side < 0.0)
+        || c_side == 0.0 && within(a, b, c)
+        || d_side == 0.0 && within(a, b, d)
+        || a_side == 0.0 && within(c, d, a)
+        || b_side == 0.0 && within(c, d, b)
+}
+
+/// `[left, top, width, height]` of a region in parts of the picture: within it, and more than a pixel of any camera.
+pub(super) fn part(numbers: &[f64]) -> Result<(), String> {
+    let [left, top, width, height] = numbers[..] else {
+        return Err(
+            "must be [left, top, width, height] in parts of the picture, such as [0.1, 0.2, 0.3, 0.4]".into(),
+        );
+    };
+    if width < LEAST_PART || height < LEAST_PART {
+        return Err(format!("must be at least {LEAST_PART} of the picture wide and high"));
+    }
+    // A hair's breadth for sums that are no exact fractions.
+    if left < 0.0 || top < 0.0 || left + width > 1.0 + 1e-9 || top + height > 1.0 + 1e-9 {
+        return Err("must lie within the picture: left + width and top + height are at most 1".into());
+    }
+    Ok(())
+}
+
+/// Five pixels of a small camera's picture; there is nothing to see in less.
+const LEAST_PART: f64 = 0.01;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +201,36 @@ mod tests {
         {
             assert_eq!(node_name(host), expected);
             assert!(name(expected).is_ok());
+        }
+    }
+
+    #[test]
+    fn polygons_have_an_area_within_the_picture_and_do_not_cross_themselves() {
+        for good in [
+            vec![(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)],
+            vec![(0.1, 0.1), (0.9, 0.5), (0.1, 0.9), (0.3, 0.5)],
+        ] {
+            assert_eq!(polygon(&good), Ok(()), "{good:?}");
+        }
+        for (bad, why) in [
+            (vec![(0.0, 0.0), (1.0, 1.0)], "three corners"),
+            (vec![(0.0, 0.0), (1.2, 0.0), (1.0, 1.0)], "[1.2, 0]"),
+            (vec![(0.0, 0.0), (f64::NAN, 0.0), (1.0, 1.0)], "within the picture"),
+            (vec![(0.0, 0.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)], "behind corner 1 and corner 3"),
+            (vec![(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], "enclose"),
+            (vec![(0.2, 0.2), (0.2, 0.2), (0.2, 0.2)], "enclose"),
+        ] {
+            let rule = polygon(&bad).unwrap_err();
+            assert!(rule.contains(why), "{rule}");
+        }
+    }
+
+    #[test]
+    fn parts_lie_within_the_picture_and_can_be_seen() {
+        assert!(part(&[0.0, 0.0, 1.0, 1.0]).is_ok() && part(&[0.7, 0.7, 0.3, 0.3]).is_ok());
+        for bad in [&[0.5, 0.5, 0.6, 0.1][..], &[-0.1, 0.0, 0.5, 0.5], &[0.1, 0.1, 0.0001, 0.5], &[0.1, 0.1]]
+        {
+            assert!(part(bad).is_err(), "{bad:?}");
         }
     }
 }

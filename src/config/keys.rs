@@ -26,6 +26,16 @@ pub(super) enum Kind {
     Whole(i64, i64),
     /// A number above 0 and up to this.
     Positive(f64),
+    /// A number, from and to.
+    Number(f64, f64),
+    /// A list of texts.
+    Words,
+    /// A list of corners.
+    Polygon,
+    /// A list of polygons.
+    Polygons,
+    /// `[left, top, width, height]`.
+    Part,
     /// `true` or `false`.
     Boolean,
     /// A duration with its unit, from and to.
@@ -45,6 +55,12 @@ pub(super) enum Kind {
 /// Where camfire finds out by itself.
 pub(super) const AUTO: &str = "auto";
 
+/// Any key of `[cameras.NAME.zones]`.
+const ZONE: Key = Key { name: "", kind: Kind::Polygon, default: "" };
+
+/// Any key of `[groups]`.
+const GROUP: Key = Key { name: "", kind: Kind::Words, default: "" };
+
 /// Any key of `[cameras.NAME.options]`.
 const OPTION: Key = Key { name: "", kind: Kind::Scalar, default: "" };
 
@@ -54,7 +70,13 @@ impl Key {
     pub(super) fn read_text(&self, text: &str) -> Value {
         let read = match self.kind {
             Kind::Whole(..) => text.parse().ok().map(Value::Integer),
-            Kind::Positive(_) => text.parse().ok().map(Value::Float),
+            Kind::Positive(_) | Kind::Number(..) => text.parse().ok().map(Value::Float),
+            // Lists are typed as in a file.
+            Kind::Words | Kind::Polygon | Kind::Polygons | Kind::Part => {
+                toml::from_str::<toml::Table>(&format!("list = {text}"))
+                    .ok()
+                    .and_then(|mut table| table.remove("list"))
+            }
             Kind::Boolean => text.parse().ok().map(Value::Boolean),
             Kind::Options => text.is_empty().then(|| Value::Table(toml::Table::new())),
             // "0012" is a serial number, not 12.
@@ -81,6 +103,32 @@ impl Key {
                 return Ok(ValueKind::Float(*number as f64));
             }
             (Kind::Positive(max), Value::Float(number)) if *number > 0.0 && number <= max => {}
+            (Kind::Number(min, max), Value::Integer(number)) if (*min..=*max).contains(&(*number as f64)) => {
+                return Ok(ValueKind::Float(*number as f64));
+            }
+            (Kind::Number(min, max), Value::Float(number)) if (min..=max).contains(&number) => {}
+            (Kind::Words, Value::Array(words)) if words.iter().all(Value::is_str) => return Ok(list(words)),
+            (Kind::Polygon, value) => {
+                forms::polygon(&corners(value).ok_or_else(|| self.rule(value))?)?;
+                return Ok(deep(value));
+            }
+            (Kind::Polygons, Value::Array(polygons)) => {
+                for (index, polygon) in polygons.iter().enumerate() {
+                    let which = |rule| format!("polygon {}: {rule}", index + 1);
+                    forms::polygon(&corners(polygon).ok_or_else(|| self.rule(value))?).map_err(which)?;
+                }
+                return Ok(deep(value));
+            }
+            (Kind::Part, Value::Array(numbers)) => {
+                forms::part(
+                    &numbers
+                        .iter()
+                        .map(number)
+                        .collect::<Option<Vec<f64>>>()
+                        .ok_or_else(|| self.rule(value))?,
+                )?;
+                return Ok(deep(value));
+            }
             (Kind::Boolean, Value::Boolean(_)) => {}
             (Kind::AutoDuration(..), Value::String(text)) if text == AUTO => {}
             (Kind::Duration(min, max) | Kind::AutoDuration(min, max), Value::String(text))
@@ -114,6 +162,14 @@ impl Key {
             Kind::Text(_) | Kind::Secret => "must be text in quotes".into(),
             Kind::Whole(min, max) => format!("must be a whole number from {min} to {max}"),
             Kind::Positive(max) => format!("must be a number above 0 and up to {max}"),
+            Kind::Number(min, max) => format!("must be a number from {min} to {max}"),
+            Kind::Words => "must be a list of texts, such as [\"cat\", \"dog\"]".into(),
+            Kind::Polygon => "must be a list of corners, such as [[0, 0], [0.5, 0], [0.5, 1]]".into(),
+            Kind::Polygons => {
+                "must be a list of polygons, each a list of corners, such as [[[0, 0], [0.5, 0], [0.5, 1]]]"
+                    .into()
+            }
+            Kind::Part => "must be [left, top, width, height] in parts of the picture".into(),
             Kind::Boolean => "must be true or false".into(),
             Kind::Duration(min, max) => duration(*min, *max, ""),
             Kind::AutoDuration(min, max) => duration(*min, *max, "") + ", or \"auto\"",
@@ -132,9 +188,36 @@ impl Key {
     pub(super) fn default_value(&self) -> ValueKind {
         match self.kind {
             Kind::Options => ValueKind::Table(config::Map::new()),
+            Kind::Words | Kind::Polygons if self.default.is_empty() => ValueKind::Array(Vec::new()),
             _ => self.check(&self.read_text(self.default)).expect("every default keeps its own rule"),
         }
     }
+}
+
+fn list(values: &[Value]) -> ValueKind {
+    ValueKind::Array(values.iter().map(|value| config::Value::new(None, deep(value))).collect())
+}
+
+/// A list, of lists or not, of what has been judged already.
+fn deep(value: &Value) -> ValueKind {
+    match value {
+        Value::Array(values) => list(values),
+        Value::Integer(number) => ValueKind::Float(*number as f64),
+        Value::Float(number) => ValueKind::Float(*number),
+        other => ValueKind::String(other.as_str().unwrap_or_default().into()),
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|number| number as f64))
+}
+
+fn corners(value: &Value) -> Option<Vec<(f64, f64)>> {
+    let corner = |corner: &Value| match &corner.as_array()?[..] {
+        [x, y] => Some((number(x)?, number(y)?)),
+        _ => None,
+    };
+    value.as_array()?.iter().map(corner).collect()
 }
 
 /// What is to be found at a path.
@@ -156,6 +239,17 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, Unknown> {
             Ok(()) => Ok(Meaning::Key(&OPTION)),
             Err(rule) => Err(Unknown::because(rule)),
         },
+        ["groups"] | ["cameras", _, "zones" | "regions"] => Ok(Meaning::Section),
+        ["groups", name] => forms::line(name).map(|()| Meaning::Key(&GROUP)).map_err(Unknown::because),
+        ["cameras", _, "zones", zone] => {
+            forms::name(zone).map(|()| Meaning::Key(&ZONE)).map_err(Unknown::because)
+        }
+        ["cameras", _, "regions", region] => {
+            forms::name(region).map(|()| Meaning::Section).map_err(Unknown::because)
+        }
+        ["cameras", name, "regions", region, key] => find(key, raw::REGION).ok_or_else(|| {
+            Unknown::near(key, &format!("[cameras.{name}.regions.{region}]"), &names(raw::REGION))
+        }),
         ["cameras", name, key] => find(key, raw::CAMERA)
             .ok_or_else(|| Unknown::near(key, &format!("[cameras.{name}]"), &names(raw::CAMERA))),
         [section] if keys_of(section).is_some() => Ok(Meaning::Section),
@@ -205,7 +299,7 @@ impl Unknown {
 
     fn section(name: &str) -> Unknown {
         let mut known: Vec<&str> = raw::SECTIONS.iter().map(|(section, _)| *section).collect();
-        known.push("cameras");
+        known.extend(["groups", "cameras"]);
         let home = raw::SECTIONS.iter().find(|(_, keys)| keys.iter().any(|key| key.name == name));
         let hint = match (nearest(name, &known), home) {
             (Some("cameras"), _) => "did you mean [cameras.NAME]?".into(),
@@ -214,7 +308,7 @@ impl Unknown {
             (None, None) => {
                 let known: Vec<String> =
                     raw::SECTIONS.iter().map(|(section, _)| format!("[{section}]")).collect();
-                format!("the sections are {} and [cameras.NAME]", known.join(", "))
+                format!("the sections are {}, [groups] and [cameras.NAME]", known.join(", "))
             }
         };
         Unknown::because(format!("is not a section; {hint}"))
@@ -222,7 +316,7 @@ impl Unknown {
 }
 
 /// The word that was probably meant by `typed`: a slip or two away, or a part of it.
-pub(super) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let slips = (typed.chars().count() / 3).clamp(1, 3);
     let closest = (known.iter())

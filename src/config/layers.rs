@@ -100,6 +100,11 @@ impl Layers {
                     builder.set_default(format!("cameras.{camera}.{}", key.name), key.default_value())?;
             }
         }
+        for region in self.regions() {
+            for key in raw::REGION {
+                builder = builder.set_default(format!("{region}.{}", key.name), key.default_value())?;
+            }
+        }
         for layer in &self.sources {
             builder = builder.add_source(layer.clone());
         }
@@ -114,6 +119,16 @@ impl Layers {
 
     fn cameras(&self) -> impl Iterator<Item = &str> {
         self.origins.keys().filter_map(|key| key.strip_prefix("cameras.")).filter(|name| !name.contains('.'))
+    }
+
+    /// `cameras.NAME.regions.NAME` of each.
+    fn regions(&self) -> std::collections::BTreeSet<String> {
+        let region = |key: &String| {
+            let levels: Vec<&str> = key.split('.').collect();
+            (levels.len() >= 4 && levels[0] == "cameras" && levels[2] == "regions")
+                .then(|| levels[..4].join("."))
+        };
+        self.origins.keys().filter_map(region).collect()
     }
 
     fn add_file(&mut self, path: &Path, must_be_there: bool) {
@@ -245,7 +260,7 @@ impl Layers {
                     if let Err(unknown) = keys::meaning(&path[..2]) {
                         return self.refuse(path, Some(&typed), place, unknown);
                     }
-                    self.note_camera(camera, place.clone());
+                    self.note_section(&["cameras", camera], place.clone());
                 }
                 self.add_value(layer, key, path, &key.read_text(text), &typed, place);
             }
@@ -257,9 +272,9 @@ impl Layers {
         }
     }
 
-    fn note_camera(&mut self, name: &str, place: Place) {
+    fn note_section(&mut self, path: &[&str], place: Place) {
         let origin = Origin { place, shown: None, is_broken: false, is_empty: false };
-        self.origins.entry(format!("cameras.{name}")).or_insert(origin);
+        self.origins.entry(path.join(".")).or_insert(origin);
     }
 
     /// Takes in one value, or says which rule it breaks.
@@ -355,8 +370,14 @@ impl FileReader<'_> {
             match (keys::meaning(path), value.get_ref()) {
                 (Ok(Meaning::Key(key)), _) => self.add(key, path, value, place),
                 (Ok(Meaning::Section), DeValue::Table(below)) => {
-                    if let [_, camera] = &path[..] {
-                        self.layers.note_camera(camera, place);
+                    match &path[..] {
+                        [cameras, camera] if cameras == "cameras" => {
+                            self.layers.note_section(&["cameras", camera], place)
+                        }
+                        [cameras, camera, regions, region] if regions == "regions" => {
+                            self.layers.note_section(&[cameras, camera, regions, region], place);
+                        }
+                        _ => {}
                     }
                     self.walk(path, below);
                 }

@@ -21,6 +21,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use keys::nearest;
 pub use problems::Problems;
 
 pub use crate::frame::Rotation;
@@ -38,12 +39,19 @@ pub struct Inputs {
     pub flags: Vec<(String, String)>,
     /// systemd's `$CREDENTIALS_DIRECTORY`, where passwords may be.
     pub credentials: Option<PathBuf>,
+    /// systemd's `$STATE_DIRECTORY`, where pictures may be kept.
+    pub state: Option<PathBuf>,
     /// What else must hold for a camera.
-    pub judge: Option<CameraJudge>,
+    pub judge_camera: Option<CameraJudge>,
+    /// What else must hold for all of it.
+    pub judge: Option<Judge>,
 }
 
 /// Someone who knows of pipelines: tells each key below a camera that breaks a rule, and the rule.
 pub type CameraJudge = fn(&Camera) -> Vec<(String, String)>;
+
+/// Someone who knows what networks can name: tells each key that breaks a rule, and the rule.
+pub type Judge = fn(&Config) -> Vec<(String, String)>;
 
 /// The main file, with `conf.d/*.toml` beside it.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +87,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         host: hostname::get().unwrap_or_default().to_string_lossy().into_owned(),
         cores: thread::available_parallelism().map_or(1, usize::from),
         credentials: inputs.credentials.as_deref(),
+        state: inputs.state.as_deref(),
+        judge_camera: inputs.judge_camera,
         judge: inputs.judge,
     };
     let mut layers = layers::Layers::gather(inputs);
@@ -110,6 +120,12 @@ pub struct Config {
     pub engine: Engine,
     /// What a `detections` message holds.
     pub detections: Detections,
+    /// How things are told apart and named.
+    pub objects: Objects,
+    /// Pictures of events.
+    pub pictures: Pictures,
+    /// Names of one's own for sets of the network's classes.
+    pub groups: BTreeMap<String, Vec<String>>,
     /// How often the accounts are told.
     pub stats: Stats,
     /// The cameras, sorted by name.
@@ -210,8 +226,78 @@ pub struct Network {
 /// `[detections]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detections {
-    /// How many of the best classes a message holds, 1..=1000.
+    /// How many of the best classes are told of an object, 1..=1000.
     pub top: usize,
+}
+
+/// `[objects]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objects {
+    /// Mean score of a group from which on it is a thing's label, above 0 and up to 1.
+    pub score: f32,
+    /// Looks of the network at one frame, at most.
+    pub crops: usize,
+    /// Around a thing, in parts of its longer side.
+    pub margin: f64,
+    /// Between two looks at a thing whose label is sure.
+    pub look_again: Duration,
+    /// A thing is told of when it has been seen for so long.
+    pub confirm: Duration,
+    /// A thing that is not seen for so long has gone.
+    pub lost_after: Duration,
+    /// What appeared without moving and has no name belongs to the scene after so long.
+    pub absorb_after: Duration,
+    /// What has not moved for so long belongs to the scene.
+    pub settled_after: Duration,
+}
+
+/// `[pictures]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pictures {
+    /// Where they are kept; nowhere if there is no such place.
+    pub directory: Option<PathBuf>,
+    /// All together at most.
+    pub most_bytes: u64,
+    /// None is kept longer.
+    pub oldest: Duration,
+    /// Of the JPEG files, 10..=100.
+    pub quality: u8,
+    /// On a topic, too.
+    pub publish: bool,
+}
+
+/// How a camera's motion is found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Motion {
+    /// So much must a cell's brightness differ from the background's, in 255ths, beyond its own wavering.
+    pub threshold: f64,
+    /// How soon the background follows slow changes.
+    pub memory: Duration,
+    /// Smaller things are not seen, in parts of the picture's width.
+    pub min_size: f64,
+}
+
+/// `[cameras.NAME.regions.NAME]`: a part of a view that is classified by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Region {
+    /// One topic level, unique to the camera.
+    pub name: String,
+    /// From the left, in parts of the picture's width.
+    pub left: f64,
+    /// From the top, in parts of the picture's height.
+    pub top: f64,
+    /// In parts of the picture's width.
+    pub width: f64,
+    /// In parts of the picture's height.
+    pub height: f64,
+    /// Between two looks.
+    pub every: Duration,
+    /// A new state must hold for so long.
+    pub hold: Duration,
+    /// The least score of a group for it to be the state.
+    pub score: f32,
+    /// The groups that it may be; all if there is none.
+    pub labels: Vec<String>,
 }
 
 /// `[stats]`
@@ -242,6 +328,18 @@ pub struct Camera {
     pub keyframe_limit: Duration,
     /// By how much the picture must be turned to be upright.
     pub rotation: Rotation,
+    /// How motion is found.
+    pub motion: Motion,
+    /// Polygons within which nothing is seen, in parts of the picture's width and height.
+    pub masks: Vec<Vec<(f64, f64)>>,
+    /// Named polygons that things enter and leave, in parts of the picture's width and height.
+    pub zones: BTreeMap<String, Vec<(f64, f64)>>,
+    /// Parts of the view that are classified by themselves, sorted by name.
+    pub regions: Vec<Region>,
+    /// Labels of things that are told of; all if there is none.
+    pub labels: Vec<String>,
+    /// Whether it is shown where the network saw what it saw.
+    pub evidence: bool,
     /// So long without a frame and the camera counts as stalled and is restarted; unless given, 2 s or ten frames,
     /// whichever is longer.
     pub stall_timeout: Option<Duration>,

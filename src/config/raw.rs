@@ -47,6 +47,8 @@ macro_rules! sections {
         pub(super) struct Raw {
             $(pub(super) $section: $struct,)*
             #[serde(default)]
+            pub(super) groups: BTreeMap<String, Vec<String>>,
+            #[serde(default)]
             pub(super) cameras: BTreeMap<String, Camera>,
         }
 
@@ -88,6 +90,23 @@ sections! {
     detections: Detections {
         top: usize = Kind::Whole(1, 1000), "3";
     }
+    objects: Objects {
+        score: f64 = Kind::Number(0.01, 1.0), "0.4";
+        crops: usize = Kind::Whole(1, 100), "4";
+        margin: f64 = Kind::Number(0.0, 2.0), "0.15";
+        look_again: Period = Kind::Duration(Duration::from_millis(100), DAY), "5s";
+        confirm: Period = Kind::Duration(Duration::ZERO, HOUR), "200ms";
+        lost_after: Period = Kind::Duration(Duration::from_millis(100), HOUR), "2s";
+        absorb_after: Period = Kind::Duration(SECOND, DAY), "20s";
+        settled_after: Period = Kind::Duration(SECOND, YEAR), "1day";
+    }
+    pictures: Pictures {
+        directory: String = Kind::Text(forms::line), "";
+        most_mib: u64 = Kind::Whole(0, 1_000_000_000), "1024";
+        oldest: Period = Kind::Duration(Duration::from_secs(60), YEAR), "30days";
+        quality: u8 = Kind::Whole(10, 100), "80";
+        publish: bool = Kind::Boolean, "false";
+    }
     stats: Stats {
         interval: Period = Kind::Duration(SECOND, DAY), "10s";
     }
@@ -114,7 +133,31 @@ keys! {
         user: String = Kind::Text(forms::line), "";
         password: String = Kind::Secret, "";
         password_file: String = Kind::Text(forms::line), "";
+        motion_threshold: f64 = Kind::Number(1.0, 255.0), "8";
+        motion_memory: Period = Kind::Duration(SECOND, DAY), "20s";
+        min_size: f64 = Kind::Number(0.0, 1.0), "0.03";
+        masks: Vec<Corners> = Kind::Polygons, "";
+        labels: Vec<String> = Kind::Words, "";
+        evidence: bool = Kind::Boolean, "false";
+        zones: BTreeMap<String, Corners> = Kind::Options, "";
+        regions: BTreeMap<String, Region> = Kind::Options, "";
         options: BTreeMap<String, OptionValue> = Kind::Options, "";
+    }
+}
+
+/// A polygon's corners in parts of the picture's width and height.
+pub(super) type Corners = Vec<(f64, f64)>;
+
+/// The keys of every `[cameras.NAME.regions.NAME]`.
+pub(super) const REGION: &[Key] = Region::KEYS;
+
+keys! {
+    Region {
+        part "box": Vec<f64> = Kind::Part, "[0, 0, 1, 1]";
+        every: Period = Kind::Duration(Duration::from_millis(100), DAY), "5s";
+        hold: Period = Kind::Duration(Duration::ZERO, DAY), "10s";
+        score: f64 = Kind::Number(0.01, 1.0), "0.4";
+        labels: Vec<String> = Kind::Words, "";
     }
 }
 
@@ -124,6 +167,7 @@ const KERNELS: &[&str] = &["auto", "scalar", "avx2", "avx-vnni", "avx512-vnni", 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// A duration typed with its unit, such as `"1m 30s"`.
 #[derive(Deserialize)]

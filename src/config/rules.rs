@@ -4,7 +4,8 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Camera, CameraJudge, Config, Detections, Engine, Log, Mqtt, Network, Node, Source, Stats, Tls, forms,
+    Camera, CameraJudge, Config, Detections, Engine, Judge, Log, Motion, Mqtt, Network, Node, Objects,
+    Pictures, Region, Source, Stats, Tls, forms,
     keys::AUTO,
     layers::Layers,
     login::{self, Typed},
@@ -27,7 +28,11 @@ pub(super) struct Machine<'a> {
     /// systemd's `$CREDENTIALS_DIRECTORY`.
     pub(super) credentials: Option<&'a Path>,
     /// Who knows of pipelines.
-    pub(super) judge: Option<CameraJudge>,
+    pub(super) judge_camera: Option<CameraJudge>,
+    /// Who knows what can be named.
+    pub(super) judge: Option<Judge>,
+    /// systemd's `$STATE_DIRECTORY`.
+    pub(super) state: Option<&'a Path>,
 }
 
 /// Judges `raw`. A `Config` always comes out; it is good for nothing if there are problems in `layers` afterwards.
@@ -43,7 +48,16 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
             "No camera is configured: give one in a section [cameras.NAME], such as source = \"test://\"";
         rules.layers.warnings.push(warning.into());
     }
-    Config {
+    let pictures = Pictures {
+        directory: given(raw.pictures.directory)
+            .map(PathBuf::from)
+            .or_else(|| machine.state.map(|state| state.join("pictures"))),
+        most_bytes: raw.pictures.most_mib << 20,
+        oldest: raw.pictures.oldest.0,
+        quality: raw.pictures.quality,
+        publish: raw.pictures.publish,
+    };
+    let config = Config {
         node,
         log: Log { level: raw.log.level },
         mqtt,
@@ -57,9 +71,27 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
             workers: if raw.engine.workers == 0 { machine.cores } else { raw.engine.workers },
         },
         detections: Detections { top: raw.detections.top },
+        objects: Objects {
+            score: raw.objects.score as f32,
+            crops: raw.objects.crops,
+            margin: raw.objects.margin,
+            look_again: raw.objects.look_again.0,
+            confirm: raw.objects.confirm.0,
+            lost_after: raw.objects.lost_after.0,
+            absorb_after: raw.objects.absorb_after.0,
+            settled_after: raw.objects.settled_after.0,
+        },
+        pictures,
+        groups: raw.groups,
         stats: Stats { interval: raw.stats.interval.0 },
         cameras,
+    };
+    for (key, rule) in machine.judge.map(|judge| judge(&config)).unwrap_or_default() {
+        if !rules.is_broken(&key) {
+            rules.problem(&key, rule);
+        }
     }
+    config
 }
 
 /// An empty text is as good as the key left out.
@@ -163,6 +195,16 @@ impl Rules<'_> {
             decode: typed.decode,
             keyframe_limit: typed.keyframe_limit.0,
             rotation: rotation.unwrap_or_default(),
+            motion: Motion {
+                threshold: typed.motion_threshold,
+                memory: typed.motion_memory.0,
+                min_size: typed.min_size,
+            },
+            masks: typed.masks,
+            zones: typed.zones,
+            regions: typed.regions.into_iter().map(|(name, region)| self.region(name, region)).collect(),
+            labels: typed.labels,
+            evidence: typed.evidence,
             stall_timeout: typed.stall_timeout.0,
             first_frame_timeout: typed.first_frame_timeout.0,
             longest_pause: typed.longest_pause.0,
@@ -170,11 +212,27 @@ impl Rules<'_> {
         };
         let is_sound = !["pipeline", "options"].iter().any(|name| self.is_broken(&key(name)));
         for (name, rule) in
-            self.machine.judge.filter(|_| is_sound).map(|judge| judge(&camera)).unwrap_or_default()
+            self.machine.judge_camera.filter(|_| is_sound).map(|judge| judge(&camera)).unwrap_or_default()
         {
             self.problem(&key(&name), rule);
         }
         Some(camera)
+    }
+
+    fn region(&self, name: String, typed: raw::Region) -> Region {
+        // A part of another form was refused and does not count.
+        let [left, top, width, height] = typed.part.try_into().unwrap_or([0.0, 0.0, 1.0, 1.0]);
+        Region {
+            name,
+            left,
+            top,
+            width,
+            height,
+            every: typed.every.0,
+            hold: typed.hold.0,
+            score: typed.score as f32,
+            labels: typed.labels,
+        }
     }
 
     /// The stream for single pictures: one of the same camera, so it shares user and password.

@@ -67,7 +67,7 @@ fn every_rule_has_its_exact_line() {
         (
             "[blue]",
             &["1: blue: is not a section; the sections are [node], [log], [mqtt], [engine], [detections], \
-               [stats] and [cameras.NAME]"],
+               [objects], [pictures], [stats], [groups] and [cameras.NAME]"],
         ),
         ("mqtt = 1", &["1: mqtt: is a section; write [mqtt] and its keys below"]),
         ("[[cameras]]\nname = 1", &["1: cameras: is a section; write [cameras.NAME] and its keys below"]),
@@ -649,4 +649,56 @@ fn the_examples_in_the_manual_are_right_and_name_every_key_of_a_camera() {
     for key in raw::CAMERA {
         assert!(cameras.iter().any(|camera| camera.get(key.name).is_some()), "{}", key.name);
     }
+    for key in raw::REGION {
+        assert!(table["cameras"]["yard"]["regions"]["gate"].get(key.name).is_some(), "{}", key.name);
+    }
+}
+
+#[test]
+fn zones_masks_and_regions_are_judged_where_they_stand() {
+    let yard = |lines: &str| format!("[cameras.a]\nsource = \"test://\"\n{lines}");
+    for (lines, place, rule) in [
+        (
+            "masks = [[[0, 0], [1, 1], [1, 0], [0, 1]]]",
+            "3: cameras.a.masks",
+            "polygon 1: must not cross itself",
+        ),
+        ("masks = [[0, 0]]", "3: cameras.a.masks", "must be a list of polygons"),
+        ("zones.lawn = [[0, 0], [2, 0], [1, 1]]", "3: cameras.a.zones.lawn", "[2, 0] is outside"),
+        ("regions.gate.box = [0.5, 0.5, 0.0001, 0.1]", "3: cameras.a.regions.gate.box", "must be at least"),
+        ("regions.gate.boxx = 1", "3: cameras.a.regions.gate.boxx", "did you mean box?"),
+        ("labels = \"cat\"", "3: cameras.a.labels", "must be a list of texts"),
+        ("zones = 1", "3: cameras.a.zones", "is a section"),
+    ] {
+        let problems = problems(&text(&yard(lines)));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(place) && problems[0].contains(rule), "{problems:?}");
+    }
+    let camera = camera(&yard(
+        "zones.lawn = [[0, 0], [1, 0], [1, 1]]\nregions.gate.box = [0, 0.5, 0.5, 0.5]\nlabels = [\"cat\"]",
+    ));
+    assert_eq!(camera.zones["lawn"], [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]);
+    let gate = &camera.regions[0];
+    assert_eq!((gate.name.as_str(), gate.top, gate.every.as_secs()), ("gate", 0.5, 5));
+    let flags = Inputs { flags: pairs(&[("cameras.a.labels", "[\"dog\"]")]), ..text(&yard("")) };
+    assert_eq!(loaded(&flags).config.cameras[0].labels, ["dog"]);
+}
+
+#[test]
+fn labels_that_no_network_has_are_told_with_their_line() {
+    let inputs = |toml: &str| Inputs { judge: Some(crate::model::judge), ..text(toml) };
+    let toml = "[groups]\npet = [\"tabbi\"]\n";
+    assert_eq!(
+        problems(&inputs(toml)),
+        [
+            "camfire.toml:2: groups.pet = [\"tabbi\"]: has \"tabbi\", which is no class; did you mean \"tabby\"?"
+        ]
+    );
+    let toml = "[groups]\npet = [\"cat\"]\n[cameras.a]\nsource = \"test://\"\nlabels = [\"pets\"]\n";
+    assert_eq!(
+        problems(&inputs(toml)),
+        [
+            "camfire.toml:5: cameras.a.labels = [\"pets\"]: has \"pets\", which is no label; did you mean \"pet\"?"
+        ]
+    );
 }

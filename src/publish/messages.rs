@@ -7,20 +7,36 @@ use crate::{
     frame::CaptureClock,
     queue::Accounts,
     record::{Latencies, Trace, tenths},
-    vision::health::Health,
+    store::Names,
+    vision::{events::Aspect, health::Health, motion::SceneChange, tracks::End},
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Version of every payload's shape.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+/// Width and height of a picture as one sees it.
+pub type Size = [u32; 2];
+/// Left, top, width and height in pixels of the picture as one sees it.
+pub type Box = [i64; 4];
 
 /// Something to publish.
 #[derive(Debug, Clone)]
 pub enum Message {
+    /// A thing came, changed or went.
+    Event(Event),
     /// What one frame shows. Of no worth when late.
     Detections(Detections),
+    /// A region shows something else. The last one is kept for late subscribers.
+    Region(Region),
+    /// The whole scene changed.
+    Scene(SceneChanged),
+    /// A picture of the last event. It is kept for late subscribers.
+    Picture(Picture),
+    /// Where the network saw what it saw.
+    Evidence(Evidence),
     /// A camera came, went or failed. The last one is kept for late subscribers.
     Camera(CameraStatus),
     /// The accounts.
@@ -48,13 +64,168 @@ pub struct Detections {
     /// From capture to this message, in milliseconds.
     #[serde(serialize_with = "tenths")]
     pub latency_ms: f64,
-    /// The best classes, best first.
-    pub top: Vec<Class>,
+    /// The picture's.
+    pub size: Size,
+    /// What is tracked, in the order in which it came.
+    pub objects: Vec<Object>,
+    /// How often the network looked at this frame.
+    pub looks: u32,
     /// What looked at it.
     pub model: Arc<Model>,
     /// Where its time goes, for the accounts.
     #[serde(skip)]
     pub trace: Option<Trace>,
+}
+
+/// A thing in a frame.
+#[derive(Debug, Clone, Serialize)]
+pub struct Object {
+    /// As in its events.
+    pub id: String,
+    /// The group that it seems to be, or `unknown`.
+    pub label: String,
+    /// Mean score of that group, or of the best one, 0 to 1, four digits.
+    #[serde(serialize_with = "four_digits")]
+    pub score: f32,
+    /// Where it is.
+    pub r#box: Box,
+    /// It does not stand still.
+    pub moving: bool,
+    /// It was seen in this frame; else it is where it is expected to be, hidden.
+    pub visible: bool,
+    /// The best classes of the last look at it, best first; empty before the first.
+    pub top: Vec<Class>,
+}
+
+/// What happened to a thing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// The same for all events of a thing: UUID version 7, which sorts by the time of the first.
+    pub id: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// What changed, in an update.
+    pub changed: Vec<Aspect>,
+    /// Why it ended, at an end.
+    pub reason: Option<End>,
+    /// When the frame was seen that showed it, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+    /// When the thing was first seen.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub started_at: Timestamp,
+    /// When it was last seen.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub seen_at: Timestamp,
+    /// From the one to the other, in seconds.
+    #[serde(serialize_with = "thousandths")]
+    pub duration_s: f64,
+    /// The group that it seems to be, or `unknown`.
+    pub label: String,
+    /// Mean score of that group, or of the best one, 0 to 1, four digits.
+    #[serde(serialize_with = "four_digits")]
+    pub score: f32,
+    /// The picture's.
+    pub size: Size,
+    /// Where it is, or was last seen.
+    pub r#box: Box,
+    /// It does not stand still.
+    pub moving: bool,
+    /// The zones that it is in.
+    pub zones: Vec<String>,
+    /// All that it has been in, in order.
+    pub visited_zones: Vec<String>,
+    /// Its best moment so far.
+    pub best: Best,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventType {
+    /// It has come.
+    Start,
+    /// Something about it has changed.
+    Update,
+    /// It has gone.
+    End,
+}
+
+/// A thing's best moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Best {
+    /// When, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+    /// Where it was.
+    pub r#box: Box,
+    /// Its pictures, relative to `pictures.directory`; null where none are kept.
+    pub pictures: Option<Names>,
+}
+
+/// What a region shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Region {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// The region's name.
+    pub region: String,
+    /// The group, or `unknown`.
+    pub state: String,
+    /// Its mean score while it had to hold, 0 to 1, four digits.
+    #[serde(serialize_with = "four_digits")]
+    pub score: f32,
+    /// When it was first seen, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub since: Timestamp,
+    /// When it had held for long enough.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+}
+
+/// The whole scene changed.
+#[derive(Debug, Clone, Serialize)]
+pub struct SceneChanged {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// When, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+    /// How.
+    pub change: SceneChange,
+}
+
+/// A picture with the last event's box drawn on.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// A JPEG file.
+    pub jpeg: Vec<u8>,
+}
+
+/// Where the network saw what it saw.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// A small grey PNG file.
+    pub png: Vec<u8>,
 }
 
 /// A class and its score.
@@ -174,14 +345,22 @@ pub struct CameraStats {
 }
 
 impl Message {
-    /// The payload.
-    pub fn to_json(&self) -> String {
-        let json = match self {
-            Message::Detections(message) => serde_json::to_string(message),
-            Message::Camera(message) => serde_json::to_string(message),
-            Message::Stats(message) => serde_json::to_string(message),
+    /// What is sent: JSON, or a picture.
+    pub fn payload(self) -> Vec<u8> {
+        let json = match &self {
+            Message::Event(message) => serde_json::to_vec(message),
+            Message::Detections(message) => serde_json::to_vec(message),
+            Message::Region(message) => serde_json::to_vec(message),
+            Message::Scene(message) => serde_json::to_vec(message),
+            Message::Camera(message) => serde_json::to_vec(message),
+            Message::Stats(message) => serde_json::to_vec(message),
+            Message::Picture(_) | Message::Evidence(_) => Ok(Vec::new()),
         };
-        json.expect("messages have string keys and finite numbers")
+        match self {
+            Message::Picture(Picture { jpeg, .. }) => jpeg,
+            Message::Evidence(Evidence { png, .. }) => png,
+            _ => json.expect("messages have string keys and finite numbers"),
+        }
     }
 }
 
@@ -192,6 +371,11 @@ pub fn timestamp_ms(at: Timestamp) -> String {
 
 fn rfc3339_ms<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&timestamp_ms(*at))
+}
+
+/// Serializes seconds to a thousandth.
+fn thousandths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 1e3).round() / 1e3)
 }
 
 /// Serializes a score with four digits behind the point.
@@ -214,13 +398,23 @@ mod tests {
             capture_clock: CaptureClock::Pipeline,
             clock_synchronised: Some(true),
             latency_ms: 61.23456,
-            top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
+            size: [1280, 720],
+            objects: vec![Object {
+                id: "01a".into(),
+                label: "cat".into(),
+                score: 0.812_345,
+                r#box: [10, 20, 300, 200],
+                moving: true,
+                visible: true,
+                top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
+            }],
+            looks: 1,
             model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract" }),
             trace: None,
         });
         assert_eq!(
-            message.to_json(),
-            r#"{"schema":1,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}],"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
+            String::from_utf8(message.payload()).unwrap(),
+            r#"{"schema":2,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"looks":1,"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
         );
     }
 }

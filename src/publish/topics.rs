@@ -13,8 +13,19 @@ pub const OFFLINE: &str = "offline";
 pub struct Address {
     /// The topic.
     pub topic: String,
-    /// Kept by the broker for late subscribers; then it is also acknowledged (QoS 1), else it is not (QoS 0).
-    pub retained: bool,
+    /// How it is delivered.
+    pub delivery: Delivery,
+}
+
+/// How a message is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The last one is kept by the broker for late subscribers (retained, QoS 1).
+    State,
+    /// Each one counts, in order (QoS 1).
+    Event,
+    /// Only the newest has any worth (QoS 0).
+    Newest,
 }
 
 /// The topics of one node.
@@ -46,11 +57,19 @@ impl Topics {
 
     /// Where a message goes.
     pub fn address(&self, message: &Message) -> Address {
-        let (topic, retained) = match message {
-            Message::Detections(message) => (self.detections(&message.camera), false),
-            Message::Camera(message) => (self.camera_status(&message.camera), true),
-            Message::Stats(_) => (format!("{}/stats", self.prefix), false),
+        let of = |camera: &str, what: &str| format!("{}/{camera}/{what}", self.prefix);
+        let (topic, delivery) = match message {
+            Message::Event(message) => (of(&message.camera, "events"), Delivery::Event),
+            Message::Detections(message) => (self.detections(&message.camera), Delivery::Newest),
+            Message::Region(message) => {
+                (of(&message.camera, &format!("regions/{}", message.region)), Delivery::State)
+            }
+            Message::Scene(message) => (of(&message.camera, "scene"), Delivery::Event),
+            Message::Picture(message) => (of(&message.camera, "picture"), Delivery::State),
+            Message::Evidence(message) => (of(&message.camera, "evidence"), Delivery::Newest),
+            Message::Camera(message) => (self.camera_status(&message.camera), Delivery::State),
+            Message::Stats(_) => (format!("{}/stats", self.prefix), Delivery::Newest),
         };
-        Address { topic, retained }
+        Address { topic, delivery }
     }
 }

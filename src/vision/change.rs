@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn another_size_begins_anew() {
         let mut detector = ChangeDetector::default();
-        let luma = |width: usize| Luma { width, height: 10, cells: vec![width as u16 * ONE; width * 10] };
+        let luma =
+            |width: usize| Luma { width, height: 10, side: 1, cells: vec![width as u16 * ONE; width * 10] };
         assert!(!detector.judge(&luma(100), Duration::ZERO));
         assert!(!detector.judge(&luma(50), Duration::from_secs(1)));
         assert!(!detector.judge(&luma(50), Duration::from_secs(2)));

@@ -15,6 +15,17 @@ pub struct Score {
     pub score: f32,
 }
 
+/// Where a network saw a class: a small grey picture, row by row. Evidence of what it looked at, not a box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// 0 for nothing to 255 for the strongest.
+    pub grey: Vec<u8>,
+}
+
 /// Turns maps into scores; keeps its memory between frames.
 pub struct Head {
     signature: Signature,
@@ -51,6 +62,24 @@ impl Head {
             softmax(&mut self.scores);
         }
         &self.scores
+    }
+}
+
+impl Head {
+    /// Where in a map a class is: of each place the class's value, from 0 to the strongest place's. None where nothing of
+    /// it is anywhere, or where the map has but one place.
+    pub fn activation(&self, map: &[i8], class: usize) -> Option<Activation> {
+        let Signature { map_width: width, map_height: height, classes, zero_point, .. } = self.signature;
+        if class >= classes || width * height < 2 {
+            return None;
+        }
+        let values: Vec<i32> = map
+            .chunks_exact(classes)
+            .map(|place| (i32::from(place[class]) - i32::from(zero_point)).max(0))
+            .collect();
+        let most = values.iter().copied().max().filter(|&most| most > 0)?;
+        let grey = values.iter().map(|value| (255 * value / most) as u8).collect();
+        Some(Activation { width, height, grey })
     }
 }
 
@@ -113,6 +142,16 @@ mod tests {
         for (score, logit) in scores.iter().zip([1.0f32, 0.0, 2.0]) {
             assert!((score - logit.exp() / sum).abs() < 1e-6, "{scores:?}");
         }
+    }
+
+    #[test]
+    fn an_activation_shows_where_a_class_is() {
+        let head = Head::new(&signature());
+        let map = [-128, -128, -124, -124, -128, -126];
+        assert_eq!(head.activation(&map, 2).unwrap().grey, [255, 127]);
+        assert_eq!(head.activation(&map, 0).unwrap().grey, [0, 255]);
+        assert_eq!(head.activation(&map, 1), None, "nowhere");
+        assert_eq!(head.activation(&map, 3), None, "no such class");
     }
 
     #[test]

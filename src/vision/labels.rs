@@ -26,6 +26,11 @@ impl Labels {
         Ok(Labels(labels))
     }
 
+    /// How many classes there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The name of class `index`.
     pub fn get(&self, index: usize) -> &str {
         &self.0[index]

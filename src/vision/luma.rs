@@ -18,6 +18,8 @@ pub struct Luma {
     pub width: usize,
     /// Rows of cells.
     pub height: usize,
+    /// Pixels that a cell is wide and high.
+    pub side: usize,
     /// The cells, `width * height` of them.
     pub cells: Vec<u16>,
 }
@@ -41,7 +43,7 @@ impl Luma {
         {
             return false;
         }
-        (self.width, self.height) = (width, height);
+        (self.width, self.height, self.side) = (width, height, side);
         self.cells.clear();
         let rows = side.min(ROWS);
         let scale = u32::from(ONE);

@@ -8,7 +8,8 @@
 //! Resizing is fast_image_resize (Hamming filter, widened by the scale: of five filters the one with the best top-1 on
 //! 500 photos, see models/README.md), the colour matrix is yuv: both SIMD.
 
-use crate::frame::{Colorimetry, Image, PixelFormat, Plane, Rotation, View, YuvMatrix};
+use super::rect::Rect;
+use crate::frame::{Colorimetry, Image, PixelFormat, Plane, Rotation, YuvMatrix};
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
     images::{CroppedImage, Image as Pixels, ImageRef},
@@ -39,65 +40,6 @@ pub enum Error {
     /// A library refused; its words.
     #[error("{0}")]
     Library(String),
-}
-
-/// A part of a picture as one sees it: upright, with square pixels as high as the stored ones are (or, lying on its side,
-/// as they are wide). See [`upright_size`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Region {
-    /// From the left edge.
-    pub left: f64,
-    /// From the top edge.
-    pub top: f64,
-    /// Columns.
-    pub width: f64,
-    /// Rows.
-    pub height: f64,
-}
-
-/// Width and height of a picture as one sees it.
-pub fn upright_size(image: &Image) -> (f64, f64) {
-    let (width, height) = (image.width as f64 * image.view.pixel_aspect, image.height as f64);
-    if image.view.rotation.is_sideways() { (height, width) } else { (width, height) }
-}
-
-impl Region {
-    /// All of it.
-    pub fn whole(image: &Image) -> Region {
-        let (width, height) = upright_size(image);
-        Region { left: 0.0, top: 0.0, width, height }
-    }
-
-    /// The same part of the stored picture, within it and at least a pixel wide and high.
-    fn stored(&self, image: &Image) -> Region {
-        let View { pixel_aspect, rotation, .. } = image.view;
-        let (width, height) = (image.width as f64, image.height as f64);
-        let (seen_width, Region { left, top, .. }) = (width * pixel_aspect, *self);
-        let (right, bottom) = (left + self.width, top + self.height);
-        let (left, right, top, bottom) = match rotation {
-            Rotation::None => (left, right, top, bottom),
-            Rotation::Right => (top, bottom, height - right, height - left),
-            Rotation::Half => (seen_width - right, seen_width - left, height - bottom, height - top),
-            Rotation::Left => (seen_width - bottom, seen_width - top, left, right),
-        };
-        let within = |low: f64, high: f64, size: f64| {
-            let low = low.clamp(0.0, size - 1.0);
-            (low, high.clamp(low + 1.0, size) - low)
-        };
-        let (left, width) = within(left / pixel_aspect, right / pixel_aspect, width);
-        let (top, height) = within(top, bottom, height);
-        Region { left, top, width, height }
-    }
-
-    /// The same part of a plane that has so many of the picture's pixels and rows.
-    fn of_plane(&self, columns: f64, rows: f64) -> Region {
-        Region {
-            left: self.left * columns,
-            top: self.top * rows,
-            width: self.width * columns,
-            height: self.height * rows,
-        }
-    }
 }
 
 /// Prepares pictures for a network; keeps its memory between frames.
@@ -142,7 +84,7 @@ impl Preprocessor {
     /// A part of the picture as the network's input: height x width x 3 bytes of RGB, valid until the next run.
     ///
     /// What of `region` lies outside the picture is left out.
-    pub fn run(&mut self, image: &Image, region: &Region) -> Result<&[u8], Error> {
+    pub fn run(&mut self, image: &Image, region: &Rect) -> Result<&[u8], Error> {
         let (width, height) = (image.width, image.height);
         if width == 0 || height == 0 {
             return Err(Error::Empty { width, height });
@@ -161,7 +103,7 @@ impl Preprocessor {
     }
 
     /// The stored `region` as RGB of size `to`.
-    fn resize_all(&mut self, image: &Image, region: &Region, to: (usize, usize)) -> Result<(), Error> {
+    fn resize_all(&mut self, image: &Image, region: &Rect, to: (usize, usize)) -> Result<(), Error> {
         let (width, height) = (image.width, image.height);
         let chroma = (width.div_ceil(2), height.div_ceil(2));
         // Of an interlaced picture every second row is read, so a row of the field is two of the picture.
@@ -214,7 +156,7 @@ impl Preprocessor {
         &mut self,
         index: usize,
         source: Source<'_>,
-        region: &Region,
+        region: &Rect,
         to: (usize, usize),
     ) -> Result<(), Error> {
         let mut plane = std::mem::take(&mut self.planes[index]);
@@ -229,7 +171,7 @@ impl Preprocessor {
         source: Source<'_>,
         kind: PixelType,
         places: [usize; 2],
-        region: &Region,
+        region: &Rect,
         to: (usize, usize),
     ) -> Result<(), Error> {
         let mut pixels = std::mem::take(&mut self.interleaved);
@@ -248,7 +190,7 @@ impl Preprocessor {
         &mut self,
         source: Source<'_>,
         kind: PixelType,
-        region: &Region,
+        region: &Rect,
         (to_width, to_height): (usize, usize),
         out: &mut [u8],
     ) -> Result<(), Error> {
@@ -364,7 +306,10 @@ fn pack(plane: Plane<'_>, row_len: usize, rows: usize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::OwnedPlanes;
+    use crate::{
+        frame::{OwnedPlanes, View},
+        vision::rect::upright_size,
+    };
 
     /// sinc under a Hamming window, from -1 to 1.
     fn hamming(x: f64) -> f64 {
@@ -478,7 +423,7 @@ mod tests {
         let planes = Box::new(OwnedPlanes(planes));
         let image = Image { format, width, height, colorimetry, view: View::PLAIN, planes };
         let mut preprocessor = Preprocessor::new(to.0, to.1);
-        let fast = preprocessor.run(&image, &Region::whole(&image)).unwrap();
+        let fast = preprocessor.run(&image, &Rect::whole(&image)).unwrap();
 
         let covered = (width as f64, height as f64);
         let full = |p: &[f64], channels| reference_resize(p, (width, height), covered, channels, to);
@@ -542,7 +487,7 @@ mod tests {
         let rgb: Vec<u8> = (0..7 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
         let mut preprocessor = Preprocessor::new(7, 5);
         let image = Image::from_rgb(7, 5, rgb.clone());
-        assert_eq!(preprocessor.run(&image, &Region::whole(&image)).unwrap(), rgb);
+        assert_eq!(preprocessor.run(&image, &Rect::whole(&image)).unwrap(), rgb);
     }
 
     #[test]
@@ -551,7 +496,7 @@ mod tests {
             planes: Box::new(OwnedPlanes(vec![(vec![0; 100], 30)])),
             ..Image::from_rgb(10, 4, vec![0; 120])
         };
-        let error = Preprocessor::new(2, 2).run(&image, &Region::whole(&image)).unwrap_err();
+        let error = Preprocessor::new(2, 2).run(&image, &Rect::whole(&image)).unwrap_err();
         assert_eq!(error.to_string(), "plane 0 has 100 bytes instead of 120");
     }
 
@@ -566,17 +511,17 @@ mod tests {
     fn a_part_of_a_picture_is_that_part() {
         let image = numbered(20, 16);
         let mut preprocessor = Preprocessor::new(6, 5);
-        let region = Region { left: 4.0, top: 3.0, width: 6.0, height: 5.0 };
+        let region = Rect { left: 4.0, top: 3.0, width: 6.0, height: 5.0 };
         let part = preprocessor.run(&image, &region).unwrap();
         let expected: Vec<u8> = (3..8).flat_map(|y| (4..10).flat_map(move |x| [x * 9, y * 11, 7])).collect();
         assert_eq!(part, expected);
         // Outside there is nothing: the region is what of it lies inside.
-        let inside = Region { left: 14.0, top: 11.0, ..region };
+        let inside = Rect { left: 14.0, top: 11.0, ..region };
         let inside = preprocessor.run(&image, &inside).unwrap().to_vec();
-        let beyond = Region { left: 14.0, top: 11.0, width: 60.0, height: 50.0 };
+        let beyond = Rect { left: 14.0, top: 11.0, width: 60.0, height: 50.0 };
         assert_eq!(preprocessor.run(&image, &beyond).unwrap(), inside);
         for nonsense in [f64::NEG_INFINITY, -5.0, 1e9] {
-            let region = Region { left: nonsense, top: nonsense, width: 0.0, height: 1e-9 };
+            let region = Rect { left: nonsense, top: nonsense, width: 0.0, height: 1e-9 };
             assert!(preprocessor.run(&image, &region).is_ok(), "{nonsense}");
         }
     }
@@ -590,7 +535,7 @@ mod tests {
             image.view.rotation = rotation;
             assert_eq!(upright_size(&image), (width as f64, height as f64));
             let mut preprocessor = Preprocessor::new(width, height);
-            let upright = preprocessor.run(&image, &Region::whole(&image)).unwrap().to_vec();
+            let upright = preprocessor.run(&image, &Rect::whole(&image)).unwrap().to_vec();
             // The stored picture's first pixel: top left, turned about.
             let corner = match rotation {
                 Rotation::None => 0,
@@ -601,7 +546,7 @@ mod tests {
             assert_eq!(upright[3 * corner..][..3], [0, 0, 7], "{rotation:?}");
             // A region is one of the upright picture.
             let mut preprocessor = Preprocessor::new(2, 3);
-            let region = Region { left: 1.0, top: 0.0, width: 2.0, height: 3.0 };
+            let region = Rect { left: 1.0, top: 0.0, width: 2.0, height: 3.0 };
             let part = preprocessor.run(&image, &region).unwrap();
             let expected: Vec<u8> = (0..3)
                 .flat_map(|y| upright[3 * (y * width + 1)..3 * (y * width + 3)].iter().copied())
@@ -615,7 +560,7 @@ mod tests {
         let mut image = numbered(10, 8);
         image.view.pixel_aspect = 2.0;
         assert_eq!(upright_size(&image), (20.0, 8.0));
-        let region = Region { left: 4.0, top: 2.0, width: 6.0, height: 3.0 };
+        let region = Rect { left: 4.0, top: 2.0, width: 6.0, height: 3.0 };
         let mut preprocessor = Preprocessor::new(3, 3);
         let expected: Vec<u8> = (2..5).flat_map(|y| (2..5).flat_map(move |x| [x * 9, y * 11, 7])).collect();
         assert_eq!(preprocessor.run(&image, &region).unwrap(), expected);
@@ -638,7 +583,7 @@ mod tests {
                 planes: Box::new(OwnedPlanes(vec![(rows(8), 16), chroma.clone(), chroma])),
             };
             let mut preprocessor = Preprocessor::new(4, 4);
-            let seen = preprocessor.run(&image, &Region::whole(&image)).unwrap();
+            let seen = preprocessor.run(&image, &Rect::whole(&image)).unwrap();
             assert!(seen.iter().all(|&byte| byte == 128), "{format:?}: {seen:?}");
         }
     }

@@ -27,7 +27,7 @@ use gstreamer_video as gst_video;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,14 +61,15 @@ struct Capture<'a> {
     stage: &'a CameraStage,
     bin: gst::Pipeline,
     sink: AppSink,
-    taker: Arc<Mutex<Taker>>,
     gate: Arc<GateState>,
     gated: bool,
     news: Arc<Mutex<News>>,
     announced: Announced,
     codec: Option<Codec>,
-    /// Frames are taken here, and not by a callback.
-    pulled: bool,
+    /// Frames wait until there is room for them.
+    patient: bool,
+    /// The attempt is over: nobody need wait any more.
+    closing: Arc<AtomicBool>,
 }
 
 impl<'a> Capture<'a> {
@@ -82,10 +83,10 @@ impl<'a> Capture<'a> {
             Source::File { realtime: false, .. } => Pace::Free,
             Source::File { .. } | Source::Test { .. } => Pace::Clock,
         };
-        let pulled = pace == Pace::Free;
-        sink.set_property("sync", !pipeline.live && !pulled);
-        sink.set_property("max-buffers", if pulled { 4u32 } else { 1 });
-        sink.set_property("drop", !pulled);
+        let patient = pace == Pace::Free;
+        sink.set_property("sync", !pipeline.live && !patient);
+        sink.set_property("max-buffers", 1u32);
+        sink.set_property("drop", !patient);
 
         let gate = Arc::new(GateState::new(camera, stage.slot.clone()));
         let gated = gate::install(&bin, &gate, camera.rate_fps, pipeline.live);
@@ -99,17 +100,24 @@ impl<'a> Capture<'a> {
             stage.health.clone(),
         );
         let news = taker.news();
-        let taker = Arc::new(Mutex::new(taker));
-        if !pulled {
-            let taker = taker.clone();
-            let new_sample = move |sink: &AppSink| {
-                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                taker.lock().unwrap_or_else(PoisonError::into_inner).take(sink, sample);
-                Ok(gst::FlowSuccess::Ok)
-            };
-            sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
-        }
-        Ok(Capture { stage, bin, sink, taker, gate, gated, news, announced, codec: pipeline.codec, pulled })
+        let taker = Mutex::new(taker);
+        let closing = Arc::new(AtomicBool::new(false));
+        let (slot, stop, over) = (stage.slot.clone(), stage.stop.clone(), closing.clone());
+        let new_sample = move |sink: &AppSink| {
+            // A recording that is read as fast as it goes waits here, on the decoder's own thread, so that whatever is
+            // decided by its pictures is decided in their order; and never longer than the attempt lasts.
+            while patient && !slot.wait_for_room(Duration::from_millis(50)) {
+                if stop.is_time() || over.load(Ordering::Relaxed) {
+                    return Err(gst::FlowError::Flushing);
+                }
+            }
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            taker.lock().unwrap_or_else(PoisonError::into_inner).take(sink, sample);
+            Ok(gst::FlowSuccess::Ok)
+        };
+        sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
+        let codec = pipeline.codec;
+        Ok(Capture { stage, bin, sink, gate, gated, news, announced, codec, patient, closing })
     }
 
     /// Plays until the end, a failure, or the time to stop.
@@ -135,7 +143,7 @@ impl<'a> Capture<'a> {
                 return Ok(Ended::Stopped);
             }
             self.pass_on_news(watcher)?;
-            if self.pulled && !stage.slot.wait_for_room(Duration::ZERO) {
+            if self.patient && !stage.slot.wait_for_room(Duration::ZERO) {
                 // It is not the clip that is late.
                 watchdog.alive(now);
             }
@@ -145,7 +153,7 @@ impl<'a> Capture<'a> {
             }
             stage.record.resting.store(self.gate.is_resting(), Ordering::Relaxed);
             keep_alive.turn(now);
-            let Some(message) = self.next_message(&bus) else { continue };
+            let Some(message) = bus.timed_pop(TURN) else { continue };
             match message.view() {
                 gst::MessageView::Error(error) => return Err(self.failure(error, missing_plugin)),
                 gst::MessageView::Eos(_) => return Ok(Ended::Finished),
@@ -180,7 +188,8 @@ impl<'a> Capture<'a> {
 
     /// Takes it down, whatever state it is in; a pipeline that hangs is counted and left behind.
     fn close(self) {
-        let Capture { stage, bin, sink, gate, .. } = self;
+        let Capture { stage, bin, sink, gate, closing, .. } = self;
+        closing.store(true, Ordering::Relaxed);
         drop(sink);
         let beat = || stage.pulse.beat(stage.clock.monotonic());
         if !teardown::tear_down(&stage.camera.name, bin, beat) {
@@ -206,21 +215,6 @@ impl<'a> Capture<'a> {
         let pictures = self.gate.pictures.load(Ordering::Relaxed);
         let gate = |counter: &AtomicU64| if self.gated { counter.load(Ordering::Relaxed) } else { pictures };
         Counts { arrived: gate(&self.gate.arrived), given: gate(&self.gate.given), pictures }
-    }
-
-    /// The next message on the bus, or `None` after a turn; pulls a frame meanwhile where frames are pulled.
-    fn next_message(&self, bus: &gst::Bus) -> Option<gst::Message> {
-        if !self.pulled {
-            return bus.timed_pop(TURN);
-        }
-        let message = bus.pop();
-        if message.is_none()
-            && self.stage.slot.wait_for_room(Duration::from(TURN))
-            && let Some(sample) = self.sink.try_pull_sample(TURN)
-        {
-            self.taker.lock().unwrap_or_else(PoisonError::into_inner).take(&self.sink, sample);
-        }
-        message
     }
 
     /// Back to the start of the clip; false where the clip cannot.

@@ -12,7 +12,7 @@ use super::super::{
     decode::{Arrival, Gate, LeftOut, Limits, Out, Role},
     pace::RateLimit,
 };
-use crate::{config::Camera, queue::Slot};
+use crate::{config::Camera, queue::Slot, vision::scene::Scene};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use std::{
@@ -50,11 +50,11 @@ pub(super) struct GateState {
     pub(super) pictures: AtomicU64,
     /// Those of them that were for a glance.
     pub(super) glances: AtomicU64,
-    slot: Arc<Slot<()>>,
+    slot: Arc<Slot<Scene>>,
 }
 
 impl GateState {
-    pub(super) fn new(camera: &Camera, slot: Arc<Slot<()>>) -> GateState {
+    pub(super) fn new(camera: &Camera, slot: Arc<Slot<Scene>>) -> GateState {
         let limits = Limits {
             longest_interval: camera.keyframe_limit,
             still_after: STILL_AFTER,

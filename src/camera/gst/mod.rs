@@ -2,11 +2,11 @@
 //!
 //! [`attempt`] is one try at a camera: build the pipeline, watch it, take it down ([`teardown`]). [`source`] sets up the
 //! element that brings the stream, [`gate`] decides before the decoder what is decoded, [`taker`] makes frames of what
-//! comes out of it.
+//! comes out of it. [`redraw`] is for clips alone.
 //!
 //! Frames leave on GStreamer's thread through an appsink callback that never blocks: a callback that waits makes the
-//! pipeline impossible to stop. Only a clip that is read as fast as it goes is pulled instead, so that it can wait for
-//! room. There is no videorate (1.22's aborts the process on streams without timing), no scaling and no conversion to RGB
+//! pipeline impossible to stop. Only for a clip that is read as fast as it goes it waits for room, in short steps that end
+//! with the attempt. There is no videorate (1.22's aborts the process on streams without timing), no scaling and no conversion to RGB
 //! in the graph: the decoder's own planes go to the workers.
 //!
 //! The bindings are built without version features and optional properties are looked up, so that one binary runs on
@@ -14,11 +14,13 @@
 
 mod attempt;
 mod gate;
+mod redraw;
 mod source;
 mod taker;
 mod teardown;
 
 pub use attempt::{SHORTEST_CLIP, Watcher, first_picture, run_once};
+pub use redraw::{clip_duration, redraw};
 
 use super::template::{self, Pipeline};
 use crate::error::{Error, Kind};

@@ -13,6 +13,7 @@ use crate::{
         change::{self, ChangeDetector},
         health::{Health, HealthCheck},
         luma::Luma,
+        scene::Scene,
     },
 };
 use gstreamer as gst;
@@ -62,13 +63,15 @@ pub(super) enum Pace {
 
 /// Turns samples into frames.
 pub(super) struct Taker {
-    slot: Arc<Slot<()>>,
+    slot: Arc<Slot<Scene>>,
     clock: Arc<dyn Clock>,
     rate: RateLimit,
     pace: Pace,
     rotation: Rotation,
     /// How long a frame may have lain in the ring.
     longest_rest: Duration,
+    /// When a recording that is read as fast as it goes began, by the time of day and on the clock that never jumps.
+    opened: (Timestamp, Duration),
     gate: Arc<GateState>,
     /// Of the caps that the last sample had.
     info: Option<(gst::Caps, VideoInfo)>,
@@ -95,7 +98,7 @@ impl Taker {
     /// `gated`: the pipeline has a gate, so pictures are judged for it.
     pub(super) fn new(
         camera: &Camera,
-        slot: Arc<Slot<()>>,
+        slot: Arc<Slot<Scene>>,
         clock: Arc<dyn Clock>,
         pace: Pace,
         gate: Arc<GateState>,
@@ -105,11 +108,12 @@ impl Taker {
         let judges = gated && camera.decode == Decode::Auto;
         Taker {
             slot,
-            clock,
             rate: RateLimit::new(camera.rate_fps),
             pace,
             rotation: camera.rotation,
             longest_rest: 4 * camera.keyframe_limit,
+            opened: (clock.now(), clock.monotonic()),
+            clock,
             gate,
             info: None,
             luma: Luma::default(),
@@ -159,7 +163,8 @@ impl Taker {
         let (captured_at, capture_clock, age) = self.capture_time(sink, &sample, running);
         let captured = decoded.saturating_sub(age);
         let ledger = Ledger { captured, decoded, queued: self.clock.monotonic(), ..Ledger::default() };
-        self.slot.offer(Frame { number, captured_at, capture_clock, ledger, image });
+        let moment = if capture_clock == CaptureClock::Clip { self.opened.1 + at } else { captured };
+        self.slot.offer(Frame { number, captured_at, capture_clock, moment, ledger, image });
     }
 
     /// Judges a picture for change, where someone wants to know, and for what may be wrong with it; true for change.
@@ -199,6 +204,11 @@ impl Taker {
         sample: &gst::Sample,
         running: Option<gst::ClockTime>,
     ) -> (Timestamp, CaptureClock, Duration) {
+        if self.pace == Pace::Free {
+            let into_the_clip = running.map_or(Duration::ZERO, Duration::from);
+            let at = self.opened.0.saturating_add(into_the_clip).unwrap_or(self.opened.0);
+            return (at, CaptureClock::Clip, Duration::ZERO);
+        }
         let now = self.clock.now();
         if let Some(sent) = sample.buffer().and_then(sender_time) {
             let age = now.duration_since(sent);
@@ -210,7 +220,7 @@ impl Taker {
         let age = running
             .zip(sink.current_running_time())
             .map(|(running, now)| Duration::from(now.saturating_sub(running)))
-            .filter(|age| self.pace != Pace::Free && *age <= PLAUSIBLE_AGE + self.longest_rest);
+            .filter(|age| *age <= PLAUSIBLE_AGE + self.longest_rest);
         let clock = if self.pace == Pace::Device { CaptureClock::Driver } else { CaptureClock::Pipeline };
         match age {
             Some(age) => (now - age, clock, age),

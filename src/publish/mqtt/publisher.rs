@@ -6,7 +6,7 @@
 //! a client that reconnects by itself drops what it had queued without a word.
 //!
 //! Nothing waits for the broker: where it is away, newer detections replace older ones (a late frame is worthless), and
-//! every replaced one is counted. Status messages are acknowledged (QoS 1), detections are not (QoS 0).
+//! events wait in line, so many at most. States and events are acknowledged (QoS 1), detections are not (QoS 0).
 
 use super::{broker, client_options, describe, network_options};
 use crate::{
@@ -16,13 +16,17 @@ use crate::{
     lifecycle::Pulse,
     publish::{
         messages::Message,
-        topics::{Address, OFFLINE, ONLINE, Topics},
+        topics::{Address, Delivery, OFFLINE, ONLINE, Topics},
     },
     record::Trace,
 };
 use crossbeam_channel::{Receiver, Sender};
 use rumqttc::{Client, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Requests that rumqttc may hold; beyond that the newest detections wait here.
 const REQUESTS: usize = 100;
@@ -30,6 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// For a broker that says no: it will say no again, until a person changes something.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// Events that may wait for a broker that is away; beyond that the oldest go, and are counted.
+const EVENTS: usize = 10_000;
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -101,11 +107,13 @@ enum Link {
 #[derive(Default)]
 struct Waiting {
     /// Last payload of each retained topic, and whether this connection was told.
-    retained: BTreeMap<String, (String, bool)>,
-    /// Newest payload of each other topic, and the trace of its frame.
-    latest: BTreeMap<String, (String, Option<Trace>)>,
-    /// Payloads that a newer one replaced.
-    replaced: u64,
+    retained: BTreeMap<String, (Vec<u8>, bool)>,
+    /// Newest payload of each topic where only that counts, and the trace of its frame.
+    latest: BTreeMap<String, (Vec<u8>, Option<Trace>)>,
+    /// Topics and payloads that each count.
+    events: VecDeque<(String, Vec<u8>)>,
+    /// Events that had to go.
+    lost: u64,
 }
 
 impl Publisher {
@@ -231,15 +239,32 @@ impl Publisher {
 
 impl Waiting {
     fn keep(&mut self, address: Address, message: Message) {
-        let payload = message.to_json();
-        let trace = match message {
-            Message::Detections(detections) => detections.trace,
-            Message::Camera(_) | Message::Stats(_) => None,
+        let Address { topic, delivery } = address;
+        let trace = match &message {
+            Message::Detections(detections) => detections.trace.clone(),
+            _ => None,
         };
-        if address.retained {
-            self.retained.insert(address.topic, (payload, false));
-        } else if self.latest.insert(address.topic, (payload, trace)).is_some() {
-            self.replaced += 1;
+        let payload = message.payload();
+        match delivery {
+            Delivery::State => {
+                self.retained.insert(topic, (payload, false));
+            }
+            Delivery::Newest => {
+                self.latest.insert(topic, (payload, trace));
+            }
+            Delivery::Event => {
+                if self.events.len() >= EVENTS {
+                    self.events.pop_front();
+                    self.lost += 1;
+                    if self.lost == 1 {
+                        tracing::warn!(
+                            kept = EVENTS,
+                            "Broker is away for too long; the oldest events are being lost."
+                        );
+                    }
+                }
+                self.events.push_back((topic, payload));
+            }
         }
     }
 
@@ -252,19 +277,25 @@ impl Waiting {
 
     /// Hands over as much as the client takes; true if nothing is left.
     fn send(&mut self, client: &Client, clock: &dyn Clock) -> bool {
+        while let Some((topic, payload)) = self.events.front() {
+            if client.try_publish(topic, QoS::AtLeastOnce, false, payload.as_slice()).is_err() {
+                break;
+            }
+            self.events.pop_front();
+        }
         for (topic, (payload, told)) in &mut self.retained {
             if !*told {
-                *told = client.try_publish(topic, QoS::AtLeastOnce, true, payload.as_bytes()).is_ok();
+                *told = client.try_publish(topic, QoS::AtLeastOnce, true, payload.as_slice()).is_ok();
             }
         }
         self.latest.retain(|topic, (payload, trace)| {
-            let sent = client.try_publish(topic, QoS::AtMostOnce, false, payload.as_bytes()).is_ok();
+            let sent = client.try_publish(topic, QoS::AtMostOnce, false, payload.as_slice()).is_ok();
             if let Some(trace) = trace.as_ref().filter(|_| sent) {
                 trace.published(clock.monotonic());
             }
             !sent
         });
-        self.latest.is_empty() && self.retained.values().all(|(_, told)| *told)
+        self.latest.is_empty() && self.events.is_empty() && self.retained.values().all(|(_, told)| *told)
     }
 }
 

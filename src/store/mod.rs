@@ -1,0 +1,155 @@
+//! What is kept on disk: pictures of events, within a cap on bytes and age. The only code that writes there.
+//!
+//! [`Store::run`] is a stage: it takes what workers file, writes it under a temporary name first (a reader never sees half
+//! a picture), and makes room. What cannot be written is told once, and seeing goes on.
+
+mod room;
+
+use crate::{clock::Clock, config, lifecycle::Pulse, vision::picture::Pictures};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::{fs, io, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// Between two looks at how much there is, at most.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Pictures to be kept.
+#[derive(Debug)]
+pub struct Filing {
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// The event's id.
+    pub id: Uuid,
+    /// When the thing was first seen: the day is the name of the folder.
+    pub started_at: Timestamp,
+    /// They replace those of the same event.
+    pub pictures: Pictures,
+}
+
+/// Where an event's pictures are, relative to the directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// The thing, cut out.
+    pub crop: String,
+    /// All that the camera saw.
+    pub frame: String,
+    /// The same with box and name drawn on.
+    pub marked: String,
+}
+
+/// The names of an event's pictures: `yard/2026-11-24/<id>-crop.jpg`. Days are those of UTC.
+pub fn names(camera: &str, id: Uuid, started_at: Timestamp) -> Names {
+    let day = started_at.strftime("%Y-%m-%d");
+    let name = |what: &str| format!("{camera}/{day}/{id}-{what}.jpg");
+    Names { crop: name("crop"), frame: name("frame"), marked: name("marked") }
+}
+
+/// The stage that writes.
+pub struct Store {
+    /// Where, and how much.
+    pub settings: config::Pictures,
+    /// What is to be written; the workers have the other end. It ends when they have.
+    pub files: Receiver<Filing>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Beats at every turn of the loop; the watchdog reads it.
+    pub pulse: Pulse,
+}
+
+impl Store {
+    /// Writes until nobody is left who could file something.
+    pub fn run(self) {
+        const TURN: Duration = Duration::from_secs(1);
+        let Some(directory) = self.settings.directory.clone() else { return };
+        let mut told = None;
+        let mut room = room::Room::new(directory.clone(), self.settings.most_bytes, self.settings.oldest);
+        let mut swept_at = None;
+        loop {
+            let now = self.clock.monotonic();
+            self.pulse.beat(now);
+            let mut outcome = Ok(());
+            if swept_at.is_none_or(|at| now.saturating_sub(at) >= SWEEP) {
+                swept_at = Some(now);
+                outcome = room.sweep(self.clock.now());
+            }
+            match self.files.recv_timeout(TURN) {
+                Ok(filing) => outcome = outcome.and(self.write(&directory, filing, &mut room)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            match (outcome, &told) {
+                (Ok(()), _) => {}
+                (Err(error), Some(before)) if error.kind() == *before => {}
+                (Err(error), _) => {
+                    tracing::warn!(directory = %directory.display(), %error, "Pictures cannot be kept; seeing goes on.");
+                    told = Some(error.kind());
+                }
+            }
+        }
+    }
+
+    fn write(&self, directory: &Path, filing: Filing, room: &mut room::Room) -> io::Result<()> {
+        let Filing { camera, id, started_at, pictures } = filing;
+        let names = names(&camera, id, started_at);
+        let files =
+            [(names.crop, pictures.crop), (names.frame, pictures.frame), (names.marked, pictures.marked)];
+        let len: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        room.make(len, self.clock.now())?;
+        for (name, bytes) in files {
+            let path = directory.join(name);
+            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            fs::create_dir_all(&folder)?;
+            let half: PathBuf = path.with_extension("part");
+            let before = fs::metadata(&path).map_or(0, |file| file.len());
+            let written = fs::write(&half, &bytes).and_then(|()| fs::rename(&half, &path));
+            if let Err(error) = written {
+                // Nothing of use is in it.
+                let _ = fs::remove_file(&half);
+                return Err(error);
+            }
+            room.grew(bytes.len() as u64, before);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimulatedClock;
+
+    #[test]
+    fn pictures_are_kept_by_camera_and_day_and_newer_ones_replace_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimulatedClock::new());
+        let (sender, files) = crossbeam_channel::unbounded();
+        let settings = config::Pictures {
+            directory: Some(folder.path().join("pictures")),
+            most_bytes: 1 << 20,
+            oldest: Duration::from_secs(3600),
+            quality: 80,
+            publish: false,
+        };
+        let store =
+            Store { settings, files, clock: clock.clone(), pulse: Pulse::new("store", Duration::ZERO) };
+        let started_at = clock.now();
+        for crop in [1u8, 2] {
+            let pictures = Pictures { crop: vec![crop; 10], frame: vec![0; 10], marked: vec![0; 10] };
+            sender.send(Filing { camera: "yard".into(), id: Uuid::nil(), started_at, pictures }).unwrap();
+        }
+        drop(sender);
+        store.run();
+        let names = names("yard", Uuid::nil(), started_at);
+        assert_eq!(names.crop, "yard/2026-01-01/00000000-0000-0000-0000-000000000000-crop.jpg");
+        let read = |name: &str| fs::read(folder.path().join("pictures").join(name)).unwrap();
+        assert_eq!(read(&names.crop), [2; 10]);
+        assert_eq!(read(&names.marked).len(), 10);
+        assert_eq!(
+            fs::read_dir(folder.path().join("pictures/yard/2026-01-01")).unwrap().count(),
+            3,
+            "nothing else"
+        );
+    }
+}

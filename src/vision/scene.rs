@@ -1,0 +1,579 @@
+//! One camera's memory from frame to frame, and what it makes of a frame: motion, tracks, looks, events. It travels with
+//! the frame; who looks (the network) is handed in. The same frames give the same events, on whatever threads and at
+//! whatever pace they come.
+
+use super::{
+    events::{Aspect, Event, EventKind, Ids, Moment, ZoneWatch},
+    groups::Groups,
+    head::{self, Activation, Score},
+    motion::{Motion, SceneChange},
+    picture::Pictures,
+    polygon::Polygon,
+    rect::{Rect, upright_size},
+    regions::{RegionState, RegionWatch},
+    tracks::{End, Track, Tracker},
+};
+use crate::{
+    config,
+    error::Error,
+    frame::{Frame, Image},
+};
+use jiff::Timestamp;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// Frames further apart than this are of two stories.
+const LONGEST_GAP: Duration = Duration::from_secs(60);
+/// A thing that is not sure after so many looks is looked at only now and then: it may have no name.
+const MANY_LOOKS: u32 = 8;
+/// Even a sure thing's looks become rarer while it stands: so many times the usual pause.
+const STANDING_FACTOR: u32 = 6;
+/// What is half beyond the picture's edge is worth so much of a look.
+const CUT_WEIGHT: f32 = 0.25;
+
+/// Who tells what a part of a picture shows.
+pub trait Look {
+    /// Scores of all classes, softmax.
+    ///
+    /// Errors: pixels that cannot be read, or an engine that fails.
+    fn look(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
+
+    /// Where in the picture last looked at the network saw a class; see [`head::Head::activation`].
+    fn activation(&mut self, class: usize) -> Option<Activation>;
+
+    /// Pictures of a thing at `rect`, with `caption` on one of them.
+    ///
+    /// Errors: pixels that cannot be read.
+    fn paint(&mut self, image: &Image, rect: &Rect, caption: &str) -> Result<Pictures, Error>;
+}
+
+/// What a user wants of a camera's scene.
+#[derive(Debug)]
+pub struct Settings {
+    /// The camera.
+    pub camera: config::Camera,
+    /// All cameras' things.
+    pub objects: config::Objects,
+    /// How many classes are told of an object.
+    pub top: usize,
+    /// Whether pictures are taken of things.
+    pub pictures: bool,
+    /// The names of things.
+    pub groups: Arc<Groups>,
+    /// For ids; no two cameras' and no two runs' are the same, unless a recording is to give the same ids again.
+    pub seed: u64,
+}
+
+/// One camera's memory.
+#[derive(Debug)]
+pub struct Scene {
+    settings: Settings,
+    zones: Vec<(String, Polygon)>,
+    motion: Motion,
+    tracker: Tracker,
+    regions: Vec<RegionWatch>,
+    stories: BTreeMap<u64, Story>,
+    ids: Ids,
+    /// The last frame's time, on the scene's own time line and as the camera had it, and the picture's size.
+    now: Duration,
+    last: Option<(Duration, Timestamp)>,
+    size: (f64, f64),
+}
+
+/// What was told of a track.
+#[derive(Debug)]
+struct Story {
+    id: Uuid,
+    started_at: Timestamp,
+    announced: bool,
+    label: Option<usize>,
+    moving: bool,
+    zones: ZoneWatch,
+    best: Option<Moment>,
+    /// Of its best moment, as long as they were not handed out.
+    pictures: Option<Pictures>,
+}
+
+/// What a frame shows.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Width and height of the picture as one sees it.
+    pub size: (f64, f64),
+    /// Everything that is tracked and no guess.
+    pub objects: Vec<Object>,
+    /// What happened to it.
+    pub events: Vec<Event>,
+    /// The whole scene changed.
+    pub change: Option<SceneChange>,
+    /// Regions with a new state.
+    pub regions: Vec<RegionState>,
+    /// Pictures of things that have come or gone, of their best moments, with when they were first seen.
+    pub pictures: Vec<(Uuid, Timestamp, Pictures)>,
+    /// Where the network saw what it saw in the last look at a thing, if that is wanted.
+    pub evidence: Option<(Uuid, Activation)>,
+    /// How often the network looked.
+    pub looks: u32,
+}
+
+/// A thing in a frame.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// As in its events.
+    pub id: Uuid,
+    /// The group that it seems to be.
+    pub label: Option<usize>,
+    /// Mean score of that group, or of the best one.
+    pub score: f32,
+    /// Where.
+    pub rect: Rect,
+    /// It does not stand still.
+    pub moving: bool,
+    /// It was seen here, and not only foretold.
+    pub visible: bool,
+    /// The best classes of the last look.
+    pub top: Vec<Score>,
+}
+
+impl Scene {
+    /// Of which nothing is known yet.
+    pub fn new(settings: Settings) -> Scene {
+        let camera = &settings.camera;
+        let zones =
+            camera.zones.iter().map(|(name, corners)| (name.clone(), Polygon(corners.clone()))).collect();
+        let masks = camera.masks.iter().cloned().map(Polygon).collect();
+        Scene {
+            zones,
+            motion: Motion::new(camera.motion.clone(), masks),
+            tracker: Tracker::new(settings.objects.clone()),
+            regions: camera.regions.iter().cloned().map(RegionWatch::new).collect(),
+            stories: BTreeMap::new(),
+            ids: Ids::new(settings.seed),
+            now: Duration::ZERO,
+            last: None,
+            size: (0.0, 0.0),
+            settings,
+        }
+    }
+
+    /// What the user said of it.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The names of the camera's zones, in the order that events count them.
+    pub fn zone_names(&self) -> impl Iterator<Item = &str> {
+        self.zones.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Looks at the next frame. Frames that are not later than the one before count as of the same moment.
+    ///
+    /// Errors: pixels that cannot be read, or an engine that fails; the memory is sound all the same.
+    pub fn see(&mut self, frame: &Frame, eye: &mut dyn Look) -> Result<Seen, Error> {
+        let image = &frame.image;
+        let mut seen = Seen { size: upright_size(image), ..Seen::default() };
+        let passed = self.last.map_or(Duration::ZERO, |(moment, _)| frame.moment.saturating_sub(moment));
+        if passed > LONGEST_GAP {
+            self.end_tracks(End::CameraLost, &mut seen);
+        }
+        if !self.motion.fits(image) {
+            self.end_tracks(End::VideoChanged, &mut seen);
+        }
+        self.now += passed;
+        self.last = Some((frame.moment, frame.captured_at));
+        self.size = seen.size;
+        if let Some(moved) = self.motion.look(image, self.now, &self.tracker.standing()) {
+            seen.change = moved.change;
+            let step = self.tracker.step(&moved, &mut self.motion, image, self.now);
+            for (track, why) in step.ended {
+                self.end(&track, why, &mut seen);
+            }
+        }
+        self.look_closer(image, eye, &mut seen)?;
+        self.tell(image, eye, &mut seen)?;
+        self.look_at_regions(frame, eye, &mut seen)?;
+        Ok(seen)
+    }
+
+    /// Ends everything that is tracked, where there will be no more frames for now.
+    pub fn end_all(&mut self, why: End) -> Seen {
+        let mut seen = Seen { size: self.size, ..Seen::default() };
+        self.end_tracks(why, &mut seen);
+        seen
+    }
+
+    fn end_tracks(&mut self, why: End, seen: &mut Seen) {
+        for (track, why) in self.tracker.end_all(why) {
+            self.end(&track, why, seen);
+        }
+    }
+
+    /// Looks at what needs it most, as much as a frame may cost: first at what was never looked at, newest first, then at
+    /// what is least certain, last at what is only looked at again.
+    fn look_closer(&mut self, image: &Image, eye: &mut dyn Look, seen: &mut Seen) -> Result<(), Error> {
+        let objects = &self.settings.objects;
+        let now = self.now;
+        let is_due = |track: &Track| {
+            if !track.alone || track.seen_at != now {
+                return false;
+            }
+            let verdict = &track.verdict;
+            let usual = objects.look_again;
+            let pause = match verdict.looks() {
+                0 => return true,
+                _ if verdict.is_sure() && !track.moving => STANDING_FACTOR * usual,
+                _ if verdict.is_sure() => usual,
+                looks if looks < MANY_LOOKS => Duration::ZERO,
+                _ if track.moving => usual / 4,
+                _ => usual,
+            };
+            now.saturating_sub(verdict.looked_at()) >= pause
+        };
+        let tracks = self.tracker.tracks();
+        let mut due: Vec<usize> = (0..tracks.len()).filter(|&index| is_due(&tracks[index])).collect();
+        due.sort_by(|&a, &b| {
+            let (a, b) = (&tracks[a], &tracks[b]);
+            let untold = |track: &Track| track.verdict.looks() > 0;
+            (untold(a).cmp(&untold(b)))
+                .then(if untold(a) {
+                    a.verdict.score().total_cmp(&b.verdict.score())
+                } else {
+                    b.number.cmp(&a.number)
+                })
+                .then(a.number.cmp(&b.number))
+        });
+        for index in due.into_iter().take(objects.crops) {
+            let track = &mut self.tracker.tracks_mut()[index];
+            let crop = track.rect.square_within(objects.margin, seen.size);
+            let classes = eye.look(image, &crop)?;
+            seen.looks += 1;
+            let groups = self.settings.groups.scores(classes);
+            let top = head::top(classes, self.settings.top);
+            let weight = if is_cut(&track.rect, seen.size) { CUT_WEIGHT } else { 1.0 };
+            let class = top.first().map(|best| best.index);
+            track.verdict.add(&groups, top, weight, now, objects.score);
+            if self.settings.camera.evidence
+                && let Some(story) = self.stories.get(&track.number)
+                && let Some(class) = class
+            {
+                seen.evidence = eye.activation(class).map(|activation| (story.id, activation));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes events and objects of the tracks.
+    fn tell(&mut self, image: &Image, eye: &mut dyn Look, seen: &mut Seen) -> Result<(), Error> {
+        let Some((_, captured_at)) = self.last else { return Ok(()) };
+        for track in self.tracker.tracks().iter().filter(|track| track.confirmed) {
+            let started_at = earlier(captured_at, self.now, track.first_at);
+            let story = self.stories.entry(track.number).or_insert_with(|| Story {
+                id: self.ids.next(started_at),
+                started_at,
+                announced: false,
+                label: None,
+                moving: true,
+                zones: ZoneWatch::default(),
+                best: None,
+                pictures: None,
+            });
+            let is_seen = track.seen_at == self.now;
+            let zones_changed = is_seen && story.zones.look(&self.zones, &track.rect, seen.size);
+            let label = track.verdict.label();
+            let name = self.settings.groups.name_or_unknown(label);
+            let kind = if !story.announced {
+                let wanted = &self.settings.camera.labels;
+                (wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)).then_some(EventKind::Start)
+            } else {
+                let changed = [
+                    (label != story.label, Aspect::Label),
+                    (zones_changed, Aspect::Zones),
+                    (track.moving != story.moving, Aspect::Moving),
+                ];
+                let changed: Vec<Aspect> =
+                    changed.into_iter().filter(|(changed, _)| *changed).map(|(_, aspect)| aspect).collect();
+                (!changed.is_empty()).then_some(EventKind::Update(changed))
+            };
+            (story.label, story.moving) = (label, track.moving);
+            story.announced |= kind.is_some();
+            if !story.announced {
+                continue;
+            }
+            let moment = moment(track, captured_at, seen.size);
+            let is_better = story.best.is_none_or(|best| best.gives_way_to(&moment));
+            if is_seen && is_better {
+                story.best = Some(moment);
+                if self.settings.pictures {
+                    story.pictures =
+                        Some(eye.paint(image, &track.rect, &caption(name, track.verdict.score()))?);
+                }
+            }
+            if let Some(kind) = kind {
+                let best = story.best.unwrap_or(moment);
+                if kind == EventKind::Start {
+                    seen.pictures
+                        .extend(story.pictures.take().map(|pictures| (story.id, story.started_at, pictures)));
+                }
+                seen.events.push(event(track, story, kind, best, captured_at, self.now, seen.size));
+            }
+            seen.objects.push(Object {
+                id: story.id,
+                label,
+                score: track.verdict.score(),
+                rect: track.rect,
+                moving: track.moving,
+                visible: is_seen,
+                top: track.verdict.top().to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The last of a track.
+    fn end(&mut self, track: &Track, why: End, seen: &mut Seen) {
+        let Some(mut story) = self.stories.remove(&track.number).filter(|story| story.announced) else {
+            return;
+        };
+        let Some((_, captured_at)) = self.last else { return };
+        let best = story.best.unwrap_or_else(|| moment(track, captured_at, self.size));
+        seen.pictures.extend(story.pictures.take().map(|pictures| (story.id, story.started_at, pictures)));
+        seen.events.push(event(track, &story, EventKind::End(why), best, captured_at, self.now, self.size));
+    }
+
+    fn look_at_regions(&mut self, frame: &Frame, eye: &mut dyn Look, seen: &mut Seen) -> Result<(), Error> {
+        for (index, watch) in self.regions.iter_mut().enumerate().filter(|(_, watch)| watch.is_due(self.now))
+        {
+            let (width, height) = seen.size;
+            let config::Region { left, top, width: part, height: rows, .. } = *watch.settings();
+            let rect =
+                Rect { left: left * width, top: top * height, width: part * width, height: rows * height };
+            let groups = self.settings.groups.scores(eye.look(&frame.image, &rect)?);
+            seen.looks += 1;
+            seen.regions.extend(watch.look(
+                index,
+                &groups,
+                &self.settings.groups,
+                self.now,
+                frame.captured_at,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// When `then` on the scene's time line was, if it is `now` there at `captured_at`.
+fn earlier(captured_at: Timestamp, now: Duration, then: Duration) -> Timestamp {
+    captured_at.saturating_sub(now.saturating_sub(then)).unwrap_or(captured_at)
+}
+
+/// What stands at a thing in a picture: `cat 83 %`.
+pub fn caption(name: &str, score: f32) -> String {
+    format!("{name} {:.0} %", 100.0 * score)
+}
+
+/// How well a thing is seen: large, whole, by itself and recognised is best.
+fn moment(track: &Track, at: Timestamp, size: (f64, f64)) -> Moment {
+    let whole = if is_cut(&track.rect, size) { 0.5 } else { 1.0 };
+    let alone = if track.alone { 1.0 } else { 0.7 };
+    let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.verdict.score())) * whole * alone;
+    Moment { at, rect: track.rect, quality }
+}
+
+/// Whether a part of it is beyond the picture's edge, as far as one can see.
+fn is_cut(rect: &Rect, (width, height): (f64, f64)) -> bool {
+    rect.left <= 1.0 || rect.top <= 1.0 || rect.right() >= width - 1.0 || rect.bottom() >= height - 1.0
+}
+
+fn event(
+    track: &Track,
+    story: &Story,
+    kind: EventKind,
+    best: Moment,
+    captured_at: Timestamp,
+    now: Duration,
+    size: (f64, f64),
+) -> Event {
+    Event {
+        id: story.id,
+        kind,
+        at: captured_at,
+        started_at: story.started_at,
+        seen_at: earlier(captured_at, now, track.seen_at),
+        label: story.label,
+        score: track.verdict.score(),
+        rect: track.rect,
+        size,
+        moving: track.moving,
+        zones: story.zones.inside.clone(),
+        visited: story.zones.visited.clone(),
+        best,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Main, Source},
+        frame::{CaptureClock, Colorimetry, OwnedPlanes, PixelFormat, View, YuvMatrix},
+        vision::labels::Labels,
+    };
+
+    /// Names whatever it is shown.
+    struct Namer {
+        looks: u32,
+        scores: [f32; 2],
+    }
+
+    impl Look for Namer {
+        fn look(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
+            self.looks += 1;
+            Ok(&self.scores)
+        }
+
+        fn activation(&mut self, _: usize) -> Option<Activation> {
+            Some(Activation { width: 1, height: 1, grey: vec![255] })
+        }
+
+        fn paint(&mut self, _: &Image, _: &Rect, caption: &str) -> Result<Pictures, Error> {
+            let bytes = caption.as_bytes().to_vec();
+            Ok(Pictures { crop: bytes.clone(), frame: bytes.clone(), marked: bytes })
+        }
+    }
+
+    fn scene(toml: &str) -> Scene {
+        let text = format!("[cameras.yard]\nsource = 'test://'\n{toml}");
+        let main = Main::Text { name: "t".into(), text };
+        let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
+        assert!(matches!(config.cameras[0].source, Source::Test { .. }));
+        let labels = Labels::parse(b"cat\ndog\n", "l", 2).unwrap();
+        Scene::new(Settings {
+            camera: config.cameras[0].clone(),
+            objects: config.objects,
+            top: 2,
+            pictures: true,
+            groups: Arc::new(Groups::new(&labels, &Default::default()).unwrap()),
+            seed: 1,
+        })
+    }
+
+    /// A grey picture with noise and a box of stripes at `left`.
+    fn image(size: (usize, usize), left: Option<usize>, seed: u64) -> Image {
+        let (width, height) = size;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let data = (0..width * height)
+            .map(|i| {
+                let (x, y) = (i % width, i / width);
+                let inside =
+                    left.is_some_and(|left| (left..left + 90).contains(&x)) && (60..120).contains(&y);
+                let value = if inside { if x / 8 % 2 == 0 { 200 } else { 150 } } else { 80 };
+                value + random.u8(0..4)
+            })
+            .collect();
+        Image {
+            format: PixelFormat::Gray8,
+            width,
+            height,
+            colorimetry: Colorimetry { matrix: YuvMatrix::Bt601, full_range: true },
+            view: View::PLAIN,
+            planes: Box::new(OwnedPlanes(vec![(data, width)])),
+        }
+    }
+
+    /// Shows pictures one after another, each with its time; what was told, with the picture's number.
+    fn show(scene: &mut Scene, pictures: Vec<(Image, Duration)>) -> (Vec<(usize, Event)>, u32) {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut namer = Namer { looks: 0, scores: [0.9, 0.1] };
+        let mut told = Vec::new();
+        for (number, (image, moment)) in pictures.into_iter().enumerate() {
+            let frame = Frame {
+                number: number as u64 + 1,
+                captured_at: start + moment,
+                capture_clock: CaptureClock::Arrival,
+                moment,
+                ledger: Default::default(),
+                image,
+            };
+            let seen = scene.see(&frame, &mut namer).unwrap();
+            told.extend(seen.events.into_iter().map(|event| (number, event)));
+        }
+        (told, namer.looks)
+    }
+
+    const SIZE: (usize, usize) = (640, 360);
+
+    fn at(number: usize) -> Duration {
+        Duration::from_millis(200 * number as u64)
+    }
+
+    fn passing(number: usize) -> Option<usize> {
+        (10..25).contains(&number).then(|| 30 * (number - 10) + 20)
+    }
+
+    #[test]
+    fn a_thing_comes_and_goes_and_a_still_scene_costs_no_look() {
+        let mut yard = scene("");
+        let still = (0..10).map(|number| (image(SIZE, None, number as u64), at(number))).collect();
+        assert_eq!(show(&mut yard, still), (vec![], 0));
+        let pictures =
+            (10..45).map(|number| (image(SIZE, passing(number), number as u64), at(number))).collect();
+        let (told, looks) = show(&mut yard, pictures);
+        let kinds: Vec<&EventKind> = told.iter().map(|(_, event)| &event.kind).collect();
+        assert_eq!(kinds.first(), Some(&&EventKind::Start));
+        assert_eq!(kinds.last(), Some(&&EventKind::End(End::Lost)));
+        assert!(told[0].0 <= 2, "within three frames");
+        let end = &told.last().unwrap().1;
+        assert_eq!((end.label, end.id), (Some(0), told[0].1.id));
+        assert_eq!(end.started_at.to_string(), "2026-01-01T00:00:02Z");
+        assert!((3..=8).contains(&looks), "{looks}: once it is sure it is left alone");
+    }
+
+    #[test]
+    fn another_size_ends_what_was_tracked_and_is_learned_anew() {
+        let mut yard = scene("");
+        let pictures = (0..40).map(|number| {
+            // An odd size, too.
+            let size = if number < 18 { SIZE } else { (321, 181) };
+            let left = if number < 18 { passing(number) } else { Some(20) };
+            (image(size, left, number as u64), at(number))
+        });
+        let (told, _) = show(&mut yard, pictures.collect());
+        assert!(
+            told.iter()
+                .any(|(number, event)| (*number, &event.kind) == (18, &EventKind::End(End::VideoChanged)))
+        );
+        assert_eq!(told.iter().filter(|(number, _)| *number > 18).count(), 0, "{told:#?}");
+    }
+
+    #[test]
+    fn time_that_stands_or_goes_back_ends_nothing_and_a_long_gap_does() {
+        let mut yard = scene("");
+        let pictures = (0..22).map(|number| {
+            let moment = match number {
+                15 => at(14),
+                16 => at(3),
+                17.. => at(number - 13),
+                _ => at(number),
+            };
+            (image(SIZE, passing(number), number as u64), moment)
+        });
+        let (told, _) = show(&mut yard, pictures.collect());
+        assert_eq!(told.iter().filter(|(_, event)| event.kind == EventKind::Start).count(), 1, "{told:#?}");
+        assert!(!told.iter().any(|(_, event)| matches!(event.kind, EventKind::End(_))), "{told:#?}");
+        let later = vec![(image(SIZE, None, 1), at(9) + Duration::from_secs(3600))];
+        let (told, _) = show(&mut yard, later);
+        assert!(
+            matches!(&told[..], [(0, event)] if event.kind == EventKind::End(End::CameraLost)),
+            "{told:#?}"
+        );
+    }
+
+    #[test]
+    fn the_scene_and_its_ids_are_the_same_again_from_the_same_seed() {
+        let run = || {
+            let pictures =
+                (0..45).map(|number| (image(SIZE, passing(number), number as u64), at(number))).collect();
+            show(&mut scene(""), pictures).0
+        };
+        assert_eq!(run(), run());
+    }
+}

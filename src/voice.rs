@@ -1,0 +1,158 @@
+//! From what was seen to what is said: the messages and pictures of a frame, sent to whoever publishes and keeps them.
+
+use crate::{
+    clock::Clock,
+    frame::Frame,
+    model::Model,
+    publish::messages::{self, Detections, Message, SCHEMA, Size},
+    queue::MessageSender,
+    record::{CameraRecord, Trace},
+    store::{self, Filing},
+    vision::{
+        events::{Event, EventKind},
+        picture::grey_png,
+        rect::Rect,
+        scene::{Object, Scene, Seen},
+    },
+};
+use std::sync::Arc;
+
+/// Speaks for one node.
+#[derive(Clone)]
+pub struct Voice {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The cameras' names and records, counted as on the frame way.
+    pub cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
+    /// Names and identity of the network.
+    pub model: Model,
+    /// Where messages go; the publisher has the other end.
+    pub messages: MessageSender<Message>,
+    /// Where pictures go, if they are kept; the store has the other end.
+    pub files: Option<MessageSender<Filing>>,
+    /// Whether pictures are published.
+    pub publishes_pictures: bool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Voice {
+    /// A camera's name.
+    pub fn camera(&self, camera: usize) -> &str {
+        &self.cameras[camera].0
+    }
+
+    /// Says what was seen in a frame, or at the end of frames.
+    pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: Seen) {
+        let name = &self.cameras[camera].0;
+        for event in &seen.events {
+            self.messages.send(Message::Event(self.event(name, scene, event)));
+        }
+        for (id, started_at, pictures) in seen.pictures {
+            if self.publishes_pictures {
+                let jpeg = pictures.marked.clone();
+                self.messages.send(Message::Picture(messages::Picture { camera: name.clone(), jpeg }));
+            }
+            if let Some(files) = &self.files {
+                files.send(Filing { camera: name.clone(), id, started_at, pictures });
+            }
+        }
+        let Some(frame) = frame else { return };
+        for state in &seen.regions {
+            self.messages.send(Message::Region(messages::Region {
+                schema: SCHEMA,
+                node: self.node.clone(),
+                camera: name.clone(),
+                region: scene.settings().camera.regions[state.region].name.clone(),
+                state: self.model.groups.name_or_unknown(state.label).to_string(),
+                score: state.score,
+                since: state.since,
+                at: frame.captured_at,
+            }));
+        }
+        if let Some(change) = seen.change {
+            self.messages.send(Message::Scene(messages::SceneChanged {
+                schema: SCHEMA,
+                node: self.node.clone(),
+                camera: name.clone(),
+                at: frame.captured_at,
+                change,
+            }));
+        }
+        if let Some((_, activation)) = seen.evidence {
+            let png = grey_png(&activation.grey, activation.width, activation.height);
+            self.messages.send(Message::Evidence(messages::Evidence { camera: name.clone(), png }));
+        }
+        let latency = frame.ledger.inferred.saturating_sub(frame.ledger.captured);
+        self.messages.send(Message::Detections(Detections {
+            schema: SCHEMA,
+            node: self.node.clone(),
+            camera: name.clone(),
+            frame: frame.number,
+            captured_at: frame.captured_at,
+            capture_clock: frame.capture_clock,
+            clock_synchronised: self.clock.is_synchronised(),
+            latency_ms: latency.as_secs_f64() * 1e3,
+            size: size(seen.size),
+            objects: seen.objects.iter().map(|object| self.object(object, seen.size)).collect(),
+            looks: seen.looks,
+            model: self.model.identity.clone(),
+            trace: Some(Trace { ledger: frame.ledger, record: self.cameras[camera].1.clone() }),
+        }));
+    }
+
+    fn event(&self, camera: &Arc<str>, scene: &Scene, event: &Event) -> messages::Event {
+        let zones: Vec<&str> = scene.zone_names().collect();
+        let names = |indices: &[usize]| indices.iter().map(|&index| zones[index].to_string()).collect();
+        let (kind, changed, reason) = match &event.kind {
+            EventKind::Start => (messages::EventType::Start, Vec::new(), None),
+            EventKind::Update(changed) => (messages::EventType::Update, changed.clone(), None),
+            EventKind::End(why) => (messages::EventType::End, Vec::new(), Some(*why)),
+        };
+        let duration = event.seen_at.duration_since(event.started_at).as_secs_f64();
+        let pictures = self.files.is_some().then(|| store::names(camera, event.id, event.started_at));
+        messages::Event {
+            schema: SCHEMA,
+            node: self.node.clone(),
+            camera: camera.clone(),
+            id: event.id.to_string(),
+            kind,
+            changed,
+            reason,
+            at: event.at,
+            started_at: event.started_at,
+            seen_at: event.seen_at,
+            duration_s: duration,
+            label: self.model.groups.name_or_unknown(event.label).to_string(),
+            score: event.score,
+            size: size(event.size),
+            r#box: pixels(&event.rect, event.size),
+            moving: event.moving,
+            zones: names(&event.zones),
+            visited_zones: names(&event.visited),
+            best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
+        }
+    }
+
+    fn object(&self, object: &Object, frame_size: (f64, f64)) -> messages::Object {
+        messages::Object {
+            id: object.id.to_string(),
+            label: self.model.groups.name_or_unknown(object.label).to_string(),
+            score: object.score,
+            r#box: pixels(&object.rect, frame_size),
+            moving: object.moving,
+            visible: object.visible,
+            top: self.model.name_classes(&object.top),
+        }
+    }
+}
+
+fn size((width, height): (f64, f64)) -> Size {
+    [width.round() as u32, height.round() as u32]
+}
+
+/// In whole pixels, within the picture.
+fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
+    let within = rect.intersection(&Rect { left: 0.0, top: 0.0, width, height });
+    [within.left, within.top, within.width, within.height].map(|number| number.round() as i64)
+}
