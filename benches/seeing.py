@@ -5,8 +5,8 @@
     make measure-seeing CLIPS=folder                       # also the real clips of benches/seeing, looked for there
     make measure-seeing PEER="python script.py" CLIPS=...  # also the CPU of another program beside camfire's
 
-PEER is a command that gets a clip and a model behind it and prints JSON with cpu_ms_per_analysed_frame last. What is
-missing is named and left out.
+PEER is a command that gets a clip and a model behind it and prints JSON with cpu_ms_per_analysed_frame last; the model
+ends in a map, whose mean over the places it has to take. What is missing is named and left out.
 """
 
 import json
@@ -71,7 +71,7 @@ def per_frame_ms(clip, *more):
 
 def cost(clips):
     """A still scene: with everything on, against a look at each frame."""
-    still = ROOT / "build/scenes/still.mp4"
+    still = ROOT / "build/still.mp4"
     if not still.exists():
         subprocess.run(
             ["gst-launch-1.0", "-q", "filesrc", f"location={ROOT / 'assets/demo.mp4'}", "!", "decodebin", "!", "videoconvert", "!",

@@ -51,7 +51,8 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
     let pictures = Pictures {
         directory: given(raw.pictures.directory)
             .map(PathBuf::from)
-            .or_else(|| machine.state.map(|state| state.join("pictures"))),
+            .or_else(|| machine.state.map(|state| state.join("pictures")))
+            .filter(|_| raw.pictures.most_mib > 0),
         most_bytes: raw.pictures.most_mib << 20,
         oldest: raw.pictures.oldest.0,
         quality: raw.pictures.quality,
