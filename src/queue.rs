@@ -6,6 +6,7 @@
 //! only one worker has it, and no lock is held while it is used. Offering a frame never blocks.
 //!
 //! **Messages** ([`messages`]): oldest dropped. Publishing that lags behind loses the past, never holds up seeing.
+//! Without a capacity, for whoever reads them all, none is dropped.
 //!
 //! Invariant of a slot, at every moment:
 //! `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.

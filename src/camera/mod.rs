@@ -124,11 +124,6 @@ impl CameraStage {
                 Err(missing) => Err(Failure::new(Trouble::Unsupported, missing)),
             };
             let streamed = report.end_of_attempt(self.clock.monotonic());
-            match &ended {
-                Ok(Ended::Stopped) => {}
-                Ok(Ended::Finished) => self.slot.interrupt(Interruption::Over),
-                Err(_) => self.slot.interrupt(Interruption::Failed),
-            }
             if streamed.is_some() {
                 choice.works();
                 codecs_tried = 0;
@@ -141,6 +136,7 @@ impl CameraStage {
                 Ok(Ended::Finished) => match self.after_the_end(&choice, started) {
                     Next::Again => continue,
                     Next::Over => {
+                        self.slot.interrupt(Interruption::Over);
                         report.ended();
                         self.wait(Duration::MAX);
                         break;
@@ -161,6 +157,8 @@ impl CameraStage {
             if streamed.is_none() && is_pipelines_fault && choice.failed_start(&failure.reason) {
                 continue;
             }
+            // Not where it is opened again as a matter of course, as for each still: what is tracked goes on.
+            self.slot.interrupt(Interruption::Failed);
             self.record.restarts.fetch_add(1, Ordering::Relaxed);
             let pause = backoff.pause(streamed.unwrap_or_default(), failure.trouble);
             report.failed(&failure, &choice);

@@ -17,7 +17,7 @@ use crate::{
         messages::{CameraState, CameraStatus, Detections, Message},
         topics::Topics,
     },
-    vision::{picture, polygon::Polygon, rect::Rect, scene::caption},
+    vision::{picture, rect::Rect, scene::caption},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -277,8 +277,8 @@ fn annotate(clip: &Path, file: &Path, camera: &Camera, record: &Record) -> Resul
         let parts = |corners: &[(f64, f64)]| -> Vec<(f64, f64)> {
             corners.iter().map(|(x, y)| (x * size.0 as f64, y * size.1 as f64)).collect()
         };
-        for Polygon(mask) in camera.masks.iter().cloned().map(Polygon) {
-            picture::outline(rgb, size, &parts(&mask), Rgb888::RED);
+        for mask in &camera.masks {
+            picture::outline(rgb, size, &parts(mask), Rgb888::RED);
         }
         for corners in camera.zones.values() {
             picture::outline(rgb, size, &parts(corners), Rgb888::CYAN);
