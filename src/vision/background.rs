@@ -12,7 +12,7 @@ use super::{
     blobs::Blob,
     luma::{Luma, ONE},
 };
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 /// A cell like the background.
 pub const STILL: u8 = 0;
@@ -34,6 +34,8 @@ const MOST_NOISE: f32 = 30.0;
 const NOISE_MEMORY: Duration = Duration::from_secs(20);
 /// How soon another light is the usual one.
 const LIGHT_MEMORY: Duration = Duration::from_secs(4);
+/// Sums are taken around the middle of the range, where they keep their digits.
+const MIDDLE: f32 = 128.0;
 /// The first pictures are averaged.
 const FIRST_PICTURES: u32 = 8;
 /// Cells around a cell whose texture is compared: 5 x 5.
@@ -42,11 +44,13 @@ const REACH: usize = 2;
 const AGREEMENT: f32 = 0.75;
 const LEAST_TEXTURE: f32 = 2.0;
 /// Light makes things at most so much darker or brighter.
-const GAINS: std::ops::Range<f32> = 0.2..4.0;
+const GAINS: Range<f32> = 0.2..4.0;
 /// The shift is at most so many cells; what is further is no trembling.
 const MOST_SHIFT: f32 = 1.5;
 /// At least this part of the cells must agree with a fit.
 const LEAST_INLIERS: f32 = 0.25;
+/// Every so many rows are enough for a fit.
+const FITTED_ROWS: usize = 4;
 /// With so many there is no need to look for a better one.
 const GOOD_INLIERS: f32 = 0.8;
 /// A step over two cells, in 255ths, beyond what wavering makes, that is an edge; and how much stronger it must be than
@@ -264,93 +268,48 @@ impl Background {
         0.0
     }
 
-    /// Least squares on every second cell of every second row that is within `tolerance` of `fit`; none where too few
+    /// Least squares on the cells of every fourth row that are within `tolerance` of `fit`; none where too few
     /// are, or where the outcome is nothing that light and trembling do.
     fn refine(&self, fit: Fit, tolerance: f32) -> Option<(Fit, f32)> {
         let (width, height) = (self.width, self.height);
         if width < 8 || height < 8 {
             return None;
         }
-        // Of the normal equations for [mean, 1, gradient x, gradient y] against the picture.
-        let (mut products, mut targets) = ([[0.0f64; 4]; 4], [0.0f64; 4]);
-        let (mut inliers, mut all) = (0u32, 0u32);
-        for y in (1..height - 1).step_by(2) {
-            let [above, row, below] = [y - 1, y, y + 1].map(|y| &self.mean[y * width..(y + 1) * width]);
-            let now = &self.now[y * width..(y + 1) * width];
-            // In f32 along a row, for speed; in f64 over the rows, for exactness.
-            let (mut row_products, mut row_targets) = ([[0.0f32; 4]; 4], [0.0f32; 4]);
-            for x in (1..width - 1).step_by(2) {
-                all += 1;
-                let gradient_x = 0.5 * (row[x + 1] - row[x - 1]);
-                let gradient_y = 0.5 * (below[x] - above[x]);
-                let expected =
-                    fit.gain * row[x] + fit.offset - gradient_x * fit.shift.0 - gradient_y * fit.shift.1;
-                if (now[x] - expected).abs() > tolerance {
-                    continue;
-                }
-                inliers += 1;
-                // Around the middle of the range, which makes gain and offset nearly independent.
-                let terms = [row[x] - 128.0, 1.0, -gradient_x, -gradient_y];
-                let target = now[x] - row[x];
-                for i in 0..4 {
-                    for j in i..4 {
-                        row_products[i][j] += terms[i] * terms[j];
-                    }
-                    row_targets[i] += terms[i] * target;
-                }
-            }
-            for i in 0..4 {
-                for j in i..4 {
-                    products[i][j] += f64::from(row_products[i][j]);
-                }
-                targets[i] += f64::from(row_targets[i]);
-            }
+        let mut equations = Equations::default();
+        let rows = (1..height - 1).step_by(FITTED_ROWS);
+        let all = (rows.len() * (width - 2)) as f64;
+        for y in rows {
+            let row = |y: usize| y * width..(y + 1) * width;
+            let (above, below) = (&self.mean[row(y - 1)], &self.mean[row(y + 1)]);
+            equations.add_row([above, &self.mean[row(y)], below], &self.now[row(y)], fit, tolerance);
         }
-        if (inliers as f32) < LEAST_INLIERS * all as f32 {
+        let inliers = (equations.inliers() / all) as f32;
+        if inliers < LEAST_INLIERS {
             return None;
         }
-        // A picture without contrast says nothing of gain and shift: then they are none.
-        for (i, least) in [4.0, 1e-3, 2.0, 2.0].into_iter().enumerate() {
-            products[i][i] += least * f64::from(inliers);
-            let above: [f64; 4] = std::array::from_fn(|j| products[j][i]);
-            products[i][..i].copy_from_slice(&above[..i]);
-        }
-        let [more_gain, offset, x, y] = solve(products, targets)?.map(|value| value as f32);
-        let offset = offset - more_gain * 128.0;
+        let [more_gain, offset, x, y] = equations.solve()?.map(|value| value as f32);
+        let offset = offset - more_gain * MIDDLE;
         let is_plausible = more_gain.abs() < 0.6 && x.abs() <= MOST_SHIFT && y.abs() <= MOST_SHIFT;
         let fit = Fit { gain: 1.0 + more_gain, offset, shift: (x, y) };
-        is_plausible.then_some((fit, inliers as f32 / all as f32))
+        is_plausible.then_some((fit, inliers))
     }
 
     /// Marks the cells that differ from what is expected; false where there is none.
     fn stand_out(&mut self, fit: Fit, threshold: f32, ignored: &[bool]) -> bool {
         let (width, height) = (self.width, self.height);
-        let mut found = 0u32;
+        let mut found = 0;
         for y in 0..height {
-            let [above, row, below] = [y.saturating_sub(1), y, (y + 1).min(height - 1)]
-                .map(|y| &self.mean[y * width..(y + 1) * width]);
-            let cells = y * width..(y + 1) * width;
-            let (now, noise) = (&self.now[cells.clone()], &self.noise[cells.clone()]);
-            let (residual, marks) = (&mut self.residual[cells.clone()], &mut self.marks[cells.clone()]);
-            let ignored = &ignored[cells];
-            let mut mark = |x: usize, before: usize, after: usize| {
-                let gradient_x = 0.5 * (row[after] - row[before]);
-                let gradient_y = 0.5 * (below[x] - above[x]);
-                let expected =
-                    fit.gain * row[x] + fit.offset - gradient_x * fit.shift.0 - gradient_y * fit.shift.1;
-                let difference = now[x] - expected;
-                let edge = gradient_x.abs().max(gradient_y.abs());
-                let most = threshold + NOISE_FACTOR * noise[x] + EDGE_FACTOR * edge;
-                residual[x] = difference;
-                let differs = (difference.abs() > most) & !ignored[x];
-                marks[x] = if differs { THING } else { STILL };
-                found += u32::from(differs);
+            let row = |y: usize| y * width..(y + 1) * width;
+            let (above, below) = (row(y.saturating_sub(1)), row((y + 1).min(height - 1)));
+            let cells = row(y);
+            let seen = Row {
+                mean: [&self.mean[above], &self.mean[cells.clone()], &self.mean[below]],
+                now: &self.now[cells.clone()],
+                noise: &self.noise[cells.clone()],
+                ignored: &ignored[cells.clone()],
             };
-            if width >= 2 {
-                mark(0, 0, 1);
-                (1..width - 1).for_each(|x| mark(x, x - 1, x + 1));
-                mark(width - 1, width - 2, width - 1);
-            }
+            let (residual, marks) = (&mut self.residual[cells.clone()], &mut self.marks[cells]);
+            found += seen.stand_out(fit, threshold, residual, marks);
         }
         found > 0
     }
@@ -358,46 +317,58 @@ impl Background {
     /// Takes the mark from cells with too few neighbours of the same.
     fn leave_out_single(&mut self, mark: u8) {
         let (width, height) = (self.width, self.height);
-        for (row, counts) in self.marks.chunks_exact(width).zip(self.counts.chunks_exact_mut(width)) {
+        let Some(rows) = self.rows_of(mark) else { return };
+        let counted = rows.start.saturating_sub(1)..(rows.end + 1).min(height);
+        let cells = counted.start * width..counted.end * width;
+        let counts = self.counts[cells.clone()].chunks_exact_mut(width);
+        for (row, counts) in self.marks[cells].chunks_exact(width).zip(counts) {
             let is = |x: usize| u8::from(row[x] == mark);
-            for (x, count) in counts.iter_mut().enumerate().take(width - 1).skip(1) {
-                *count = is(x - 1) + is(x) + is(x + 1);
-            }
             // A cell beyond the edge is taken for what the cell at the edge is.
             counts[0] = 2 * is(0) + is(1.min(width - 1));
             counts[width - 1] = 2 * is(width - 1) + is(width.saturating_sub(2));
+            for (count, near) in counts[1..].iter_mut().zip(row.windows(3)) {
+                *count = near.iter().map(|&cell| u8::from(cell == mark)).sum();
+            }
         }
-        for y in 0..height {
+        for y in rows {
             let [above, row, below] = [y.saturating_sub(1), y, (y + 1).min(height - 1)]
                 .map(|y| &self.counts[y * width..(y + 1) * width]);
-            let marks = &mut self.marks[y * width..(y + 1) * width];
-            for x in 0..width {
-                if marks[x] == mark && above[x] + row[x] + below[x] < LEAST_NEIGHBOURS {
-                    marks[x] = STILL;
-                }
+            let marks = self.marks[y * width..(y + 1) * width].iter_mut();
+            for (cell, ((above, near), below)) in marks.zip(above.iter().zip(row).zip(below)) {
+                let is_single = (*cell == mark) & (above + near + below < LEAST_NEIGHBOURS);
+                *cell = if is_single { STILL } else { *cell };
             }
         }
     }
 
     /// The rows that hold a mark.
-    fn rows_of(&self, mark: u8) -> Option<std::ops::Range<usize>> {
+    fn rows_of(&self, mark: u8) -> Option<Range<usize>> {
         let first = self.marks.iter().position(|&cell| cell == mark)?;
         let last = self.marks.iter().rposition(|&cell| cell == mark)?;
         Some(first / self.width..last / self.width + 1)
     }
 
     /// Marks as light the things through which the background's texture shines.
-    fn find_light(&mut self, rows: std::ops::Range<usize>) {
+    fn find_light(&mut self, rows: Range<usize>) {
         let (width, height) = (self.width, self.height);
-        let above = rows.start.saturating_sub(REACH);
-        let around = above..(rows.end + REACH).min(height);
-        self.windows.fill(&self.mean, &self.now, width, around);
+        if width <= 2 * REACH {
+            return;
+        }
+        let marked = |row: &[u8]| Some((row.iter().position(is_thing)?, row.iter().rposition(is_thing)?));
+        let columns = self.marks[rows.start * width..rows.end * width].chunks_exact(width).filter_map(marked);
+        let Some((first, last)) = columns.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return };
+        // Windows at the left and right edge are those of the nearest whole one.
+        let whole = |x: usize| x.clamp(REACH, width - REACH - 1);
+        let around_columns = whole(first) - REACH..whole(last) + REACH + 1;
+        let around_rows = rows.start.saturating_sub(REACH)..(rows.end + REACH).min(height);
+        let (left, above) = (around_columns.start, around_rows.start);
+        self.windows.fill(&self.mean, &self.now, width, around_columns, around_rows);
         for y in rows {
-            for x in 0..width {
+            for x in first..=last {
                 let cell = y * width + x;
                 if self.marks[cell] == THING {
                     let noise = self.noise[cell];
-                    if self.windows.shines_through(x, y - above, noise) {
+                    if self.windows.shines_through(whole(x) - left, y - above, noise) {
                         self.marks[cell] = LIGHT;
                     }
                 }
@@ -406,50 +377,189 @@ impl Background {
     }
 }
 
+fn is_thing(mark: &u8) -> bool {
+    *mark == THING
+}
+
+/// A row of cells that is compared.
+struct Row<'a> {
+    /// The memory of the row above, of this one, of the one below.
+    mean: [&'a [f32]; 3],
+    now: &'a [f32],
+    noise: &'a [f32],
+    ignored: &'a [bool],
+}
+
+impl Row<'_> {
+    /// Marks the row's cells and tells how many stand out. Straight lines over slices of one length: compilers make
+    /// vectors of them, and the half of what seeing costs on a quiet picture is here.
+    fn stand_out(&self, fit: Fit, threshold: f32, residual: &mut [f32], marks: &mut [u8]) -> u32 {
+        let width = marks.len();
+        let [above, row, below] = self.mean;
+        let differs = |before: f32, cell: f32, after: f32, above: f32, below: f32, now: f32, noise: f32| {
+            let (gradient_x, gradient_y) = (0.5 * (after - before), 0.5 * (below - above));
+            let expected = fit.gain * cell + fit.offset - gradient_x * fit.shift.0 - gradient_y * fit.shift.1;
+            let edge = gradient_x.abs().max(gradient_y.abs());
+            (now - expected, threshold + NOISE_FACTOR * noise + EDGE_FACTOR * edge)
+        };
+        let mut found = 0;
+        let inner = 1..width.max(2) - 1;
+        if !inner.is_empty() {
+            let (before, after) = (&row[..width - 2], &row[2..]);
+            let (cell, above, below) = (&row[inner.clone()], &above[inner.clone()], &below[inner.clone()]);
+            let (now, noise) = (&self.now[inner.clone()], &self.noise[inner.clone()]);
+            let (ignored, residual) = (&self.ignored[inner.clone()], &mut residual[inner.clone()]);
+            let marks = &mut marks[inner];
+            for x in 0..width - 2 {
+                let (difference, most) =
+                    differs(before[x], cell[x], after[x], above[x], below[x], now[x], noise[x]);
+                residual[x] = difference;
+                let stands_out = (difference.abs() > most) & !ignored[x];
+                marks[x] = if stands_out { THING } else { STILL };
+                found += u32::from(stands_out);
+            }
+        }
+        for x in [0, width - 1] {
+            let (before, after) = (row[x.saturating_sub(1)], row[(x + 1).min(width - 1)]);
+            let (difference, most) =
+                differs(before, row[x], after, above[x], below[x], self.now[x], self.noise[x]);
+            residual[x] = difference;
+            let stands_out = (difference.abs() > most) & !self.ignored[x];
+            marks[x] = if stands_out { THING } else { STILL };
+            found += u32::from(stands_out);
+        }
+        found
+    }
+}
+
+/// The normal equations for [mean, 1, gradient x, gradient y] against the picture.
+#[derive(Default)]
+struct Equations {
+    /// Of a row's cells, 0 where one is left out: the four terms, then what they are to explain.
+    terms: [Vec<f32>; 5],
+    /// Of the matrix the upper half row by row, each with its right side: see [`pairs`].
+    sums: [f64; 14],
+}
+
+impl Equations {
+    /// Adds the cells of a row that are within `tolerance` of `fit`.
+    ///
+    /// In straight loops over slices of one length, for compilers to make vectors of.
+    fn add_row(&mut self, mean: [&[f32]; 3], now: &[f32], fit: Fit, tolerance: f32) {
+        let len = now.len() - 2;
+        let [above, row, below] = mean;
+        let (before, cell, after) = (&row[..len], &row[1..=len], &row[2..]);
+        let (above, below, now) = (&above[1..=len], &below[1..=len], &now[1..=len]);
+        self.terms.iter_mut().for_each(|terms| terms.resize(len, 0.0));
+        let [cells, ones, right, down, targets] = self.terms.each_mut().map(|terms| &mut terms[..len]);
+        for x in 0..len {
+            let (gradient_x, gradient_y) = (0.5 * (after[x] - before[x]), 0.5 * (below[x] - above[x]));
+            let expected =
+                fit.gain * cell[x] + fit.offset - gradient_x * fit.shift.0 - gradient_y * fit.shift.1;
+            let weight = if (now[x] - expected).abs() <= tolerance { 1.0 } else { 0.0 };
+            cells[x] = weight * (cell[x] - MIDDLE);
+            ones[x] = weight;
+            right[x] = -weight * gradient_x;
+            down[x] = -weight * gradient_y;
+            targets[x] = weight * (now[x] - cell[x]);
+        }
+        for (sum, (i, j)) in self.sums.iter_mut().zip(pairs()) {
+            // In f32 along a row, for speed; in f64 over the rows, for exactness.
+            *sum += f64::from(product(&self.terms[i], &self.terms[j]));
+        }
+    }
+
+    fn inliers(&self) -> f64 {
+        self.sums[5]
+    }
+
+    /// What is to be added to the gain, the offset, the shift to the right and down.
+    fn solve(&self) -> Option<[f64; 4]> {
+        let (mut products, mut targets) = ([[0.0f64; 4]; 4], [0.0f64; 4]);
+        for (&sum, (i, j)) in self.sums.iter().zip(pairs()) {
+            match j {
+                4 => targets[i] = sum,
+                _ => (products[i][j], products[j][i]) = (sum, sum),
+            }
+        }
+        // A picture without contrast says nothing of gain and shift: then they are none.
+        for (i, least) in [4.0, 1e-3, 2.0, 2.0].into_iter().enumerate() {
+            products[i][i] += least * self.inliers();
+        }
+        solve(products, targets)
+    }
+}
+
+/// The terms that are multiplied, in the order of [`Equations::sums`].
+fn pairs() -> impl Iterator<Item = (usize, usize)> {
+    (0..4).flat_map(|i| (i..5).map(move |j| (i, j)))
+}
+
+/// The sum of products, over eight lanes in a fixed order: the same on every machine.
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 8;
+    let mut lanes = [0.0f32; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a.zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
 /// Sums over the 5 x 5 cells around each cell, of the memory, the picture and their products.
 #[derive(Debug, Default)]
 struct Windows {
     width: usize,
     rows: usize,
-    /// Memory, picture, memory², picture², memory x picture: summed along the rows, then over them.
+    /// Memory, picture, memory², picture², memory x picture: of one row, summed along the rows, then over them.
+    values: [Vec<f32>; 5],
     along: [Vec<f32>; 5],
     over: [Vec<f32>; 5],
 }
 
 impl Windows {
-    fn fill(&mut self, memory: &[f32], picture: &[f32], width: usize, rows: std::ops::Range<usize>) {
-        let cells = rows.start * width..rows.end * width;
-        (self.width, self.rows) = (width, rows.len());
-        let (memory, picture) = (&memory[cells.clone()], &picture[cells]);
+    /// Of some columns and rows of pictures `width` cells wide; the columns are more than [`REACH`] on both sides.
+    fn fill(
+        &mut self,
+        memory: &[f32],
+        picture: &[f32],
+        width: usize,
+        columns: Range<usize>,
+        rows: Range<usize>,
+    ) {
+        (self.width, self.rows) = (columns.len(), rows.len());
         for sums in self.along.iter_mut().chain(&mut self.over) {
             sums.clear();
-            sums.resize(memory.len(), 0.0);
+            sums.resize(self.width * self.rows, 0.0);
         }
-        if width <= 2 * REACH {
-            return;
+        for values in &mut self.values {
+            values.resize(self.width, 0.0);
         }
-        let mut values: [Vec<f32>; 5] = std::array::from_fn(|_| vec![0.0; width]);
-        for row in 0..self.rows {
-            let cells = row * width..(row + 1) * width;
-            for (x, (m, p)) in memory[cells.clone()].iter().zip(&picture[cells.clone()]).enumerate() {
-                let (m, p) = (m - 128.0, p - 128.0);
-                for (values, value) in values.iter_mut().zip([m, p, m * m, p * p, m * p]) {
+        for (row, y) in rows.enumerate() {
+            let seen = y * width + columns.start..y * width + columns.end;
+            for (x, (m, p)) in memory[seen.clone()].iter().zip(&picture[seen]).enumerate() {
+                let (m, p) = (m - MIDDLE, p - MIDDLE);
+                for (values, value) in self.values.iter_mut().zip([m, p, m * m, p * p, m * p]) {
                     values[x] = value;
                 }
             }
-            for (sums, values) in self.along.iter_mut().zip(&values) {
-                let sums = &mut sums[cells.clone()][REACH..width - REACH];
-                for (x, sum) in sums.iter_mut().enumerate() {
-                    *sum = values[x] + values[x + 1] + values[x + 2] + values[x + 3] + values[x + 4];
+            let inner = row * self.width + REACH..(row + 1) * self.width - REACH;
+            for (sums, values) in self.along.iter_mut().zip(&self.values) {
+                for (sum, near) in sums[inner.clone()].iter_mut().zip(values.windows(2 * REACH + 1)) {
+                    *sum = near[0] + near[1] + near[2] + near[3] + near[4];
                 }
             }
         }
         for (over, along) in self.over.iter_mut().zip(&self.along) {
             for row in 0..self.rows {
-                let sums = &mut over[row * width..(row + 1) * width];
+                let sums = &mut over[row * self.width..(row + 1) * self.width];
                 // At the upper and lower edge the window is cut.
                 for near in row.saturating_sub(REACH)..(row + REACH + 1).min(self.rows) {
-                    for (sum, value) in sums.iter_mut().zip(&along[near * width..(near + 1) * width]) {
+                    let values = &along[near * self.width..(near + 1) * self.width];
+                    for (sum, value) in sums.iter_mut().zip(values) {
                         *sum += value;
                     }
                 }
@@ -457,13 +567,8 @@ impl Windows {
         }
     }
 
-    /// Whether picture and memory have the same texture around a cell, but for a gain and an offset.
+    /// Whether picture and memory have the same texture around a cell of those filled in, but for a gain and an offset.
     fn shines_through(&self, x: usize, row: usize, noise: f32) -> bool {
-        if self.width <= 2 * REACH {
-            return false;
-        }
-        // Windows at the left and right edge are those of the nearest whole one.
-        let x = x.clamp(REACH, self.width - REACH - 1);
         let rows = (row + REACH + 1).min(self.rows) - row.saturating_sub(REACH);
         let count = (rows * (2 * REACH + 1)) as f32;
         let cell = row * self.width + x;

@@ -328,10 +328,13 @@ impl Motion {
             if row.iter().all(|&mark| mark == STILL) {
                 continue;
             }
-            for (x, &mark) in row.iter().enumerate() {
-                things += usize::from(mark == THING);
-                lights += usize::from(mark == LIGHT);
-                changed[y * TILES / height][x * TILES / width] += usize::from(mark != STILL);
+            for (tile, changed) in changed[y * TILES / height].iter_mut().enumerate() {
+                let columns = &row[tile * width / TILES..(tile + 1) * width / TILES];
+                let count = |mark: u8| columns.iter().filter(|&&cell| cell == mark).count();
+                let (thing, light) = (count(THING), count(LIGHT));
+                things += thing;
+                lights += light;
+                *changed += thing + light;
             }
         }
         let least = CHANGED_TILE * (width * height) as f32 / (TILES * TILES) as f32;
