@@ -154,7 +154,7 @@ pub(super) const REGION: &[Key] = Region::KEYS;
 keys! {
     Region {
         part "box": Vec<f64> = Kind::Part, "[0, 0, 1, 1]";
-        every: Period = Kind::Duration(Duration::from_millis(100), DAY), "5s";
+        every: Period = Kind::Duration(Duration::from_millis(10), DAY), "5s";
         hold: Period = Kind::Duration(Duration::ZERO, DAY), "10s";
         score: f64 = Kind::Number(0.01, 1.0), "0.4";
         labels: Vec<String> = Kind::Words, "";
