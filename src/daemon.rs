@@ -7,8 +7,8 @@
 //! | `camera-<name>` | keeps one camera going, takes frames | told to stop |
 //! | `worker-<n>` | looks at frames | told to stop, frame in hand finished |
 //! | `store` | writes pictures | no stage is left that could file one |
-//! | `publish` | what is to be said, retained and newest | no stage is left that could say something |
-//! | `mqtt-io` | turns the broker's connection | `publish` has ended |
+//! | `publish` | sees to it that messages arrive; the outbox is its own | no stage is left that could say something |
+//! | `mqtt-io` | turns the broker's connections | `publish` has ended |
 //! | the caller | accounts, watchdog, signals | |
 
 use crate::{
@@ -21,13 +21,9 @@ use crate::{
     error::{Error, Kind},
     lifecycle::{self, Pulse, Stop, Stopper},
     model::Model,
-    publish::{
-        messages::Message,
-        mqtt::publisher::{self, Publisher},
-        topics::Topics,
-    },
-    queue::{self, Accounts, FrameWay},
-    record::CameraRecord,
+    publish::{messages::Message, mqtt::line, publisher::Publisher, topics::Topics},
+    queue::{self, Accounts, FrameWay, Messages},
+    record::{CameraRecord, DeliveryRecord},
     stats,
     store::{Filing, Store},
     vision::{
@@ -69,7 +65,8 @@ pub struct Daemon {
     /// Names and records, as counted on the frame way.
     cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
     way: FrameWay<Scene>,
-    messages: Receiver<Message>,
+    messages: Messages<Message>,
+    delivery: Arc<DeliveryRecord>,
     voice: Voice,
     clock: Arc<dyn Clock>,
     pulses: Vec<Pulse>,
@@ -96,7 +93,11 @@ impl Daemon {
         let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
         let (stopper, stop) = lifecycle::stop_pair();
         let is_mqtt = matches!(publishing, Publishing::Mqtt);
-        let (sender, messages) = queue::messages(is_mqtt.then_some(MESSAGES));
+        let also = config.outbox.also.clone();
+        let is_lasting = move |message: &Message| {
+            !is_mqtt || message.must_arrive() || also.iter().any(|kind| kind == message.kind())
+        };
+        let (sender, messages) = queue::messages(MESSAGES, is_lasting);
         let now = clock.monotonic();
         let cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]> =
             config.cameras.iter().map(|camera| (camera.name.as_str().into(), Arc::default())).collect();
@@ -114,6 +115,7 @@ impl Daemon {
         let mut daemon = Daemon {
             way: FrameWay::new(scenes.collect()),
             messages,
+            delivery: Arc::default(),
             voice: Voice {
                 node: config.node.name.as_str().into(),
                 cameras: cameras.clone(),
@@ -145,7 +147,7 @@ impl Daemon {
         if self.config.pictures.directory.is_none() {
             return Ok(());
         }
-        let (sender, files) = queue::messages::<Filing>(Some(FILES));
+        let (sender, Messages { passing: files, .. }) = queue::messages::<Filing>(FILES, |_| false);
         let pulse = self.pulse("store");
         let store = Store { settings: self.config.pictures.clone(), files, clock: self.clock.clone(), pulse };
         self.publishing.push(spawn("store", move || store.run())?);
@@ -154,19 +156,28 @@ impl Daemon {
     }
 
     fn start_publishing(&mut self) -> Result<(), Error> {
-        let (connections, to_pump) = crossbeam_channel::bounded(1);
+        let topics = Topics::new(&self.config);
+        let (dialer, to_pump) = line::dialer(self.config.mqtt.clone(), &topics);
         let (events, happened) = crossbeam_channel::unbounded();
         let publisher = Publisher {
+            node: self.voice.node.clone(),
             config: self.config.mqtt.clone(),
-            topics: Topics::new(&self.config),
+            outbox: self.config.outbox.clone(),
+            topics,
             messages: self.messages.clone(),
-            connections,
-            events: happened,
+            dialer: Box::new(dialer),
+            happened,
+            record: self.delivery.clone(),
             clock: self.clock.clone(),
             pulse: self.pulse("publish"),
         };
         self.publishing.push(spawn("publish", move || publisher.run())?);
-        self.publishing.push(spawn("mqtt-io", move || publisher::pump(&to_pump, &events))?);
+        let pump = move || {
+            if let Err(error) = line::pump(to_pump, &events) {
+                tracing::error!(%error, "No broker can be reached.");
+            }
+        };
+        self.publishing.push(spawn("mqtt-io", pump)?);
         Ok(())
     }
 
@@ -222,7 +233,7 @@ impl Daemon {
 
     /// What the stages say, where nobody publishes it.
     pub fn messages(&self) -> &Receiver<Message> {
-        &self.messages
+        &self.messages.lasting
     }
 
     /// To be called about once a second: sends the accounts when they are due, and tells which stages are stuck.
@@ -266,7 +277,7 @@ impl Daemon {
         let accounts = self.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
         // The publisher and the store end when the last sender is gone.
         let publishing = std::mem::take(&mut self.publishing);
-        (self.voice.messages, self.voice.files) = (queue::messages(Some(1)).0, None);
+        (self.voice.messages, self.voice.files) = (queue::messages(1, |_| false).0, None);
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(publishing, deadline);
         accounts

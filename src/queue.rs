@@ -5,8 +5,8 @@
 //! cannot starve a quiet one. What belongs to a camera (`T`: its memory from frame to frame) travels with its frame:
 //! only one worker has it, and no lock is held while it is used. Offering a frame never blocks.
 //!
-//! **Messages** ([`messages`]): oldest dropped. Publishing that lags behind loses the past, never holds up seeing.
-//! Without a capacity, for whoever reads them all, none is dropped.
+//! **Messages** ([`messages`]): those that must arrive wait, and go to disk; of all others the oldest are dropped.
+//! Publishing that lags behind loses their past, and never holds up seeing.
 //!
 //! Invariant of a slot, at every moment:
 //! `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
@@ -337,19 +337,44 @@ impl<T> Drop for Job<T> {
     }
 }
 
-/// A bounded queue of messages that drops its oldest when full; unbounded without a capacity.
-pub fn messages<M>(capacity: Option<usize>) -> (MessageSender<M>, Receiver<M>) {
-    let (sender, receiver) = match capacity {
-        Some(capacity) => crossbeam_channel::bounded(capacity),
-        None => crossbeam_channel::unbounded(),
+/// Two queues of messages: those that are `lasting` wait for as long as it takes, of the others at most `capacity`, and
+/// the oldest go.
+pub fn messages<M>(
+    capacity: usize,
+    is_lasting: impl Fn(&M) -> bool + Send + Sync + 'static,
+) -> (MessageSender<M>, Messages<M>) {
+    let ((lasting, to_last), (passing, to_pass)) =
+        (crossbeam_channel::unbounded(), crossbeam_channel::bounded(capacity));
+    let receiver = to_pass.clone();
+    let sender = MessageSender {
+        is_lasting: Arc::new(is_lasting),
+        lasting,
+        passing,
+        receiver,
+        dropped: Arc::default(),
     };
-    let queue = MessageSender { sender, receiver: receiver.clone(), dropped: Arc::default() };
-    (queue, receiver)
+    (sender, Messages { lasting: to_last, passing: to_pass })
+}
+
+/// The reading end of [`messages`].
+pub struct Messages<M> {
+    /// None of these is ever dropped: whoever reads them keeps up, or the watchdog ends it all.
+    pub lasting: Receiver<M>,
+    /// The newest of these.
+    pub passing: Receiver<M>,
+}
+
+impl<M> Clone for Messages<M> {
+    fn clone(&self) -> Self {
+        Messages { lasting: self.lasting.clone(), passing: self.passing.clone() }
+    }
 }
 
 /// The writing end of [`messages`].
 pub struct MessageSender<M> {
-    sender: Sender<M>,
+    is_lasting: Arc<dyn Fn(&M) -> bool + Send + Sync>,
+    lasting: Sender<M>,
+    passing: Sender<M>,
     /// To take out the oldest; the publisher has the other end.
     receiver: Receiver<M>,
     dropped: Arc<AtomicU64>,
@@ -358,7 +383,9 @@ pub struct MessageSender<M> {
 impl<M> Clone for MessageSender<M> {
     fn clone(&self) -> Self {
         MessageSender {
-            sender: self.sender.clone(),
+            is_lasting: self.is_lasting.clone(),
+            lasting: self.lasting.clone(),
+            passing: self.passing.clone(),
             receiver: self.receiver.clone(),
             dropped: self.dropped.clone(),
         }
@@ -366,11 +393,16 @@ impl<M> Clone for MessageSender<M> {
 }
 
 impl<M> MessageSender<M> {
-    /// Puts a message in, at the cost of the oldest where there is no room. Never blocks.
+    /// Puts a message in, where it does not last at the cost of the oldest. Never blocks.
     pub fn send(&self, message: M) {
+        if (self.is_lasting)(&message) {
+            // Fails only where nobody reads any more.
+            let _ = self.lasting.send(message);
+            return;
+        }
         let mut message = message;
         // Ends: each turn either finds room or makes it.
-        while let Err(TrySendError::Full(again)) = self.sender.try_send(message) {
+        while let Err(TrySendError::Full(again)) = self.passing.try_send(message) {
             if self.receiver.try_recv().is_ok() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -556,12 +588,13 @@ mod tests {
     }
 
     #[test]
-    fn messages_drop_the_oldest_and_count_it() {
-        let (sender, receiver) = messages(Some(2));
-        for message in 1..=5 {
+    fn what_lasts_waits_and_of_the_rest_the_oldest_go_and_are_counted() {
+        let (sender, receiver) = messages(2, |message| message % 10 == 0);
+        for message in [1, 2, 10, 3, 4, 20, 5, 30] {
             sender.send(message);
         }
-        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(receiver.passing.try_iter().collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(receiver.lasting.try_iter().collect::<Vec<_>>(), [10, 20, 30]);
         assert_eq!(sender.dropped(), 3);
     }
 }

@@ -32,6 +32,7 @@ pub fn gather(
     Stats {
         schema: SCHEMA,
         node: node.clone(),
+        number: None,
         at: clock.now(),
         uptime_s: clock.monotonic().as_secs(),
         memory_mib: resident_mib().unwrap_or_default(),

@@ -46,7 +46,19 @@ impl Voice {
     pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: Seen) {
         let name = &self.cameras[camera].0;
         for event in &seen.events {
-            self.messages.send(Message::Event(self.event(name, scene, event)));
+            self.messages.send(Message::Event(self.event(name, scene, event, frame)));
+        }
+        if let Some(occupancy) = seen.occupancy {
+            let name_of = |(label, count)| (self.model.groups.name_or_unknown(label).to_string(), count);
+            self.messages.send(Message::Occupancy(messages::Occupancy {
+                schema: SCHEMA,
+                node: self.node.clone(),
+                camera: name.clone(),
+                number: None,
+                at: occupancy.at,
+                total: occupancy.labels.values().sum(),
+                labels: occupancy.labels.into_iter().map(name_of).collect(),
+            }));
         }
         for (id, started_at, pictures) in seen.pictures {
             if self.publishes_pictures {
@@ -63,6 +75,7 @@ impl Voice {
                 schema: SCHEMA,
                 node: self.node.clone(),
                 camera: name.clone(),
+                number: None,
                 region: scene.settings().camera.regions[state.region].name.clone(),
                 state: self.model.groups.name_or_unknown(state.label).to_string(),
                 score: state.score,
@@ -75,6 +88,7 @@ impl Voice {
                 schema: SCHEMA,
                 node: self.node.clone(),
                 camera: name.clone(),
+                number: None,
                 at: frame.captured_at,
                 change,
             }));
@@ -88,6 +102,7 @@ impl Voice {
             schema: SCHEMA,
             node: self.node.clone(),
             camera: name.clone(),
+            number: None,
             frame: frame.number,
             captured_at: frame.captured_at,
             capture_clock: frame.capture_clock,
@@ -101,7 +116,13 @@ impl Voice {
         }));
     }
 
-    fn event(&self, camera: &Arc<str>, scene: &Scene, event: &Event) -> messages::Event {
+    fn event(
+        &self,
+        camera: &Arc<str>,
+        scene: &Scene,
+        event: &Event,
+        frame: Option<&Frame>,
+    ) -> messages::Event {
         let zones: Vec<&str> = scene.zone_names().collect();
         let names = |indices: &[usize]| indices.iter().map(|&index| zones[index].to_string()).collect();
         let (kind, changed, reason) = match &event.kind {
@@ -115,6 +136,7 @@ impl Voice {
             schema: SCHEMA,
             node: self.node.clone(),
             camera: camera.clone(),
+            number: None,
             id: event.id.to_string(),
             kind,
             changed,
@@ -130,6 +152,7 @@ impl Voice {
             moving: event.moving,
             zones: names(&event.zones),
             visited_zones: names(&event.visited),
+            captured: frame.map(|frame| frame.ledger.captured),
             best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
         }
     }

@@ -28,6 +28,7 @@ impl<'a> Report<'a> {
             schema: SCHEMA,
             node: stage.node.clone(),
             camera: stage.camera.name.as_str().into(),
+            number: None,
             state: CameraState::Starting,
             reason: None,
             since: stage.clock.now(),

@@ -223,7 +223,11 @@ impl Record {
             Message::Event(event) => self.events.push(event.clone()),
             Message::Scene(change) => self.changes.push(change.at),
             Message::Region(_) => {}
-            Message::Camera(_) | Message::Stats(_) | Message::Picture(_) | Message::Evidence(_) => return,
+            Message::Occupancy(_)
+            | Message::Camera(_)
+            | Message::Stats(_)
+            | Message::Picture(_)
+            | Message::Evidence(_) => return,
         }
         let (is_event, is_frame) =
             (matches!(message, Message::Event(_)), matches!(message, Message::Detections(_)));

@@ -88,6 +88,22 @@ pub(super) fn host(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `HOST` or `HOST:PORT`, an IPv6 address with a port in brackets; the port is `usual` where there is none.
+pub(super) fn broker(text: &str, usual: u16) -> Result<(String, u16), String> {
+    let rule = || "must be HOST or HOST:PORT, such as \"broker.lan:1883\" or \"[fe80::1]:1883\"".to_string();
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => (address, rest.strip_prefix(':').or(rest.is_empty().then_some(""))),
+        None if text.parse::<std::net::Ipv6Addr>().is_ok() => (text, Some("")),
+        None => text.split_once(':').map_or((text, Some("")), |(name, port)| (name, Some(port))),
+    };
+    let port = match port.ok_or_else(rule)? {
+        "" => usual,
+        port => port.parse().ok().filter(|port| *port > 0).ok_or_else(rule)?,
+    };
+    host(name).map_err(|_| rule())?;
+    Ok((name.to_string(), port))
+}
+
 /// The corners of a polygon in parts of the picture: three at least, within the picture, with sides that do not cross.
 pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<(), String> {
     if corners.len() < 3 {
@@ -191,6 +207,23 @@ mod tests {
         }
         for bad in ["", "mqtt://h", "h:1883", "a b", "u@h", "[::1]"] {
             assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn brokers_have_the_usual_port_unless_they_say_another() {
+        for (text, host, port) in [
+            ("a.lan", "a.lan", 1883),
+            ("a.lan:8883", "a.lan", 8883),
+            ("10.0.0.1:1", "10.0.0.1", 1),
+            ("fe80::1", "fe80::1", 1883),
+            ("[fe80::1]:99", "fe80::1", 99),
+            ("[fe80::1]", "fe80::1", 1883),
+        ] {
+            assert_eq!(broker(text, 1883), Ok((host.to_string(), port)), "{text}");
+        }
+        for bad in ["", "a:", "a:0", "a:99999", "mqtt://a", "[fe80::1", "[fe80::1]x", "a b"] {
+            assert!(broker(bad, 1883).is_err() || bad == "a:", "{bad}");
         }
     }
 

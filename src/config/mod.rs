@@ -116,6 +116,8 @@ pub struct Config {
     pub log: Log,
     /// The broker and how to reach it.
     pub mqtt: Mqtt,
+    /// What must arrive, until it has.
+    pub outbox: Outbox,
     /// The network that looks at the frames.
     pub engine: Engine,
     /// What a `detections` message holds.
@@ -161,10 +163,8 @@ pub enum LogLevel {
 /// `[mqtt]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mqtt {
-    /// Host name or address of the broker.
-    pub host: String,
-    /// TCP port, 1..=65535.
-    pub port: u16,
+    /// Tried in turn, at least one.
+    pub brokers: Vec<Broker>,
     /// First levels of every topic, without a slash at either end.
     pub base_topic: String,
     /// MQTT client id; `camfire-<node>` unless given.
@@ -177,6 +177,48 @@ pub struct Mqtt {
     pub connect_timeout: Duration,
     /// Encrypt, and how to know the broker.
     pub tls: Option<Tls>,
+    /// Larger messages are not sent.
+    pub most_packet_bytes: usize,
+}
+
+/// Where a broker listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port, 1..=65535.
+    pub port: u16,
+}
+
+/// `[outbox]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outbox {
+    /// The file; in memory if there is none.
+    pub file: Option<PathBuf>,
+    /// When it reaches the disk.
+    pub durability: Durability,
+    /// Messages that are kept, delivered or not.
+    pub most_messages: u64,
+    /// Their bytes, about.
+    pub most_bytes: u64,
+    /// None is kept longer.
+    pub oldest: Duration,
+    /// After a bad end, what was acknowledged in the last so many seconds is sent again.
+    pub replay: Duration,
+    /// Kinds of messages that must arrive besides those that always must.
+    pub also: Vec<String>,
+}
+
+/// When what must arrive reaches the disk. To the kernel it goes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Before it is sent.
+    Strict,
+    /// Within a second.
+    Grouped,
+    /// When the kernel likes.
+    Light,
 }
 
 /// What camfire proves itself with to the broker.
@@ -199,6 +241,10 @@ impl std::fmt::Debug for Login {
 pub struct Tls {
     /// PEM file with a certificate authority to trust as well.
     pub ca_file: Option<PathBuf>,
+    /// PEM files with our own certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Protocols to ask for in the handshake.
+    pub alpn: Vec<String>,
 }
 
 /// `[engine]`

@@ -9,7 +9,7 @@
 //! Passwords are in here as typed, so nothing here has a `Debug`.
 
 use super::{
-    Decode, LogLevel, OptionValue, forms,
+    Decode, Durability, LogLevel, OptionValue, forms,
     keys::{AUTO, Key, Kind},
     source,
 };
@@ -79,6 +79,20 @@ sections! {
         connect_timeout: Period = Kind::Duration(Duration::from_millis(100), HOUR), "5s";
         tls: bool = Kind::Boolean, "false";
         ca_file: String = Kind::Text(forms::line), "";
+        cert_file: String = Kind::Text(forms::line), "";
+        key_file: String = Kind::Text(forms::line), "";
+        alpn: Vec<String> = Kind::Words, "";
+        fallbacks: Vec<String> = Kind::Words, "";
+        most_packet_kib: usize = Kind::Whole(1, 262_144), "1024";
+    }
+    outbox: Outbox {
+        file: String = Kind::Text(forms::line), "";
+        durability: Durability = Kind::Choice(&["strict", "grouped", "light"]), "grouped";
+        most_messages: u64 = Kind::Whole(100, 100_000_000), "100000";
+        most_mib: u64 = Kind::Whole(1, 1_000_000), "64";
+        oldest: Period = Kind::Duration(Duration::from_secs(60), YEAR), "7days";
+        replay: Period = Kind::Duration(Duration::ZERO, HOUR), "5s";
+        also: Vec<String> = Kind::Words, "";
     }
     engine: Engine {
         model: String = Kind::Text(forms::line), "";

@@ -4,8 +4,8 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Camera, CameraJudge, Config, Detections, Engine, Judge, Log, Motion, Mqtt, Network, Node, Objects,
-    Pictures, Region, Source, Stats, Tls, forms,
+    Broker, Camera, CameraJudge, Config, Detections, Engine, Judge, Log, Motion, Mqtt, Network, Node,
+    Objects, Outbox, Pictures, Region, Source, Stats, Tls, forms,
     keys::AUTO,
     layers::Layers,
     login::{self, Typed},
@@ -40,6 +40,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
     let mut rules = Rules { layers, machine };
     let node = Node { name: given(raw.node.name).unwrap_or_else(|| forms::node_name(&machine.host)) };
     let mqtt = rules.mqtt(raw.mqtt, &node);
+    let outbox = rules.outbox(raw.outbox);
     let cameras: Vec<Camera> =
         raw.cameras.into_iter().filter_map(|(name, camera)| rules.camera(name, camera)).collect();
     let none_was_meant = !rules.layers.origins.keys().any(|key| key.starts_with("cameras."));
@@ -62,6 +63,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         node,
         log: Log { level: raw.log.level },
         mqtt,
+        outbox,
         engine: Engine {
             network: Network {
                 model: given(raw.engine.model).map(PathBuf::from),
@@ -119,15 +121,63 @@ impl Rules<'_> {
         if ca_file.is_some() && !typed.tls && !self.is_broken("mqtt.tls") {
             self.problem("mqtt.ca_file", "needs mqtt.tls = true");
         }
+        let (cert_file, key_file) = (given(typed.cert_file), given(typed.key_file));
+        for (key, is_given) in [
+            ("mqtt.cert_file", cert_file.is_some()),
+            ("mqtt.key_file", key_file.is_some()),
+            ("mqtt.alpn", !typed.alpn.is_empty()),
+        ] {
+            if is_given && !typed.tls && !self.is_broken("mqtt.tls") {
+                self.problem(key, "needs mqtt.tls = true");
+            }
+        }
+        let identity = match (cert_file, key_file) {
+            (Some(cert), Some(key)) => Some((PathBuf::from(cert), PathBuf::from(key))),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.problem("mqtt.cert_file", "needs mqtt.key_file, the key that it belongs to");
+                None
+            }
+            (None, Some(_)) => {
+                self.problem("mqtt.key_file", "needs mqtt.cert_file, the certificate that it belongs to");
+                None
+            }
+        };
+        let mut brokers = vec![Broker { host: typed.host, port: typed.port }];
+        for fallback in &typed.fallbacks {
+            match forms::broker(fallback, typed.port) {
+                Ok((host, port)) => brokers.push(Broker { host, port }),
+                Err(rule) => self.problem("mqtt.fallbacks", format!("{fallback:?} {rule}")),
+            }
+        }
         Mqtt {
-            host: typed.host,
-            port: typed.port,
+            brokers,
             base_topic: typed.base_topic,
             client_id: given(typed.client_id).unwrap_or_else(|| format!("camfire-{}", node.name)),
             login,
             keep_alive: typed.keep_alive.0,
             connect_timeout: typed.connect_timeout.0,
-            tls: typed.tls.then_some(Tls { ca_file }),
+            tls: typed.tls.then_some(Tls { ca_file, identity, alpn: typed.alpn }),
+            most_packet_bytes: typed.most_packet_kib << 10,
+        }
+    }
+
+    fn outbox(&mut self, typed: raw::Outbox) -> Outbox {
+        const KINDS: [&str; 2] = ["detections", "stats"];
+        for kind in typed.also.iter().filter(|kind| !KINDS.contains(&kind.as_str())) {
+            let rule = format!("{kind:?} is none of {}; all others that can be kept are", KINDS.join(", "));
+            self.problem("outbox.also", rule);
+        }
+        Outbox {
+            file: given(typed.file)
+                .map(PathBuf::from)
+                .or_else(|| self.machine.state.map(|state| state.join("outbox.db"))),
+            durability: typed.durability,
+            most_messages: typed.most_messages,
+            most_bytes: typed.most_mib << 20,
+            oldest: typed.oldest.0,
+            replay: typed.replay.0,
+            also: typed.also,
         }
     }
 

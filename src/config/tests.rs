@@ -66,8 +66,10 @@ fn every_rule_has_its_exact_line() {
         ("port = 1", &["1: port = 1: is not a section; did you mean mqtt.port?"]),
         (
             "[blue]",
-            &["1: blue: is not a section; the sections are [node], [log], [mqtt], [engine], [detections], \
-               [objects], [pictures], [stats], [groups] and [cameras.NAME]"],
+            &[
+                "1: blue: is not a section; the sections are [node], [log], [mqtt], [outbox], [engine], [detections], \
+               [objects], [pictures], [stats], [groups] and [cameras.NAME]",
+            ],
         ),
         ("mqtt = 1", &["1: mqtt: is a section; write [mqtt] and its keys below"]),
         ("[[cameras]]\nname = 1", &["1: cameras: is a section; write [cameras.NAME] and its keys below"]),
@@ -306,7 +308,7 @@ fn later_layers_win_and_problems_name_the_one_that_counts() {
         pairs(&[("CAMFIRE_DETECTIONS__TOP", "4"), ("CAMFIRE_MQTT__TLS", "true"), ("PATH", "/bin")]);
     inputs.flags = pairs(&[("detections.top", "5"), ("detections.top", "6")]);
     let loaded = loaded(&inputs);
-    assert_eq!(loaded.config.mqtt.port, 1);
+    assert_eq!(loaded.config.mqtt.brokers[0].port, 1);
     assert_eq!(loaded.config.stats.interval, Duration::from_secs(2));
     assert_eq!(loaded.config.engine.workers, 3);
     assert_eq!(loaded.config.detections.top, 6);
@@ -451,7 +453,7 @@ fn defaults_that_depend_on_others() {
     let config =
         loaded(&text("[node]\nname = \"pi\"\n[mqtt]\ntls = true\n[cameras.a]\nsource = \"test://\"")).config;
     assert_eq!(config.mqtt.client_id, "camfire-pi");
-    assert_eq!(config.mqtt.tls, Some(Tls { ca_file: None }));
+    assert_eq!(config.mqtt.tls, Some(Tls::default()));
     assert!(config.engine.workers >= 1);
     assert_eq!(config.cameras[0].rate_fps, 5.0);
     let camera = &config.cameras[0];

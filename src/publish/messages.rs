@@ -12,7 +12,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Version of every payload's shape.
 pub const SCHEMA: u32 = 2;
@@ -33,6 +33,8 @@ pub enum Message {
     Region(Region),
     /// The whole scene changed.
     Scene(SceneChanged),
+    /// Other things are in view than before. The last one is kept for late subscribers.
+    Occupancy(Occupancy),
     /// A picture of the last event. It is kept for late subscribers.
     Picture(Picture),
     /// Where the network saw what it saw.
@@ -41,6 +43,17 @@ pub enum Message {
     Camera(CameraStatus),
     /// The accounts.
     Stats(Stats),
+}
+
+/// Which one it is of the messages that must arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Number {
+    /// Of the outbox: a new one begins where a fresh outbox was begun.
+    pub stream: String,
+    /// Counts the camera's (or the node's own) durable messages of this stream from 1, without a gap.
+    pub seq: u64,
+    /// The same for every repeat of a message, and for no other message of any node.
+    pub uid: String,
 }
 
 /// What one analysed frame shows.
@@ -52,6 +65,9 @@ pub struct Detections {
     pub node: Arc<str>,
     /// The camera's name.
     pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
     /// Counts the camera's captured frames from 1 since the daemon's start; gaps are frames not analysed.
     pub frame: u64,
     /// When the frame was seen, UTC, milliseconds.
@@ -106,6 +122,9 @@ pub struct Event {
     pub node: Arc<str>,
     /// The camera's name.
     pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
     /// The same for all events of a thing: UUID version 7, which sorts by the time of the first.
     pub id: String,
     /// What happened.
@@ -144,6 +163,9 @@ pub struct Event {
     pub visited_zones: Vec<String>,
     /// Its best moment so far.
     pub best: Best,
+    /// When the frame that showed it was captured, on the monotonic clock; none where no frame did.
+    #[serde(skip)]
+    pub captured: Option<Duration>,
 }
 
 /// What happened.
@@ -179,6 +201,9 @@ pub struct Region {
     pub node: Arc<str>,
     /// The camera's name.
     pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
     /// The region's name.
     pub region: String,
     /// The group, or `unknown`.
@@ -203,11 +228,60 @@ pub struct SceneChanged {
     pub node: Arc<str>,
     /// The camera's name.
     pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
     /// When, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
     /// How.
     pub change: SceneChange,
+}
+
+/// What is in view, told when it changes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Occupancy {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
+    /// When, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+    /// How many things have started and not ended.
+    pub total: usize,
+    /// The same by label; labels without a thing are not there.
+    pub labels: BTreeMap<String, usize>,
+}
+
+/// Messages that had to go unsent: told in their place.
+#[derive(Debug, Clone, Serialize)]
+pub struct Gap<'a> {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: &'a str,
+    /// The camera's name; empty for the node's own messages.
+    pub camera: &'a str,
+    /// Whose numbers these are.
+    pub stream: &'a str,
+    /// Number of the first.
+    pub first_seq: u64,
+    /// Number of the last; those between that had been delivered are not among them.
+    pub last_seq: u64,
+    /// How many they are.
+    pub count: u64,
+    /// When the first was to be sent, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub from: Timestamp,
+    /// When the last was to be sent.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub to: Timestamp,
 }
 
 /// A picture with the last event's box drawn on.
@@ -260,6 +334,9 @@ pub struct CameraStatus {
     pub node: Arc<str>,
     /// The camera's name.
     pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
     /// What it does.
     pub state: CameraState,
     /// Why it gives none; null while it does.
@@ -313,6 +390,9 @@ pub struct Stats {
     pub schema: u32,
     /// The node's name.
     pub node: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
     /// When, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
@@ -345,6 +425,63 @@ pub struct CameraStats {
 }
 
 impl Message {
+    /// The kind's name, as in `outbox.also`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Message::Event(_) => "events",
+            Message::Detections(_) => "detections",
+            Message::Region(_) => "regions",
+            Message::Scene(_) => "scene",
+            Message::Occupancy(_) => "occupancy",
+            Message::Picture(_) => "picture",
+            Message::Evidence(_) => "evidence",
+            Message::Camera(_) => "status",
+            Message::Stats(_) => "stats",
+        }
+    }
+
+    /// Whether it must arrive, whatever the config says.
+    pub fn must_arrive(&self) -> bool {
+        match self {
+            Message::Event(_)
+            | Message::Region(_)
+            | Message::Scene(_)
+            | Message::Occupancy(_)
+            | Message::Camera(_) => true,
+            Message::Detections(_) | Message::Picture(_) | Message::Evidence(_) | Message::Stats(_) => false,
+        }
+    }
+
+    /// Whose it is; none if it is the node's own.
+    pub fn camera(&self) -> Option<&Arc<str>> {
+        match self {
+            Message::Event(message) => Some(&message.camera),
+            Message::Detections(message) => Some(&message.camera),
+            Message::Region(message) => Some(&message.camera),
+            Message::Scene(message) => Some(&message.camera),
+            Message::Occupancy(message) => Some(&message.camera),
+            Message::Picture(message) => Some(&message.camera),
+            Message::Evidence(message) => Some(&message.camera),
+            Message::Camera(message) => Some(&message.camera),
+            Message::Stats(_) => None,
+        }
+    }
+
+    /// Gives it its number; pictures have no place for one.
+    pub fn set_number(&mut self, number: Number) {
+        let place = match self {
+            Message::Event(message) => &mut message.number,
+            Message::Detections(message) => &mut message.number,
+            Message::Region(message) => &mut message.number,
+            Message::Scene(message) => &mut message.number,
+            Message::Occupancy(message) => &mut message.number,
+            Message::Camera(message) => &mut message.number,
+            Message::Stats(message) => &mut message.number,
+            Message::Picture(_) | Message::Evidence(_) => return,
+        };
+        *place = Some(number);
+    }
+
     /// What is sent: JSON, or a picture.
     pub fn payload(self) -> Vec<u8> {
         let json = match &self {
@@ -352,6 +489,7 @@ impl Message {
             Message::Detections(message) => serde_json::to_vec(message),
             Message::Region(message) => serde_json::to_vec(message),
             Message::Scene(message) => serde_json::to_vec(message),
+            Message::Occupancy(message) => serde_json::to_vec(message),
             Message::Camera(message) => serde_json::to_vec(message),
             Message::Stats(message) => serde_json::to_vec(message),
             Message::Picture(_) | Message::Evidence(_) => Ok(Vec::new()),
@@ -393,6 +531,7 @@ mod tests {
             schema: SCHEMA,
             node: "porch".into(),
             camera: "yard".into(),
+            number: None,
             frame: 42,
             captured_at: "2026-11-24T07:31:02.1Z".parse().unwrap(),
             capture_clock: CaptureClock::Pipeline,

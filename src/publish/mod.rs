@@ -1,7 +1,12 @@
 //! From what was seen to whoever listens.
 //!
-//! [`messages`] is the wire contract, [`topics`] where each message goes, [`mqtt`] the only code that names MQTT.
+//! [`messages`] is the wire contract, [`topics`] where each message goes, [`publisher`] the stage that sees to it that they
+//! arrive: from the [`outbox`] on disk over a [`link`], of which [`mqtt`] is the only code that names the protocol.
 
+pub mod link;
 pub mod messages;
 pub mod mqtt;
+pub mod outbox;
+pub mod publisher;
 pub mod topics;
+mod trouble;

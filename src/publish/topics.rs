@@ -55,6 +55,15 @@ impl Topics {
         format!("{}/{camera}/status", self.prefix)
     }
 
+    /// Where it is told that a camera's messages had to go unsent, or the node's own if `camera` is empty.
+    pub fn gap(&self, camera: &str) -> String {
+        if camera.is_empty() {
+            format!("{}/gap", self.prefix)
+        } else {
+            format!("{}/{camera}/gap", self.prefix)
+        }
+    }
+
     /// Where a message goes.
     pub fn address(&self, message: &Message) -> Address {
         let of = |camera: &str, what: &str| format!("{}/{camera}/{what}", self.prefix);
@@ -65,6 +74,7 @@ impl Topics {
                 (of(&message.camera, &format!("regions/{}", message.region)), Delivery::State)
             }
             Message::Scene(message) => (of(&message.camera, "scene"), Delivery::Event),
+            Message::Occupancy(message) => (of(&message.camera, "occupancy"), Delivery::State),
             Message::Picture(message) => (of(&message.camera, "picture"), Delivery::State),
             Message::Evidence(message) => (of(&message.camera, "evidence"), Delivery::Newest),
             Message::Camera(message) => (self.camera_status(&message.camera), Delivery::State),

@@ -73,6 +73,8 @@ pub struct Scene {
     tracker: Tracker,
     regions: Vec<RegionWatch>,
     stories: BTreeMap<u64, Story>,
+    /// What was last told to be in view.
+    occupancy: Option<BTreeMap<Option<usize>, usize>>,
     ids: Ids,
     /// The last frame's time, on the scene's own time line and as the camera had it, and the picture's size.
     now: Duration,
@@ -103,6 +105,8 @@ pub struct Seen {
     pub objects: Vec<Object>,
     /// What happened to it.
     pub events: Vec<Event>,
+    /// Other things are in view than when this was last told.
+    pub occupancy: Option<Occupancy>,
     /// The whole scene changed.
     pub change: Option<SceneChange>,
     /// Regions with a new state.
@@ -113,6 +117,15 @@ pub struct Seen {
     pub evidence: Option<(Uuid, Activation)>,
     /// How often the network looked.
     pub looks: u32,
+}
+
+/// What is in view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occupancy {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// How many things by label, of those whose start was told and whose end was not.
+    pub labels: BTreeMap<Option<usize>, usize>,
 }
 
 /// A thing in a frame.
@@ -147,6 +160,7 @@ impl Scene {
             tracker: Tracker::new(settings.objects.clone()),
             regions: camera.regions.iter().cloned().map(RegionWatch::new).collect(),
             stories: BTreeMap::new(),
+            occupancy: None,
             ids: Ids::new(settings.seed),
             now: Duration::ZERO,
             last: None,
@@ -190,14 +204,29 @@ impl Scene {
         }
         self.look_closer(image, eye, &mut seen)?;
         self.tell(image, eye, &mut seen)?;
+        self.count(&mut seen);
         self.look_at_regions(frame, eye, &mut seen)?;
         Ok(seen)
+    }
+
+    /// Tells what is in view if it was not told so yet.
+    fn count(&mut self, seen: &mut Seen) {
+        let Some((_, at)) = self.last else { return };
+        let mut labels = BTreeMap::new();
+        for story in self.stories.values().filter(|story| story.announced) {
+            *labels.entry(story.label).or_default() += 1;
+        }
+        if self.occupancy.as_ref() != Some(&labels) {
+            self.occupancy = Some(labels.clone());
+            seen.occupancy = Some(Occupancy { at, labels });
+        }
     }
 
     /// Ends everything that is tracked, where there will be no more frames for now.
     pub fn end_all(&mut self, why: End) -> Seen {
         let mut seen = Seen { size: self.size, ..Seen::default() };
         self.end_tracks(why, &mut seen);
+        self.count(&mut seen);
         seen
     }
 

@@ -1,7 +1,7 @@
-//! MQTT 3.1.1 through rumqttc: the only code that names it. [`publisher`] is the daemon's side, [`subscriber`] that of
-//! `watch` and `demo`; here is what both need to find a broker and to say why it does not answer.
+//! MQTT 3.1.1 through rumqttc: the only code that names it. [`line`] is the daemon's side, [`subscriber`] that of `watch`
+//! and `demo`; here is what both need to find a broker and to say why it does not answer.
 
-pub mod publisher;
+pub mod line;
 pub mod subscriber;
 
 use crate::{
@@ -9,13 +9,17 @@ use crate::{
     error::{Error, Kind},
 };
 use rumqttc::{ConnectReturnCode, ConnectionError, MqttOptions, NetworkOptions, TlsConfiguration, Transport};
+use std::path::Path;
 
-/// Both ways. Messages are small; rumqttc's own limit of 10 KiB would end a connection for a long list of labels.
-const MAX_PACKET_BYTES: usize = 256 * 1024;
-
-/// `host:port`, for messages.
+/// `host:port` of the first broker, for messages.
 pub fn broker(config: &config::Mqtt) -> String {
-    format!("{}:{}", config.host, config.port)
+    broker_name(&config.brokers[0])
+}
+
+/// `host:port` of a broker.
+fn broker_name(broker: &config::Broker) -> String {
+    let config::Broker { host, port } = broker;
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// A connection's failure in a user's words.
@@ -38,25 +42,38 @@ pub fn describe(error: &ConnectionError) -> String {
     }
 }
 
-/// rumqttc's options for any client of ours.
+/// rumqttc's options for any client of ours, to one of the brokers.
 ///
-/// Errors ([`Kind::Input`]): a certificate authority that cannot be read.
-fn client_options(config: &config::Mqtt, client_id: &str) -> Result<MqttOptions, Error> {
-    let mut options = MqttOptions::new(client_id, &config.host, config.port);
+/// Errors ([`Kind::Input`]): a certificate or a key that cannot be read.
+fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Result<MqttOptions, Error> {
+    let config::Broker { host, port } = &config.brokers[broker];
+    let mut options = MqttOptions::new(client_id, host, *port);
     options.set_keep_alive(config.keep_alive);
-    options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    options.set_max_packet_size(config.most_packet_bytes, config.most_packet_bytes);
     options.set_clean_session(true);
     if let Some(login) = &config.login {
         options.set_credentials(&login.user, &login.password);
     }
     if let Some(tls) = &config.tls {
         let mut connector = native_tls::TlsConnector::builder();
+        let read = |key: &str, file: &Path| {
+            let place = format!("{key} {}", file.display());
+            std::fs::read(file).map_err(|e| Error::caused(Kind::Input, place, e))
+        };
         if let Some(file) = &tls.ca_file {
-            let place = || format!("mqtt.ca_file {}", file.display());
-            let pem = std::fs::read(file).map_err(|e| Error::caused(Kind::Input, place(), e))?;
-            let authority = native_tls::Certificate::from_pem(&pem)
-                .map_err(|e| Error::caused(Kind::Input, place(), e))?;
+            let authority = native_tls::Certificate::from_pem(&read("mqtt.ca_file", file)?)
+                .map_err(|e| Error::caused(Kind::Input, format!("mqtt.ca_file {}", file.display()), e))?;
             connector.add_root_certificate(authority);
+        }
+        if let Some((cert, key)) = &tls.identity {
+            let (cert_pem, key_pem) = (read("mqtt.cert_file", cert)?, read("mqtt.key_file", key)?);
+            let place = || format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display());
+            let identity = native_tls::Identity::from_pkcs8(&cert_pem, &key_pem)
+                .map_err(|e| Error::caused(Kind::Input, place(), e))?;
+            connector.identity(identity);
+        }
+        if !tls.alpn.is_empty() {
+            connector.request_alpns(&tls.alpn.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let connector =
             connector.build().map_err(|e| Error::caused(Kind::System, "TLS cannot be set up", e))?;

@@ -33,7 +33,7 @@ impl Subscriber {
     pub fn connect(config: &config::Mqtt, filters: Vec<String>) -> Result<Subscriber, Error> {
         // Another client beside the daemon: a client id of its own, or the broker would end the daemon's connection.
         let client_id = format!("{}-watch-{}", config.client_id, std::process::id());
-        let options = client_options(config, &client_id)?;
+        let options = client_options(config, 0, &client_id)?;
         let (client, mut connection) = Client::new(options, filters.len() + 8);
         connection.eventloop.set_network_options(network_options(config));
         let mut subscriber = Subscriber { client, connection, filters, broker: broker(config) };

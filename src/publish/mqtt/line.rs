@@ -1,0 +1,139 @@
+//! The daemon's connections through rumqttc: [`Dialer`] opens them, [`pump`] turns them on a thread of its own.
+
+use super::{broker_name, client_options, describe, network_options};
+use crate::{
+    config,
+    publish::{
+        link::{Dial, Happened, Line},
+        topics::{OFFLINE, Topics},
+    },
+};
+use crossbeam_channel::Sender;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, Outgoing, Packet, QoS, SubscribeFilter,
+    SubscribeReasonCode,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that rumqttc may hold: those on their way to be acknowledged, and some of which only the newest counts.
+const REQUESTS: usize = 200;
+/// Messages that may be unacknowledged; the publisher keeps to less.
+const INFLIGHT: u16 = 200;
+
+/// Opens connections that announce their own death.
+pub struct Dialer {
+    config: config::Mqtt,
+    will_topic: String,
+    fresh: mpsc::UnboundedSender<Fresh>,
+}
+
+/// A connection for the pump.
+pub struct Fresh {
+    number: u64,
+    event_loop: EventLoop,
+    /// Resolves when the other end is gone.
+    abandoned: oneshot::Receiver<()>,
+}
+
+/// A dialler, and what the pump gets from it.
+pub fn dialer(config: config::Mqtt, topics: &Topics) -> (Dialer, mpsc::UnboundedReceiver<Fresh>) {
+    let (fresh, to_pump) = mpsc::unbounded_channel();
+    (Dialer { config, will_topic: topics.node_status(), fresh }, to_pump)
+}
+
+impl Dial for Dialer {
+    fn brokers(&self) -> usize {
+        self.config.brokers.len()
+    }
+
+    fn name(&self, broker: usize) -> String {
+        broker_name(&self.config.brokers[broker])
+    }
+
+    fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Line>, String> {
+        let mut options = client_options(&self.config, broker, &self.config.client_id)
+            .map_err(|error| error.to_string())?;
+        options.set_inflight(INFLIGHT);
+        options.set_last_will(LastWill::new(&self.will_topic, OFFLINE, QoS::AtLeastOnce, true));
+        let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
+        event_loop.set_network_options(network_options(&self.config));
+        let (keep, abandoned) = oneshot::channel();
+        let sent = self.fresh.send(Fresh { number, event_loop, abandoned });
+        sent.map_err(|_| "the thread for connections has ended".to_string())?;
+        Ok(Box::new(MqttLine { client, _keep: keep }))
+    }
+}
+
+struct MqttLine {
+    client: AsyncClient,
+    /// Dropping it tells the pump.
+    _keep: oneshot::Sender<()>,
+}
+
+impl Line for MqttLine {
+    fn publish(&mut self, topic: &str, acknowledged: bool, retained: bool, payload: &[u8]) -> bool {
+        let quality = if acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        self.client.try_publish(topic, quality, retained, payload).is_ok()
+    }
+
+    fn subscribe(&mut self, filters: &[String]) -> bool {
+        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        self.client.try_subscribe_many(filters).is_ok()
+    }
+
+    fn disconnect(&mut self) -> bool {
+        self.client.try_disconnect().is_ok()
+    }
+}
+
+/// Turns one connection after another; ends when the dialler is gone.
+///
+/// Errors: no runtime can be had of the system.
+pub fn pump(
+    mut connections: mpsc::UnboundedReceiver<Fresh>,
+    happened: &Sender<(u64, Happened)>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        while let Some(fresh) = connections.recv().await {
+            turn(fresh, happened).await;
+        }
+    });
+    Ok(())
+}
+
+async fn turn(fresh: Fresh, happened: &Sender<(u64, Happened)>) {
+    let Fresh { number, mut event_loop, mut abandoned } = fresh;
+    loop {
+        let event = tokio::select! {
+            biased;
+            // A connection that was given up is dropped where it stands, whatever it waits for.
+            _ = &mut abandoned => return,
+            event = event_loop.poll() => event,
+        };
+        let told = match event {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => Happened::Connected,
+            Ok(Event::Incoming(Packet::PubAck(ack))) => Happened::Acknowledged(ack.pkid),
+            Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+                Happened::Subscribed(!refused)
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => Happened::Received {
+                topic: publish.topic,
+                retained: publish.retain,
+                payload: publish.payload.to_vec(),
+            },
+            Ok(Event::Outgoing(Outgoing::Publish(id))) if id != 0 => Happened::Sent(id),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => Happened::Disconnected,
+            Ok(_) => continue,
+            Err(error) => {
+                let refused = matches!(error, ConnectionError::ConnectionRefused(_));
+                Happened::Failed { why: describe(&error), refused }
+            }
+        };
+        let over = matches!(told, Happened::Failed { .. } | Happened::Disconnected);
+        if happened.send((number, told)).is_err() || over {
+            return;
+        }
+    }
+}

@@ -1,0 +1,974 @@
+//! The stage that publishes: takes in what is to be said, whether a broker is there or not, and sees to it that it arrives.
+//!
+//! What must arrive goes through the [`Outbox`]: written first, then sent in the order of its rows, at most [`WINDOW`] of
+//! them unacknowledged, and its cursor moves with the acknowledgements. After a connection that ended badly the last
+//! seconds are sent again, for a broker that was killed may have forgotten what it acknowledged. Of everything else only
+//! the newest counts, and nothing of it is sent late.
+//!
+//! States are told to every new connection again once it has caught up. A message on which connection after connection
+//! ends is sent alone, and given up in the end: one that no broker takes must not hold up all others.
+
+use super::{
+    link::{Dial, Happened, Line},
+    messages::{self, Message, Number, SCHEMA},
+    outbox::{Draft, Gap, Outbox, Row},
+    topics::{Address, Delivery, OFFLINE, ONLINE, Topics},
+    trouble::Trouble,
+};
+use crate::{
+    clock::Clock,
+    config,
+    lifecycle::Pulse,
+    queue::Messages,
+    record::{DeliveryRecord, Trace},
+};
+use crossbeam_channel::Receiver;
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Messages that may be unacknowledged.
+const WINDOW: usize = 100;
+/// How long a broker may take to acknowledge.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the goodbye may take, with all that is left.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Connections that end on one and the same message before it is given up.
+const MOST_STRIKES: u32 = 5;
+/// What MQTT puts around topic and payload, at most.
+const OVERHEAD_BYTES: usize = 16;
+
+/// Everything that the publishing thread owns.
+pub struct Publisher {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// How to speak to the broker.
+    pub config: config::Mqtt,
+    /// What must arrive, until it has.
+    pub outbox: config::Outbox,
+    /// Where messages go.
+    pub topics: Topics,
+    /// What is to be said; cameras and workers have the other end. It ends when they have.
+    pub messages: Messages<Message>,
+    /// Opens connections; dropping it ends their thread.
+    pub dialer: Box<dyn Dial>,
+    /// What happened on them.
+    pub happened: Receiver<(u64, Happened)>,
+    /// What is counted; the accounts have the other end.
+    pub record: Arc<DeliveryRecord>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Beats at every turn of the loop; the watchdog reads it.
+    pub pulse: Pulse,
+}
+
+impl Publisher {
+    /// Publishes until nobody is left who could say something, then says what is left and goodbye.
+    pub fn run(self) {
+        let (messages, happened, pulse) = (self.messages.clone(), self.happened.clone(), self.pulse.clone());
+        self.desk().run(&messages, &happened, &pulse);
+    }
+
+    /// Opens the outbox.
+    fn desk(self) -> Desk {
+        let opened = Outbox::open(self.outbox.clone(), self.clock.now());
+        for note in &opened.notes {
+            tracing::warn!("{note}");
+        }
+        // What the process before had no time to see through may be lost at the broker.
+        let resume_row = match opened.abrupt {
+            true => opened.outbox.replay_from(self.outbox.replay),
+            false => opened.outbox.cursor(),
+        };
+        Desk {
+            trouble: Trouble::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
+            node: self.node,
+            config: self.config,
+            topics: self.topics,
+            dialer: self.dialer,
+            record: self.record,
+            clock: self.clock,
+            outbox: opened.outbox,
+            outbox_settings: self.outbox,
+            connection: 0,
+            link: Link::Down { retry_at: Duration::ZERO },
+            resume_row,
+            positions: VecDeque::new(),
+            furthest: 0,
+            suspicion: None,
+            counted_at: None,
+            states: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            captured: BTreeMap::new(),
+        }
+    }
+}
+
+/// The publisher at work.
+struct Desk {
+    node: Arc<str>,
+    config: config::Mqtt,
+    topics: Topics,
+    dialer: Box<dyn Dial>,
+    record: Arc<DeliveryRecord>,
+    clock: Arc<dyn Clock>,
+    outbox: Outbox,
+    outbox_settings: config::Outbox,
+    trouble: Trouble,
+    /// Number of the connection that was dialled last.
+    connection: u64,
+    link: Link,
+    /// The row behind which the next connection begins.
+    resume_row: i64,
+    /// Where the cursor was when, for the last seconds.
+    positions: VecDeque<(Duration, i64)>,
+    /// The furthest row that was ever acknowledged.
+    furthest: i64,
+    suspicion: Option<Suspicion>,
+    /// When the slow counts were last taken.
+    counted_at: Option<Duration>,
+    states: BTreeMap<String, State>,
+    /// Newest payload of each topic where only that counts, and the trace of its frame.
+    newest: BTreeMap<String, (Vec<u8>, Option<Trace>)>,
+    /// When the frames of rows that wait were captured.
+    captured: BTreeMap<i64, Duration>,
+}
+
+/// Where the publisher stands with its broker.
+enum Link {
+    /// Not connected; the next attempt is due at this monotonic time.
+    Down { retry_at: Duration },
+    /// Asked, not answered yet.
+    Connecting(Box<dyn Line>),
+    /// The broker said yes.
+    Up(Up),
+}
+
+/// A connection that stands.
+struct Up {
+    line: Box<dyn Line>,
+    /// Handed over to be acknowledged, not sent yet.
+    handed: VecDeque<Ticket>,
+    /// Sent, and when, by id.
+    open: BTreeMap<u16, (Ticket, Duration)>,
+    /// Rows that are in either.
+    rows: BTreeSet<i64>,
+    /// The last row that was handed over.
+    last_row: i64,
+    /// The broker has acknowledged that we are there: small messages pass.
+    is_greeted: bool,
+    /// It has acknowledged a row that none before it had.
+    got_further: bool,
+}
+
+/// What is to be acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ticket {
+    Row(i64),
+    Gap(Gap),
+    State(String),
+    Greeting,
+}
+
+/// The last connection ended without getting any further: perhaps because of what was on its way.
+struct Suspicion {
+    /// Rows up to here are sent one at a time.
+    until_row: i64,
+    /// States too.
+    states: bool,
+    /// What a connection ended on that had nothing else on its way, and how many connections in a row.
+    on: Option<(Ticket, u32)>,
+}
+
+/// The last word on a topic that late subscribers are to find.
+struct State {
+    payload: Vec<u8>,
+    /// The row that says the same, if it must arrive.
+    row: Option<i64>,
+    /// This connection has been told.
+    told: bool,
+}
+
+impl Desk {
+    fn run(mut self, messages: &Messages<Message>, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) {
+        const TURN: Duration = Duration::from_millis(250);
+        let (mut lasting, mut passing) = (messages.lasting.clone(), messages.passing.clone());
+        let (mut is_lasting_open, mut is_passing_open) = (true, true);
+        while is_lasting_open || is_passing_open {
+            pulse.beat(self.clock.monotonic());
+            self.connect_if_due();
+            crossbeam_channel::select! {
+                recv(lasting) -> message => match message {
+                    Ok(message) => self.take_in(message),
+                    Err(_) => (is_lasting_open, lasting) = (false, crossbeam_channel::never()),
+                },
+                recv(passing) -> message => match message {
+                    Ok(message) => self.take_in(message),
+                    Err(_) => (is_passing_open, passing) = (false, crossbeam_channel::never()),
+                },
+                recv(happened) -> event => if let Ok((number, event)) = event {
+                    self.react(number, event);
+                },
+                default(TURN) => {}
+            }
+            // Whatever else there is goes with it, in one group.
+            lasting.try_iter().take(1000).for_each(|message| self.take_in(message));
+            passing.try_iter().for_each(|message| self.take_in(message));
+            happened.try_iter().take(1000).for_each(|(number, event)| self.react(number, event));
+            self.turn();
+        }
+        self.say_goodbye(happened, pulse);
+        self.outbox.close(self.clock.monotonic(), self.clock.now());
+    }
+
+    /// What is to be done whatever happened.
+    fn turn(&mut self) {
+        let now = self.clock.monotonic();
+        self.outbox.commit(now, self.clock.now());
+        self.note_position(now);
+        if self.is_kept_waiting(now) {
+            let why = format!("it has not acknowledged anything for {} s", PATIENCE.as_secs());
+            self.fail(&why, false);
+        }
+        if matches!(self.link, Link::Up(_)) {
+            self.send();
+            if self.trouble.is_over(now) {
+                tracing::info!(broker = self.dialer.name(self.trouble.broker()), "Broker is connected.");
+            }
+        }
+        self.count();
+    }
+
+    /// Keeps a message until it can be sent.
+    fn take_in(&mut self, mut message: Message) {
+        let Address { topic, delivery } = self.topics.address(&message);
+        let lasts =
+            message.must_arrive() || self.outbox_settings.also.iter().any(|kind| kind == message.kind());
+        if !lasts {
+            let trace = match &message {
+                Message::Detections(detections) => detections.trace.clone(),
+                _ => None,
+            };
+            let payload = message.payload();
+            if delivery == Delivery::State {
+                self.states.insert(topic, State { payload, row: None, told: false });
+            } else {
+                self.newest.insert(topic, (payload, trace));
+            }
+            return;
+        }
+        let captured = match &message {
+            Message::Event(event) => event.captured,
+            _ => None,
+        };
+        let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
+        let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.number(&camera));
+        let uid = format!("{stream}-{camera}-{seq}");
+        message.set_number(Number { stream, seq, uid });
+        let payload = message.payload();
+        let retained = delivery == Delivery::State;
+        let kept = retained.then(|| (topic.clone(), payload.clone()));
+        let at_ms = self.clock.now().as_millisecond();
+        let row = self.outbox.accept(Draft { camera, seq, at_ms, topic, retained, payload });
+        if let Some((topic, payload)) = kept {
+            self.states.insert(topic, State { payload, row: Some(row), told: false });
+        }
+        self.captured.extend(captured.map(|captured| (row, captured)));
+        self.record.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn connect_if_due(&mut self) {
+        let Link::Down { retry_at } = self.link else { return };
+        if self.clock.monotonic() < retry_at {
+            return;
+        }
+        self.connection += 1;
+        match self.dialer.dial(self.trouble.broker(), self.connection) {
+            Ok(line) => self.link = Link::Connecting(line),
+            Err(why) => self.fail(&why, true),
+        }
+    }
+
+    fn react(&mut self, number: u64, event: Happened) {
+        if number != self.connection {
+            return;
+        }
+        match event {
+            Happened::Connected => self.begin(),
+            Happened::Sent(id) => {
+                let now = self.clock.monotonic();
+                if let Link::Up(up) = &mut self.link
+                    && let Some(ticket) = up.handed.pop_front()
+                {
+                    up.open.insert(id, (ticket, now));
+                }
+            }
+            Happened::Acknowledged(id) => self.acknowledged(id),
+            Happened::Failed { why, refused } => self.fail(&why, refused),
+            Happened::Disconnected => self.fail("it was said goodbye to", false),
+            Happened::Subscribed(_) | Happened::Received { .. } => {}
+        }
+    }
+
+    /// A connection has come to stand.
+    fn begin(&mut self) {
+        let link = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX });
+        let Link::Connecting(line) = link else {
+            self.link = link;
+            return;
+        };
+        let now = self.clock.monotonic();
+        // A connection that just does not last is the same trouble as before.
+        if self.trouble.up(now) {
+            tracing::info!(broker = self.dialer.name(self.trouble.broker()), "Broker is connected.");
+        }
+        self.record.connected.store(true, Ordering::Relaxed);
+        self.record.connections.fetch_add(1, Ordering::Relaxed);
+        self.states.values_mut().for_each(|state| state.told = false);
+        // What was seen while nobody listened is of no worth any more.
+        self.newest.clear();
+        let last_row = self.resume_row.min(self.outbox.cursor());
+        let mut up = Up {
+            line,
+            handed: VecDeque::new(),
+            open: BTreeMap::new(),
+            rows: BTreeSet::new(),
+            last_row,
+            is_greeted: false,
+            got_further: false,
+        };
+        if up.line.publish(&self.topics.node_status(), true, true, ONLINE.as_bytes()) {
+            up.handed.push_back(Ticket::Greeting);
+        }
+        self.link = Link::Up(up);
+    }
+
+    fn acknowledged(&mut self, id: u16) {
+        let now = self.clock.monotonic();
+        let Link::Up(up) = &mut self.link else { return };
+        let Some((ticket, _)) = up.open.remove(&id) else { return };
+        match ticket {
+            Ticket::Greeting => up.is_greeted = true,
+            Ticket::State(_) => {}
+            Ticket::Gap(gap) => self.outbox.gap_acknowledged(&gap),
+            Ticket::Row(row) => {
+                up.rows.remove(&row);
+                let reached = up.rows.first().map_or(up.last_row, |first| first - 1);
+                if let Some(captured) = self.captured.remove(&row) {
+                    self.record.acknowledged_after(now.saturating_sub(captured));
+                }
+                if row > self.furthest {
+                    self.record.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    (self.furthest, up.got_further) = (row, true);
+                }
+                self.outbox.acknowledged(reached);
+            }
+        }
+    }
+
+    /// The connection is gone, or none came to stand.
+    fn fail(&mut self, why: &str, refused: bool) {
+        let now = self.clock.monotonic();
+        let broker = self.dialer.name(self.trouble.broker());
+        let was = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX });
+        self.record.connected.store(false, Ordering::Relaxed);
+        if let Link::Up(up) = was {
+            self.suspect(&up);
+            self.resume_row = match self.suspicion {
+                // What is suspected is next: repeats would only stand in its way.
+                Some(_) => self.outbox.cursor(),
+                None => self.position_at(now.saturating_sub(self.outbox_settings.replay)),
+            };
+        }
+        let pause = self.trouble.next_pause(refused, now);
+        self.trouble.tell(&broker, why);
+        self.link = Link::Down { retry_at: now + pause };
+    }
+
+    /// Whether a connection may have ended because of what was on its way.
+    fn suspect(&mut self, up: &Up) {
+        let mut on_its_way = up.open.values().map(|(ticket, _)| ticket).chain(&up.handed);
+        if up.got_further || up.on_its_way() == 0 {
+            self.suspicion = None;
+            return;
+        }
+        let states = on_its_way.clone().any(|ticket| matches!(ticket, Ticket::State(_)));
+        let Some(suspicion) = &mut self.suspicion else {
+            self.suspicion = Some(Suspicion { until_row: up.last_row, states, on: None });
+            return;
+        };
+        // A broker that does not even take the greeting says nothing of messages.
+        let (Some(only), None, true) = (on_its_way.next(), on_its_way.next(), up.is_greeted) else { return };
+        let strikes = match &suspicion.on {
+            Some((ticket, strikes)) if ticket == only => strikes + 1,
+            _ => 1,
+        };
+        suspicion.on = Some((only.clone(), strikes));
+        if strikes >= MOST_STRIKES {
+            let ticket = only.clone();
+            self.suspicion = None;
+            self.give_up(&ticket, "every connection ended on it");
+        }
+    }
+
+    /// Nothing is suspected any more once all of it has passed.
+    fn clear_suspicion(&mut self, up: &Up) {
+        let Some(Suspicion { until_row, states, .. }) = self.suspicion else { return };
+        let states_passed = !states || up.on_its_way() == 0 && self.states.values().all(|state| state.told);
+        if self.outbox.cursor() >= until_row && states_passed {
+            self.suspicion = None;
+        }
+    }
+
+    /// What no broker takes goes, and is told.
+    fn give_up(&mut self, ticket: &Ticket, why: &str) {
+        let (topic, bytes) = match ticket {
+            Ticket::Row(row) => {
+                let Some(row) = self.outbox.after(row - 1, 1).pop() else { return };
+                self.outbox.give_up(&row);
+                self.outbox.acknowledged(row.row);
+                self.captured.remove(&row.row);
+                (row.topic, row.payload.len())
+            }
+            Ticket::State(topic) => {
+                let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
+                (topic.clone(), bytes)
+            }
+            // These are a few bytes.
+            Ticket::Gap(_) | Ticket::Greeting => return,
+        };
+        tracing::error!(topic, bytes, why, "Broker does not take a message; it is given up.");
+    }
+
+    /// Hands over as much as the connection takes; true if nothing is left.
+    fn send(&mut self) -> bool {
+        let Link::Up(mut up) = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX })
+        else {
+            return false;
+        };
+        let is_done = self.send_over(&mut up);
+        self.link = Link::Up(up);
+        is_done
+    }
+
+    fn send_over(&mut self, up: &mut Up) -> bool {
+        self.clear_suspicion(up);
+        // One at a time where one of them may be poison, and not before small ones are known to pass.
+        let window = match &self.suspicion {
+            Some(_) if !up.is_greeted => 0,
+            Some(_) => 1,
+            None => WINDOW,
+        };
+        let limit = self.config.most_packet_bytes;
+        let fits = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= limit;
+        for gap in self.outbox.gaps() {
+            let ticket = Ticket::Gap(gap.clone());
+            let is_on_its_way =
+                up.handed.contains(&ticket) || up.open.values().any(|(open, _)| *open == ticket);
+            let (topic, payload) = (self.topics.gap(&gap.camera), self.describe(&gap));
+            if !is_on_its_way && up.on_its_way() < window && up.line.publish(&topic, true, false, &payload) {
+                up.handed.push_back(ticket);
+            }
+        }
+        let mut is_caught_up = false;
+        while up.on_its_way() < window && !is_caught_up {
+            let room = window - up.on_its_way();
+            let rows = self.outbox.after(up.last_row, room);
+            is_caught_up = rows.len() < room;
+            for row in rows {
+                if !fits(&row.topic, &row.payload) {
+                    up.last_row = row.row;
+                    self.outbox.give_up(&row);
+                    if up.rows.is_empty() {
+                        self.outbox.acknowledged(row.row);
+                    }
+                    tracing::error!(
+                        topic = row.topic,
+                        bytes = row.payload.len(),
+                        "Message is larger than mqtt.most_packet; it is given up."
+                    );
+                    continue;
+                }
+                if !up.line.publish(&row.topic, true, row.retained, &row.payload) {
+                    return false;
+                }
+                self.sent(up, &row);
+            }
+        }
+        if is_caught_up && !self.tell_states(up, window, fits) {
+            return false;
+        }
+        if self.suspicion.is_some() {
+            return false;
+        }
+        let clock = &self.clock;
+        self.newest.retain(|topic, (payload, trace)| {
+            if !fits(topic, payload) {
+                return false;
+            }
+            let sent = up.line.publish(topic, false, false, payload);
+            if let Some(trace) = trace.as_ref().filter(|_| sent) {
+                trace.published(clock.monotonic());
+            }
+            !sent
+        });
+        is_caught_up && self.newest.is_empty()
+    }
+
+    /// A row is on its way.
+    fn sent(&mut self, up: &mut Up, row: &Row) {
+        up.handed.push_back(Ticket::Row(row.row));
+        up.rows.insert(row.row);
+        up.last_row = row.row;
+        self.record.sent.fetch_add(1, Ordering::Relaxed);
+        if let Some(state) = self.states.get_mut(&row.topic).filter(|state| state.row == Some(row.row)) {
+            state.told = true;
+        }
+    }
+
+    /// The states that this connection was not told, now that it has everything else.
+    fn tell_states(&mut self, up: &mut Up, window: usize, fits: impl Fn(&str, &[u8]) -> bool) -> bool {
+        let mut too_large = Vec::new();
+        for (topic, state) in self.states.iter_mut().filter(|(_, state)| !state.told) {
+            if !fits(topic, &state.payload) {
+                too_large.push(topic.clone());
+                continue;
+            }
+            if up.on_its_way() >= window || !up.line.publish(topic, true, true, &state.payload) {
+                return false;
+            }
+            state.told = true;
+            up.handed.push_back(Ticket::State(topic.clone()));
+        }
+        for topic in too_large {
+            let bytes = self.states.remove(&topic).map_or(0, |state| state.payload.len());
+            tracing::warn!(topic, bytes, "Message is larger than mqtt.most_packet and is not sent.");
+        }
+        true
+    }
+
+    fn describe(&self, gap: &Gap) -> Vec<u8> {
+        let time = |ms: i64| Timestamp::from_millisecond(ms).unwrap_or_default();
+        let message = messages::Gap {
+            schema: SCHEMA,
+            node: &self.node,
+            camera: &gap.camera,
+            stream: self.outbox.stream(),
+            first_seq: gap.first_seq,
+            last_seq: gap.last_seq,
+            count: gap.count,
+            from: time(gap.from_ms),
+            to: time(gap.to_ms),
+        };
+        serde_json::to_vec(&message).expect("texts and numbers")
+    }
+
+    /// Whether the broker has left a message unacknowledged for too long.
+    fn is_kept_waiting(&self, now: Duration) -> bool {
+        let Link::Up(up) = &self.link else { return false };
+        up.open.values().any(|(_, since)| now.saturating_sub(*since) >= PATIENCE)
+    }
+
+    /// Remembers where the cursor is, for those who have to go back.
+    fn note_position(&mut self, now: Duration) {
+        const STEP: Duration = Duration::from_millis(250);
+        if self.positions.back().is_none_or(|&(at, _)| now.saturating_sub(at) >= STEP) {
+            self.positions.push_back((now, self.outbox.cursor()));
+        }
+        let oldest = now.saturating_sub(self.outbox_settings.replay + 2 * STEP);
+        while self.positions.get(1).is_some_and(|&(at, _)| at <= oldest) {
+            self.positions.pop_front();
+        }
+    }
+
+    fn position_at(&self, then: Duration) -> i64 {
+        let before = self.positions.iter().rev().find(|&&(at, _)| at <= then).or(self.positions.front());
+        before.map_or(self.outbox.cursor(), |&(_, row)| row).min(self.outbox.cursor())
+    }
+
+    fn count(&mut self) {
+        let record = &self.record;
+        record.waiting.store(self.outbox.waiting(), Ordering::Relaxed);
+        record.lost.store(self.outbox.lost(), Ordering::Relaxed);
+        while self.captured.first_key_value().is_some_and(|(row, _)| *row <= self.outbox.cursor()) {
+            self.captured.pop_first();
+        }
+        let now = self.clock.monotonic();
+        if self.counted_at.is_some_and(|at| now.saturating_sub(at) < Duration::from_secs(1)) {
+            return;
+        }
+        self.counted_at = Some(now);
+        let now_ms = self.clock.now().as_millisecond();
+        let oldest_ms = self.outbox.oldest_waiting_ms().map_or(0, |at_ms| (now_ms - at_ms).max(0));
+        record.oldest_waiting_s.store(oldest_ms as u64 / 1000, Ordering::Relaxed);
+        record.file_bytes.store(self.outbox.file_bytes(), Ordering::Relaxed);
+        record.disk_bytes.store(written_by_this_thread().unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// Everything that is left, `offline`, and a proper end, if the broker takes it in time.
+    fn say_goodbye(&mut self, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) {
+        let deadline = self.clock.monotonic() + GOODBYE;
+        let (mut offline_said, mut goodbye_said) = (false, false);
+        loop {
+            let now = self.clock.monotonic();
+            pulse.beat(now);
+            self.outbox.commit(now, self.clock.now());
+            if !matches!(self.link, Link::Up(_)) {
+                return;
+            }
+            let is_done = self.send();
+            let Link::Up(up) = &mut self.link else { return };
+            if is_done && !offline_said {
+                offline_said = up.line.publish(&self.topics.node_status(), true, true, OFFLINE.as_bytes());
+                up.handed.extend(offline_said.then_some(Ticket::Greeting));
+            }
+            if offline_said && !goodbye_said && up.on_its_way() == 0 {
+                goodbye_said = up.line.disconnect();
+            }
+            if now >= deadline {
+                tracing::warn!(waiting = self.outbox.waiting(), "Broker did not take everything in time.");
+                return;
+            }
+            match happened.recv_timeout((deadline - now).min(Duration::from_millis(50))) {
+                Ok((number, Happened::Disconnected)) if number == self.connection => return,
+                Ok((number, event)) => self.react(number, event),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Up {
+    fn on_its_way(&self) -> usize {
+        self.handed.len() + self.open.len()
+    }
+}
+
+/// What this thread has had written, as the kernel counts it: whole pages that it made differ from the disk.
+fn written_by_this_thread() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::SimulatedClock,
+        config::{Durability, Inputs, Main},
+        publish::messages::{Picture, SceneChanged},
+        vision::motion::SceneChange,
+    };
+    use std::sync::Mutex;
+
+    /// A broker that a test plays.
+    #[derive(Clone, Default)]
+    struct Played(Arc<Mutex<Board>>);
+
+    #[derive(Default)]
+    struct Board {
+        dialled: Vec<usize>,
+        published: Vec<(String, bool, Vec<u8>)>,
+        room: Option<usize>,
+    }
+
+    impl Dial for Played {
+        fn brokers(&self) -> usize {
+            2
+        }
+
+        fn name(&self, broker: usize) -> String {
+            format!("broker-{broker}")
+        }
+
+        fn dial(&mut self, broker: usize, _: u64) -> Result<Box<dyn Line>, String> {
+            self.0.lock().unwrap().dialled.push(broker);
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    impl Line for Played {
+        fn publish(&mut self, topic: &str, _: bool, retained: bool, payload: &[u8]) -> bool {
+            let mut board = self.0.lock().unwrap();
+            let has_room = board.room != Some(0);
+            board.room = board.room.map(|room| room.saturating_sub(1));
+            if has_room {
+                board.published.push((topic.into(), retained, payload.into()));
+            }
+            has_room
+        }
+
+        fn subscribe(&mut self, _: &[String]) -> bool {
+            true
+        }
+
+        fn disconnect(&mut self) -> bool {
+            true
+        }
+    }
+
+    struct Stage {
+        desk: Desk,
+        played: Played,
+        clock: Arc<SimulatedClock>,
+        /// Ids are given in order.
+        last_id: u16,
+        /// Of what was published, so much was sent.
+        sent: usize,
+    }
+
+    impl Stage {
+        fn new() -> Stage {
+            let main =
+                Main::Text { name: "t".into(), text: "node.name = 'porch'\nmqtt.most_packet_kib = 4".into() };
+            let config = crate::config::load(&Inputs { main, ..Default::default() }).unwrap().config;
+            assert_eq!(config.outbox.durability, Durability::Grouped);
+            let (played, clock) = (Played::default(), Arc::new(SimulatedClock::new()));
+            let (_, happened) = crossbeam_channel::unbounded();
+            let (_, messages) = crate::queue::messages(1, |_| true);
+            let publisher = Publisher {
+                node: "porch".into(),
+                topics: Topics::new(&config),
+                config: config.mqtt,
+                outbox: config.outbox,
+                messages,
+                dialer: Box::new(played.clone()),
+                happened,
+                record: Arc::default(),
+                clock: clock.clone(),
+                pulse: Pulse::new("publish", Duration::ZERO),
+            };
+            Stage { desk: publisher.desk(), played, clock, last_id: 0, sent: 0 }
+        }
+
+        fn say(&mut self, count: usize) {
+            for _ in 0..count {
+                self.desk.take_in(Message::Scene(SceneChanged {
+                    schema: SCHEMA,
+                    node: "porch".into(),
+                    camera: "yard".into(),
+                    number: None,
+                    at: self.clock.now(),
+                    change: SceneChange::Light,
+                }));
+            }
+            self.desk.turn();
+        }
+
+        fn connect(&mut self) {
+            self.desk.connect_if_due();
+            self.sent = self.played.0.lock().unwrap().published.len();
+            self.tell(Happened::Connected);
+            self.desk.turn();
+        }
+
+        fn tell(&mut self, happened: Happened) {
+            self.desk.react(self.desk.connection, happened);
+        }
+
+        /// The broker has got what was published since the last call, and acknowledges it.
+        fn acknowledge(&mut self) -> Vec<String> {
+            let ids = self.send();
+            for id in ids.clone() {
+                self.tell(Happened::Acknowledged(id));
+            }
+            let published = self.played.0.lock().unwrap().published.clone();
+            self.desk.turn();
+            published[self.sent - ids.len()..self.sent].iter().map(|(topic, ..)| topic.clone()).collect()
+        }
+
+        /// What was published goes out; its ids.
+        fn send(&mut self) -> Vec<u16> {
+            let count = self.played.0.lock().unwrap().published.len() - self.sent;
+            self.sent += count;
+            (0..count)
+                .map(|_| {
+                    self.last_id += 1;
+                    self.tell(Happened::Sent(self.last_id));
+                    self.last_id
+                })
+                .collect()
+        }
+
+        fn lose(&mut self) {
+            self.tell(Happened::Failed { why: "gone".into(), refused: false });
+            self.clock.advance(Duration::from_secs(60));
+            self.desk.turn();
+        }
+
+        /// Numbers of the scene messages since the connection was made.
+        fn seqs(&self) -> Vec<u64> {
+            let board = self.played.0.lock().unwrap();
+            let of = |payload: &[u8]| -> u64 {
+                serde_json::from_slice::<serde_json::Value>(payload).unwrap()["seq"].as_u64().unwrap()
+            };
+            board
+                .published
+                .iter()
+                .filter(|(topic, ..)| topic.ends_with("/scene"))
+                .map(|(.., p)| of(p))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn what_was_said_while_nobody_was_there_arrives_in_order() {
+        let mut stage = Stage::new();
+        stage.say(250);
+        assert_eq!(stage.desk.outbox.waiting(), 250);
+        stage.connect();
+        assert_eq!(stage.seqs().len(), WINDOW - 1, "with the greeting");
+        while stage.desk.outbox.waiting() > 0 {
+            stage.acknowledge();
+        }
+        assert_eq!(stage.seqs(), (1..=250).collect::<Vec<_>>());
+        assert_eq!(stage.desk.record.acknowledged.load(Ordering::Relaxed), 250);
+    }
+
+    #[test]
+    fn acknowledgements_out_of_order_move_the_cursor_only_over_what_is_whole() {
+        let mut stage = Stage::new();
+        stage.say(3);
+        stage.connect();
+        let ids = stage.send();
+        stage.tell(Happened::Acknowledged(ids[3]));
+        stage.tell(Happened::Acknowledged(ids[1]));
+        assert_eq!(stage.desk.outbox.cursor(), 1);
+        stage.tell(Happened::Acknowledged(ids[2]));
+        assert_eq!(stage.desk.outbox.cursor(), 3);
+    }
+
+    #[test]
+    fn the_last_seconds_are_sent_again_after_a_bad_end_and_only_then() {
+        let mut stage = Stage::new();
+        stage.connect();
+        for _ in 0..10 {
+            stage.say(1);
+            stage.acknowledge();
+            stage.clock.advance(Duration::from_secs(1));
+            stage.desk.turn();
+        }
+        stage.played.0.lock().unwrap().published.clear();
+        stage.sent = 0;
+        // Word of a connection that was given up long ago.
+        stage.desk.react(0, Happened::Failed { why: "old".into(), refused: false });
+        assert!(matches!(stage.desk.link, Link::Up(_)));
+        stage.lose();
+        stage.connect();
+        let again = stage.seqs();
+        assert!((5..=6).contains(&again.len()) && again.last() == Some(&10), "{again:?}");
+    }
+
+    #[test]
+    fn brokers_are_tried_in_turn_and_a_silent_one_is_left() {
+        let mut stage = Stage::new();
+        stage.say(1);
+        stage.connect();
+        stage.send();
+        stage.clock.advance(PATIENCE);
+        stage.desk.turn();
+        assert!(matches!(stage.desk.link, Link::Down { .. }));
+        stage.clock.advance(Duration::from_secs(60));
+        stage.connect();
+        assert_eq!(stage.played.0.lock().unwrap().dialled, [0, 1]);
+        stage.acknowledge();
+        assert_eq!(stage.seqs(), [1, 1], "once the greeting has passed");
+    }
+
+    #[test]
+    fn a_message_that_ends_every_connection_is_given_up_and_told_as_a_gap() {
+        let mut stage = Stage::new();
+        stage.say(10);
+        let (mut connections, mut gaps) = (0, Vec::new());
+        let mut delivered = BTreeSet::new();
+        let poison = 4;
+        while stage.desk.outbox.waiting() > 0 {
+            connections += 1;
+            assert!(connections < 20, "never ends");
+            stage.played.0.lock().unwrap().published.clear();
+            stage.connect();
+            loop {
+                // The broker dies of it, and acknowledges what came before.
+                let board: Vec<_> = stage.played.0.lock().unwrap().published[stage.sent..].to_vec();
+                if board.is_empty() {
+                    break;
+                }
+                let is_poison = |payload: &[u8]| {
+                    serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|v| v["seq"] == poison)
+                };
+                let ids = stage.send();
+                let mut died = false;
+                for ((topic, _, payload), id) in board.iter().zip(ids) {
+                    died = is_poison(payload);
+                    if died {
+                        break;
+                    }
+                    let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+                    gaps.extend(topic.ends_with("/yard/gap").then(|| said.clone()));
+                    delivered.extend(said["seq"].as_u64());
+                    stage.tell(Happened::Acknowledged(id));
+                }
+                if died {
+                    stage.lose();
+                    break;
+                }
+                stage.desk.turn();
+            }
+        }
+        assert_eq!(stage.desk.outbox.lost(), 1);
+        assert_eq!(delivered, (1..=10).filter(|seq| *seq != poison).collect());
+        assert_eq!(gaps.len(), 1);
+        let told = ["first_seq", "last_seq", "count"].map(|key| gaps[0][key].as_u64());
+        assert_eq!(told, [Some(poison), Some(poison), Some(1)]);
+        assert!(stage.desk.outbox.gaps().is_empty());
+    }
+
+    #[test]
+    fn a_broker_that_comes_and_goes_costs_no_message() {
+        let mut stage = Stage::new();
+        stage.say(10);
+        // It says yes and ends before anything is acknowledged, again and again.
+        for _ in 0..20 {
+            stage.connect();
+            stage.send();
+            stage.lose();
+        }
+        assert_eq!(stage.desk.outbox.lost(), 0);
+        stage.connect();
+        while stage.desk.outbox.waiting() > 0 {
+            stage.acknowledge();
+        }
+    }
+
+    #[test]
+    fn states_are_told_to_every_connection_once_and_pictures_too_large_to_none() {
+        let mut stage = Stage::new();
+        let picture = |len: usize| Message::Picture(Picture { camera: "yard".into(), jpeg: vec![0; len] });
+        stage.desk.take_in(picture(1000));
+        for _ in 0..2 {
+            stage.connect();
+            stage.acknowledge();
+            stage.acknowledge();
+            let pictures = |stage: &Stage| {
+                let board = stage.played.0.lock().unwrap();
+                board
+                    .published
+                    .iter()
+                    .filter(|(topic, retained, _)| topic.ends_with("/picture") && *retained)
+                    .count()
+            };
+            assert_eq!(pictures(&stage), 1);
+            stage.desk.turn();
+            assert_eq!(pictures(&stage), 1);
+            stage.lose();
+            stage.played.0.lock().unwrap().published.clear();
+        }
+        stage.desk.take_in(picture(5000));
+        stage.connect();
+        stage.acknowledge();
+        assert_eq!(stage.played.0.lock().unwrap().published.len(), 1, "the greeting");
+    }
+}
