@@ -1,6 +1,7 @@
-//! What is counted about one camera by those who handle its frames: failures, and where the frames' time goes.
+//! What is counted on the way: by those who handle a camera's frames, failures and where the frames' time goes; by the
+//! publisher, what became of the messages.
 //!
-//! Its frames themselves are counted in its slot, see [`crate::queue`].
+//! The frames themselves are counted in their camera's slot, see [`crate::queue`].
 
 use crate::frame::Ledger;
 use hdrhistogram::Histogram;
@@ -33,6 +34,68 @@ impl CameraRecord {
     }
 }
 
+/// What the publisher counts about the way to the broker.
+#[derive(Debug, Default)]
+pub struct DeliveryRecord {
+    /// A broker is connected.
+    pub connected: AtomicBool,
+    /// Connections that stood, since the start.
+    pub connections: AtomicU64,
+    /// Durable messages that were taken into the outbox.
+    pub accepted: AtomicU64,
+    /// Durable messages that were handed to a connection, repeats counted.
+    pub sent: AtomicU64,
+    /// Durable messages that a broker has acknowledged, repeats not counted.
+    pub acknowledged: AtomicU64,
+    /// Durable messages that had to go unsent, for want of room or because no broker takes them.
+    pub lost: AtomicU64,
+    /// Durable messages that wait for an acknowledgement now.
+    pub waiting: AtomicU64,
+    /// Age of the oldest of them.
+    pub oldest_waiting_s: AtomicU64,
+    /// Bytes that the outbox has handed to the kernel for its disk.
+    pub disk_bytes: AtomicU64,
+    /// Size of the outbox's files.
+    pub file_bytes: AtomicU64,
+    /// From capture to the broker's acknowledgement.
+    acknowledged_after: Mutex<AcknowledgedAfter>,
+}
+
+impl DeliveryRecord {
+    /// The broker has acknowledged a message `latency` after the capture of its frame.
+    pub fn acknowledged_after(&self, latency: Duration) {
+        let mut histogram = self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner);
+        histogram.0.saturating_record(latency.as_micros() as u64);
+    }
+
+    /// Percentiles from capture to acknowledgement since the last call.
+    pub fn take_acknowledged_after(&self) -> Option<Percentiles> {
+        take_percentiles(&mut self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner).0)
+    }
+}
+
+#[derive(Debug)]
+struct AcknowledgedAfter(Histogram<u64>);
+
+impl Default for AcknowledgedAfter {
+    fn default() -> AcknowledgedAfter {
+        AcknowledgedAfter(histogram())
+    }
+}
+
+/// Microseconds up to a minute, to two digits: 17 KiB.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(60_000_000, 2).expect("the bounds are sound")
+}
+
+/// The percentiles of all that was recorded, if anything was; begins anew.
+fn take_percentiles(histogram: &mut Histogram<u64>) -> Option<Percentiles> {
+    let of = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    let found = (!histogram.is_empty()).then(|| Percentiles { p50: of(0.5), p95: of(0.95), p99: of(0.99) });
+    histogram.reset();
+    found
+}
+
 /// A frame's ledger on its way to whoever publishes it.
 #[derive(Debug, Clone)]
 pub struct Trace {
@@ -58,8 +121,6 @@ struct LatencyHistograms {
 
 impl Default for LatencyHistograms {
     fn default() -> LatencyHistograms {
-        // Microseconds up to a minute, to two digits: 17 KiB each.
-        let histogram = || Histogram::new_with_max(60_000_000, 2).expect("the bounds are sound");
         LatencyHistograms { stages: std::array::from_fn(|_| histogram()) }
     }
 }
@@ -81,14 +142,7 @@ impl LatencyHistograms {
 
     /// The percentiles of all that was recorded; begins anew.
     fn take(&mut self) -> Latencies {
-        let percentiles = |histogram: &mut Histogram<u64>| {
-            let of = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-            let found =
-                (!histogram.is_empty()).then(|| Percentiles { p50: of(0.5), p95: of(0.95), p99: of(0.99) });
-            histogram.reset();
-            found
-        };
-        let [decode, queue, infer, publish, total] = self.stages.each_mut().map(percentiles);
+        let [decode, queue, infer, publish, total] = self.stages.each_mut().map(take_percentiles);
         Latencies { decode, queue, infer, publish, total }
     }
 }
