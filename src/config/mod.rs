@@ -130,6 +130,10 @@ pub struct Config {
     pub groups: BTreeMap<String, Vec<String>>,
     /// How often the accounts are told.
     pub stats: Stats,
+    /// Whether Home Assistant is told what there is.
+    pub homeassistant: HomeAssistant,
+    /// Whether events are told as Frigate would, too.
+    pub frigate: Frigate,
     /// The cameras, sorted by name.
     pub cameras: Vec<Camera>,
 }
@@ -351,6 +355,24 @@ pub struct Region {
 pub struct Stats {
     /// Time between two `stats` messages.
     pub interval: Duration,
+}
+
+/// `[homeassistant]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct HomeAssistant {
+    /// Announce the node and its cameras as devices.
+    pub discovery: bool,
+    /// First levels of the topics on which Home Assistant listens for devices.
+    pub prefix: String,
+}
+
+/// `[frigate]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frigate {
+    /// Tell events in Frigate's shape as well.
+    pub events: bool,
+    /// First levels of the topic on which they are told.
+    pub topic: String,
 }
 
 /// `[cameras.NAME]`

@@ -124,6 +124,14 @@ sections! {
     stats: Stats {
         interval: Period = Kind::Duration(SECOND, DAY), "10s";
     }
+    homeassistant: HomeAssistant {
+        discovery: bool = Kind::Boolean, "false";
+        prefix: String = Kind::Text(forms::topic), "homeassistant";
+    }
+    frigate: Frigate {
+        events: bool = Kind::Boolean, "false";
+        topic: String = Kind::Text(forms::topic), "frigate";
+    }
 }
 
 /// The keys of every `[cameras.NAME]`.

@@ -4,8 +4,8 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Broker, Camera, CameraJudge, Config, Detections, Engine, Judge, Log, Motion, Mqtt, Network, Node,
-    Objects, Outbox, Pictures, Region, Source, Stats, Tls, forms,
+    Broker, Camera, CameraJudge, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log, Motion,
+    Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, forms,
     keys::AUTO,
     layers::Layers,
     login::{self, Typed},
@@ -87,6 +87,11 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         pictures,
         groups: raw.groups,
         stats: Stats { interval: raw.stats.interval.0 },
+        homeassistant: HomeAssistant {
+            discovery: raw.homeassistant.discovery,
+            prefix: raw.homeassistant.prefix,
+        },
+        frigate: Frigate { events: raw.frigate.events, topic: raw.frigate.topic },
         cameras,
     };
     for (key, rule) in machine.judge.map(|judge| judge(&config)).unwrap_or_default() {

@@ -68,7 +68,7 @@ fn every_rule_has_its_exact_line() {
             "[blue]",
             &[
                 "1: blue: is not a section; the sections are [node], [log], [mqtt], [outbox], [engine], [detections], \
-               [objects], [pictures], [stats], [groups] and [cameras.NAME]",
+               [objects], [pictures], [stats], [homeassistant], [frigate], [groups] and [cameras.NAME]",
             ],
         ),
         ("mqtt = 1", &["1: mqtt: is a section; write [mqtt] and its keys below"]),
@@ -99,6 +99,8 @@ fn every_rule_has_its_exact_line() {
             &["2: mqtt.host = \"mqtt://***@h\": must be a host name or an address alone: no scheme, no port"],
         ),
         ("[mqtt]\nbase_topic = \"a//b\"", &[&format!("2: mqtt.base_topic = \"a//b\": {TOPIC}")]),
+        ("[homeassistant]\nprefix = \"a/#\"", &[&format!("2: homeassistant.prefix = \"a/#\": {TOPIC}")]),
+        ("[frigate]\ntopic = \"/a\"", &[&format!("2: frigate.topic = \"/a\": {TOPIC}")]),
         ("[mqtt]\ntls = 1", &["2: mqtt.tls = 1: must be true or false"]),
         (
             "[mqtt]\nuser = \"a\\nb\"",

@@ -47,12 +47,61 @@ impl Topics {
 
     /// A camera's detections.
     pub fn detections(&self, camera: &str) -> String {
-        format!("{}/{camera}/detections", self.prefix)
+        self.of(camera, "detections")
     }
 
     /// A camera's status.
     pub fn camera_status(&self, camera: &str) -> String {
-        format!("{}/{camera}/status", self.prefix)
+        self.of(camera, "status")
+    }
+
+    /// How the node is doing.
+    pub fn stats(&self) -> String {
+        format!("{}/stats", self.prefix)
+    }
+
+    /// What happened to the things that a camera sees.
+    pub fn events(&self, camera: &str) -> String {
+        self.of(camera, "events")
+    }
+
+    /// What a camera sees now, by label, retained.
+    pub fn occupancy(&self, camera: &str) -> String {
+        self.of(camera, "occupancy")
+    }
+
+    /// What a region shows, retained.
+    pub fn region(&self, camera: &str, region: &str) -> String {
+        self.of(camera, &format!("regions/{region}"))
+    }
+
+    /// The last event's picture, retained.
+    pub fn picture(&self, camera: &str) -> String {
+        self.of(camera, "picture")
+    }
+
+    /// The picture that was asked for last.
+    pub fn snapshot(&self, camera: &str) -> String {
+        self.of(camera, "snapshot")
+    }
+
+    /// What a camera is set to, retained.
+    pub fn settings(&self, camera: &str) -> String {
+        self.of(camera, "settings")
+    }
+
+    /// Where a camera is told what to do.
+    pub fn command(&self, camera: &str) -> String {
+        self.of(camera, "command")
+    }
+
+    /// What became of a command.
+    pub fn answer(&self, camera: &str) -> String {
+        self.of(camera, "answer")
+    }
+
+    fn of(&self, camera: &str, what: &str) -> String {
+        format!("{}/{camera}/{what}", self.prefix)
     }
 
     /// Where it is told that a camera's messages had to go unsent, or the node's own if `camera` is empty.
@@ -66,19 +115,16 @@ impl Topics {
 
     /// Where a message goes.
     pub fn address(&self, message: &Message) -> Address {
-        let of = |camera: &str, what: &str| format!("{}/{camera}/{what}", self.prefix);
         let (topic, delivery) = match message {
-            Message::Event(message) => (of(&message.camera, "events"), Delivery::Event),
+            Message::Event(message) => (self.events(&message.camera), Delivery::Event),
             Message::Detections(message) => (self.detections(&message.camera), Delivery::Newest),
-            Message::Region(message) => {
-                (of(&message.camera, &format!("regions/{}", message.region)), Delivery::State)
-            }
-            Message::Scene(message) => (of(&message.camera, "scene"), Delivery::Event),
-            Message::Occupancy(message) => (of(&message.camera, "occupancy"), Delivery::State),
-            Message::Picture(message) => (of(&message.camera, "picture"), Delivery::State),
-            Message::Evidence(message) => (of(&message.camera, "evidence"), Delivery::Newest),
+            Message::Region(message) => (self.region(&message.camera, &message.region), Delivery::State),
+            Message::Scene(message) => (self.of(&message.camera, "scene"), Delivery::Event),
+            Message::Occupancy(message) => (self.occupancy(&message.camera), Delivery::State),
+            Message::Picture(message) => (self.picture(&message.camera), Delivery::State),
+            Message::Evidence(message) => (self.of(&message.camera, "evidence"), Delivery::Newest),
             Message::Camera(message) => (self.camera_status(&message.camera), Delivery::State),
-            Message::Stats(_) => (format!("{}/stats", self.prefix), Delivery::Newest),
+            Message::Stats(_) => (self.stats(), Delivery::Newest),
         };
         Address { topic, delivery }
     }

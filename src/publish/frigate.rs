@@ -1,0 +1,335 @@
+//! Events in the shape that Frigate gives them, so that automations written for it can listen to camfire. Pure;
+//! `docs/homeassistant.md` tells what is constant here because camfire knows no such thing.
+
+use super::messages::{Box as Place, Event, EventType};
+use crate::{config, vision::groups::UNKNOWN};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// More things at once than any node tells of: beyond it the oldest is forgotten, as if its end had been missed.
+const MOST_OPEN: usize = 4096;
+
+/// Turns events into Frigate's, each with what was told of its thing before.
+#[derive(Debug, Default)]
+pub struct Frigate {
+    /// What was told last of each thing that has not ended, by its id; ids sort by time.
+    open: BTreeMap<String, Thing>,
+}
+
+/// The topic of the events; none unless they are asked for.
+pub fn topic(config: &config::Frigate) -> Option<String> {
+    config.events.then(|| format!("{}/events", config.topic))
+}
+
+impl Frigate {
+    /// The payload for an event. Each must come here once, in order.
+    pub fn translate(&mut self, event: &Event) -> Vec<u8> {
+        let earlier = self.open.remove(&event.id);
+        let after = Thing::new(event, earlier.as_ref());
+        let message = Message {
+            kind: match event.kind {
+                EventType::Start => "new",
+                EventType::Update => "update",
+                EventType::End => "end",
+            },
+            before: earlier.unwrap_or_else(|| after.untold()),
+            after,
+        };
+        let payload = serde_json::to_vec(&message).expect("messages have string keys and finite numbers");
+        if event.kind != EventType::End {
+            self.open.insert(event.id.clone(), message.after);
+            if self.open.len() > MOST_OPEN {
+                self.open.pop_first();
+            }
+        }
+        payload
+    }
+}
+
+#[derive(Serialize)]
+struct Message {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    before: Thing,
+    after: Thing,
+}
+
+/// Left, top, right and bottom in pixels.
+type Corners = [i64; 4];
+/// Always empty: an object, and a list.
+type NoObject = BTreeMap<(), ()>;
+/// See [`NoObject`].
+type NoList = [(); 0];
+
+/// What Frigate calls a tracked object. Times are seconds since 1970.
+#[derive(Debug, Clone, Serialize)]
+struct Thing {
+    id: String,
+    camera: String,
+    frame_time: f64,
+    snapshot: Option<Snapshot>,
+    /// Whether there is a picture without a box.
+    snapshot_clean: bool,
+    label: String,
+    sub_label: Option<()>,
+    top_score: f64,
+    false_positive: bool,
+    start_time: f64,
+    end_time: Option<f64>,
+    score: f64,
+    computed_score: f64,
+    #[serde(rename = "box")]
+    place: Corners,
+    area: i64,
+    /// Width by height.
+    ratio: f64,
+    /// The part of the picture that was looked at.
+    region: Corners,
+    active: bool,
+    stationary: bool,
+    motionless_count: u32,
+    /// How often it was told that it moves after it did not.
+    position_changes: u32,
+    current_zones: Vec<String>,
+    entered_zones: Vec<String>,
+    has_clip: bool,
+    has_snapshot: bool,
+    attributes: NoObject,
+    current_attributes: NoList,
+    pending_loitering: bool,
+    max_severity: Option<()>,
+    current_estimated_speed: f64,
+    average_estimated_speed: f64,
+    velocity_angle: f64,
+    path_data: NoList,
+    recognized_license_plate: Option<()>,
+}
+
+/// A thing's best moment.
+#[derive(Debug, Clone, Serialize)]
+struct Snapshot {
+    frame_time: f64,
+    #[serde(rename = "box")]
+    place: Corners,
+    area: i64,
+    region: Corners,
+    score: f64,
+    attributes: NoList,
+}
+
+impl Thing {
+    fn new(event: &Event, earlier: Option<&Thing>) -> Thing {
+        // The score of an unknown thing is that of a label which it does not have.
+        let score = if event.label == UNKNOWN { 0.0 } else { four_digits(event.score.into()) };
+        let [_, _, width, height] = event.r#box;
+        let region = [0, 0, event.size[0].into(), event.size[1].into()];
+        let has_pictures = event.best.pictures.is_some();
+        let began_to_move = event.moving && earlier.is_none_or(|thing| !thing.active);
+        Thing {
+            id: event.id.clone(),
+            camera: event.camera.to_string(),
+            frame_time: seconds(event.seen_at),
+            snapshot: Some(Snapshot {
+                frame_time: seconds(event.best.at),
+                place: corners(event.best.r#box),
+                area: area(event.best.r#box),
+                region,
+                score,
+                attributes: [],
+            }),
+            snapshot_clean: has_pictures,
+            label: event.label.clone(),
+            sub_label: None,
+            top_score: earlier.map_or(score, |thing| thing.top_score.max(score)),
+            false_positive: false,
+            start_time: seconds(event.started_at),
+            end_time: (event.kind == EventType::End).then(|| seconds(event.at)),
+            score,
+            computed_score: score,
+            place: corners(event.r#box),
+            area: area(event.r#box),
+            ratio: four_digits(width as f64 / height.max(1) as f64),
+            region,
+            active: event.moving,
+            stationary: !event.moving,
+            motionless_count: 0,
+            position_changes: earlier.map_or(0, |thing| thing.position_changes) + u32::from(began_to_move),
+            current_zones: event.zones.clone(),
+            entered_zones: event.visited_zones.clone(),
+            has_clip: false,
+            has_snapshot: has_pictures,
+            attributes: BTreeMap::new(),
+            current_attributes: [],
+            pending_loitering: false,
+            max_severity: None,
+            current_estimated_speed: 0.0,
+            average_estimated_speed: 0.0,
+            velocity_angle: 0.0,
+            path_data: [],
+            recognized_license_plate: None,
+        }
+    }
+
+    /// The thing before anything was told of it: in no zone, without a picture, not yet believed. So whatever compares
+    /// `before` with `after` sees all of it as new.
+    fn untold(&self) -> Thing {
+        Thing {
+            snapshot: None,
+            snapshot_clean: false,
+            top_score: 0.0,
+            false_positive: true,
+            end_time: None,
+            computed_score: 0.0,
+            position_changes: 0,
+            current_zones: Vec::new(),
+            entered_zones: Vec::new(),
+            has_snapshot: false,
+            ..self.clone()
+        }
+    }
+}
+
+fn corners([left, top, width, height]: Place) -> Corners {
+    [left, top, left + width, top + height]
+}
+
+fn area([_, _, width, height]: Place) -> i64 {
+    width * height
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1e3
+}
+
+fn four_digits(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        publish::messages::{Best, SCHEMA},
+        store::Names,
+        vision::{events::Aspect, tracks::End},
+    };
+    use serde_json::{Value, json};
+
+    fn event(id: &str, kind: EventType) -> Event {
+        Event {
+            schema: SCHEMA,
+            node: "porch".into(),
+            camera: "yard".into(),
+            id: id.into(),
+            kind,
+            changed: if kind == EventType::Update { vec![Aspect::Label] } else { Vec::new() },
+            reason: (kind == EventType::End).then_some(End::Lost),
+            at: "2026-11-24T07:31:05Z".parse().unwrap(),
+            started_at: "2026-11-24T07:31:02.125Z".parse().unwrap(),
+            seen_at: "2026-11-24T07:31:03.5Z".parse().unwrap(),
+            duration_s: 1.375,
+            label: "cat".into(),
+            score: 0.834_249,
+            size: [1280, 720],
+            r#box: [420, 300, 250, 190],
+            moving: true,
+            zones: vec!["lawn".into()],
+            visited_zones: vec!["path".into(), "lawn".into()],
+            best: Best {
+                at: "2026-11-24T07:31:03Z".parse().unwrap(),
+                r#box: [400, 300, 200, 100],
+                pictures: Some(Names { crop: "c".into(), frame: "f".into(), marked: "m".into() }),
+            },
+        }
+    }
+
+    fn told(frigate: &mut Frigate, event: &Event) -> Value {
+        serde_json::from_slice(&frigate.translate(event)).unwrap()
+    }
+
+    #[test]
+    fn a_start_is_written_as_frigate_would() {
+        let before = r#"{"id":"a","camera":"yard","frame_time":1795505463.5,"snapshot":null,"snapshot_clean":false,"label":"cat","sub_label":null,"top_score":0.0,"false_positive":true,"start_time":1795505462.125,"end_time":null,"score":0.8342,"computed_score":0.0,"box":[420,300,670,490],"area":47500,"ratio":1.3158,"region":[0,0,1280,720],"active":true,"stationary":false,"motionless_count":0,"position_changes":0,"current_zones":[],"entered_zones":[],"has_clip":false,"has_snapshot":false,"attributes":{},"current_attributes":[],"pending_loitering":false,"max_severity":null,"current_estimated_speed":0.0,"average_estimated_speed":0.0,"velocity_angle":0.0,"path_data":[],"recognized_license_plate":null}"#;
+        let after = r#"{"id":"a","camera":"yard","frame_time":1795505463.5,"snapshot":{"frame_time":1795505463.0,"box":[400,300,600,400],"area":20000,"region":[0,0,1280,720],"score":0.8342,"attributes":[]},"snapshot_clean":true,"label":"cat","sub_label":null,"top_score":0.8342,"false_positive":false,"start_time":1795505462.125,"end_time":null,"score":0.8342,"computed_score":0.8342,"box":[420,300,670,490],"area":47500,"ratio":1.3158,"region":[0,0,1280,720],"active":true,"stationary":false,"motionless_count":0,"position_changes":1,"current_zones":["lawn"],"entered_zones":["path","lawn"],"has_clip":false,"has_snapshot":true,"attributes":{},"current_attributes":[],"pending_loitering":false,"max_severity":null,"current_estimated_speed":0.0,"average_estimated_speed":0.0,"velocity_angle":0.0,"path_data":[],"recognized_license_plate":null}"#;
+        let payload = Frigate::default().translate(&event("a", EventType::Start));
+        assert_eq!(
+            String::from_utf8(payload).unwrap(),
+            format!(r#"{{"type":"new","before":{before},"after":{after}}}"#)
+        );
+    }
+
+    #[test]
+    fn before_is_what_was_after() {
+        let mut frigate = Frigate::default();
+        let start = told(&mut frigate, &event("a", EventType::Start));
+        let standing = Event { moving: false, score: 0.5, ..event("a", EventType::Update) };
+        let update = told(&mut frigate, &standing);
+        assert_eq!((&update["type"], &update["before"]), (&json!("update"), &start["after"]));
+        let after = &update["after"];
+        assert_eq!((&after["active"], &after["stationary"]), (&json!(false), &json!(true)));
+        assert_eq!((&after["score"], &after["top_score"]), (&json!(0.5), &json!(0.8342)));
+        assert_eq!(after["position_changes"], 1);
+        let moving = told(&mut frigate, &event("a", EventType::Update));
+        assert_eq!(moving["after"]["position_changes"], 2);
+        let end = told(&mut frigate, &event("a", EventType::End));
+        assert_eq!((&end["type"], &end["before"]), (&json!("end"), &moving["after"]));
+        assert_eq!(end["after"]["end_time"], json!(1_795_505_465.0));
+        assert_eq!(end["after"]["position_changes"], 2);
+    }
+
+    #[test]
+    fn things_are_kept_apart_and_forgotten_at_their_end() {
+        let mut frigate = Frigate::default();
+        told(&mut frigate, &event("a", EventType::Start));
+        let other = told(&mut frigate, &event("b", EventType::Start));
+        assert_eq!(other["before"]["false_positive"], true);
+        told(&mut frigate, &event("a", EventType::End));
+        assert_eq!(frigate.open.keys().collect::<Vec<_>>(), ["b"]);
+        told(&mut frigate, &event("b", EventType::End));
+        assert!(frigate.open.is_empty());
+        // Of one whose start was missed there is no before.
+        let end = told(&mut frigate, &event("c", EventType::End));
+        assert_eq!((&end["before"]["entered_zones"], &end["before"]["end_time"]), (&json!([]), &Value::Null));
+        assert!(frigate.open.is_empty());
+    }
+
+    #[test]
+    fn ends_that_never_come_fill_no_memory() {
+        let mut frigate = Frigate::default();
+        for number in 0..=MOST_OPEN {
+            frigate.translate(&event(&format!("{number:05}"), EventType::Start));
+        }
+        assert_eq!(frigate.open.len(), MOST_OPEN);
+        assert_eq!(frigate.open.keys().next().unwrap(), "00001");
+    }
+
+    #[test]
+    fn what_has_no_label_has_no_score() {
+        let mut frigate = Frigate::default();
+        let unknown = Event { label: UNKNOWN.into(), score: 0.35, ..event("a", EventType::Start) };
+        let after = &told(&mut frigate, &unknown)["after"];
+        assert_eq!(after["label"], "unknown");
+        for key in ["score", "computed_score", "top_score"] {
+            assert_eq!(after[key], 0.0, "{key}");
+        }
+        assert_eq!(after["snapshot"]["score"], 0.0);
+    }
+
+    #[test]
+    fn pictures_that_are_not_kept_are_not_promised() {
+        let mut start = event("a", EventType::Start);
+        start.best.pictures = None;
+        start.r#box = [5, 5, 10, 0];
+        let after = &told(&mut Frigate::default(), &start)["after"];
+        assert_eq!((&after["has_snapshot"], &after["snapshot_clean"]), (&json!(false), &json!(false)));
+        assert_eq!(after["ratio"], 10.0, "of a box without height");
+    }
+
+    #[test]
+    fn events_go_below_the_topic_if_at_all() {
+        let config = |events| config::Frigate { events, topic: "site/frigate".into() };
+        assert_eq!(topic(&config(true)).as_deref(), Some("site/frigate/events"));
+        assert_eq!(topic(&config(false)), None);
+    }
+}
