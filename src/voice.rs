@@ -42,6 +42,12 @@ impl Voice {
         &self.cameras[camera].0
     }
 
+    /// Sends a picture that somebody asked for.
+    pub fn tell_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
+        let camera = self.cameras[camera].0.clone();
+        self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg }));
+    }
+
     /// Says what was seen in a frame, or at the end of frames.
     pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: Seen) {
         let name = &self.cameras[camera].0;

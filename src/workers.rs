@@ -7,8 +7,9 @@
 
 use crate::{
     clock::Clock,
+    control::CameraControl,
     error::{Error, Kind},
-    frame::Image,
+    frame::{Frame, Image},
     lifecycle::{Pulse, Stop},
     model::Model,
     queue::{Interruption, Jobs, Outcome},
@@ -91,6 +92,8 @@ pub struct Worker {
     pub eye: Eye,
     /// Says what it saw.
     pub voice: Voice,
+    /// What can be changed about the cameras, counted as on the frame way.
+    pub controls: Arc<[Arc<CameraControl>]>,
     /// Where frames come from.
     pub jobs: Jobs<Scene>,
     /// Time.
@@ -107,6 +110,7 @@ impl Worker {
         const TURN: Duration = Duration::from_millis(250);
         // One line a streak of failures, not one a frame.
         let mut failing = false;
+        let mut seen = vec![0; self.controls.len()];
         while !self.stop.is_time() {
             self.pulse.beat(self.clock.monotonic());
             let Some(mut job) = self.jobs.next(TURN) else { continue };
@@ -121,6 +125,14 @@ impl Worker {
             }
             let Some(mut frame) = job.frame.take() else { continue };
             frame.ledger.started = self.clock.monotonic();
+            let control = self.controls[camera].clone();
+            // Every worker that meets the camera says it once more, which does no harm.
+            if let Some(settings) = control.changed_since(&mut seen[camera]) {
+                job.luggage().adjust(settings.motion_threshold, settings.score as f32);
+            }
+            if control.take_snapshot() {
+                self.take_snapshot(camera, &frame);
+            }
             match job.luggage().see(&frame, &mut self.eye) {
                 Ok(seen) => {
                     failing = false;
@@ -136,6 +148,17 @@ impl Worker {
                     failing = true;
                     job.done(Outcome::Failed);
                 }
+            }
+        }
+    }
+
+    /// A picture of a frame, as somebody asked for it.
+    fn take_snapshot(&mut self, camera: usize, frame: &Frame) {
+        match self.eye.painter.photograph(&frame.image) {
+            Ok(jpeg) => self.voice.tell_snapshot(camera, jpeg),
+            Err(error) => {
+                let camera = self.voice.camera(camera);
+                tracing::error!(camera, %error, "Snapshot was not taken.");
             }
         }
     }

@@ -19,6 +19,7 @@ mod watchdog;
 use crate::{
     clock::Clock,
     config::{Camera, Source},
+    control::CameraControl,
     lifecycle::{Pulse, Stop},
     publish::messages::{CameraState, Message},
     queue::{Interruption, MessageSender, Slot},
@@ -45,6 +46,8 @@ pub struct CameraStage {
     pub slot: Arc<Slot<Scene>>,
     /// What is counted about it; the accounts have the other end.
     pub record: Arc<CameraRecord>,
+    /// What can be changed about it; the publisher has the other end.
+    pub control: Arc<CameraControl>,
     /// What its pictures have been like, over all attempts.
     pub health: Arc<Mutex<HealthCheck>>,
     /// Where its changes of state go; the publisher has the other end.
@@ -64,6 +67,8 @@ pub enum Ended {
     Stopped,
     /// The clip is over.
     Finished,
+    /// A command has closed it.
+    Paused,
 }
 
 /// Why an attempt ended.
@@ -116,6 +121,13 @@ impl CameraStage {
         let mut codecs_tried = 0;
         report.starting(&choice);
         loop {
+            if !self.control.settings().watching {
+                self.slot.interrupt(Interruption::Over);
+                report.paused();
+                if self.wait_until(Duration::MAX, || self.control.settings().watching) {
+                    break;
+                }
+            }
             let started = self.clock.monotonic();
             let frames_before = self.slot.accounts().captured;
             report.attempt(&choice);
@@ -130,6 +142,7 @@ impl CameraStage {
             }
             let failure = match ended {
                 Ok(Ended::Stopped) => break,
+                Ok(Ended::Paused) => continue,
                 Ok(Ended::Finished) if self.slot.accounts().captured == frames_before => {
                     Failure::new(Trouble::Unsupported, "there is no video in it")
                 }
@@ -175,7 +188,7 @@ impl CameraStage {
         let stills = choice.current().is_ok_and(|pipeline| pipeline.stills);
         match self.camera.source {
             _ if stills => {
-                let interval = Duration::from_secs_f64(1.0 / self.camera.rate_fps);
+                let interval = Duration::from_secs_f64(1.0 / self.control.settings().rate_fps);
                 if self.wait(interval.saturating_sub(played)) { Next::Stop } else { Next::Again }
             }
             // A clip that cannot be rewound is opened again instead; a still is no reason to spin.

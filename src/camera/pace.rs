@@ -16,6 +16,11 @@ impl RateLimit {
         RateLimit { interval: Duration::from_secs_f64(1.0 / fps), next_due: Duration::ZERO }
     }
 
+    /// From now on at most `fps` frames a second.
+    pub fn set_fps(&mut self, fps: f64) {
+        *self = RateLimit { next_due: self.next_due.saturating_sub(self.interval), ..RateLimit::new(fps) };
+    }
+
     /// Whether the frame at `stream_time` is due.
     ///
     /// Keeps to the grid, so that 5 of 12 frames a second are really 5; starts anew after a gap or a jump back.

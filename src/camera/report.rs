@@ -82,6 +82,11 @@ impl<'a> Report<'a> {
         self.tell(CameraState::Ended, None);
     }
 
+    /// A command has closed it.
+    pub fn paused(&mut self) {
+        self.tell(CameraState::Paused, None);
+    }
+
     /// camfire stops watching it.
     pub fn stopped(&mut self) {
         self.tell(CameraState::Stopped, None);
@@ -105,6 +110,7 @@ impl<'a> Report<'a> {
                 }
                 CameraState::Live => tracing::info!(camera, "Camera is live."),
                 CameraState::Ended => tracing::info!(camera, "Clip is over."),
+                CameraState::Paused => tracing::info!(camera, "Camera is paused."),
                 CameraState::Stalled => tracing::warn!(camera, reason, "Camera is stalled; trying again."),
                 CameraState::Unreachable => {
                     tracing::warn!(camera, reason, "Camera is unreachable; trying again.")

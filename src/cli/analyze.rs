@@ -227,6 +227,8 @@ impl Record {
             | Message::Camera(_)
             | Message::Stats(_)
             | Message::Picture(_)
+            | Message::Snapshot(_)
+            | Message::Settings(_)
             | Message::Evidence(_) => return,
         }
         let (is_event, is_frame) =

@@ -118,6 +118,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// What must arrive, until it has.
     pub outbox: Outbox,
+    /// What may be asked of camfire.
+    pub commands: Commands,
     /// The network that looks at the frames.
     pub engine: Engine,
     /// What a `detections` message holds.
@@ -211,6 +213,13 @@ pub struct Outbox {
     pub replay: Duration,
     /// Kinds of messages that must arrive besides those that always must.
     pub also: Vec<String>,
+}
+
+/// `[commands]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commands {
+    /// Commands are carried out.
+    pub accept: bool,
 }
 
 /// When what must arrive reaches the disk. To the kernel it goes at once.

@@ -94,6 +94,9 @@ sections! {
         replay: Period = Kind::Duration(Duration::ZERO, HOUR), "5s";
         also: Vec<String> = Kind::Words, "";
     }
+    commands: Commands {
+        accept: bool = Kind::Boolean, "false";
+    }
     engine: Engine {
         model: String = Kind::Text(forms::line), "";
         labels: String = Kind::Text(forms::line), "";

@@ -4,7 +4,7 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Broker, Camera, CameraJudge, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log, Motion,
+    Broker, Camera, CameraJudge, Commands, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log, Motion,
     Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, forms,
     keys::AUTO,
     layers::Layers,
@@ -64,6 +64,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         log: Log { level: raw.log.level },
         mqtt,
         outbox,
+        commands: Commands { accept: raw.commands.accept },
         engine: Engine {
             network: Network {
                 model: given(raw.engine.model).map(PathBuf::from),

@@ -67,7 +67,7 @@ fn every_rule_has_its_exact_line() {
         (
             "[blue]",
             &[
-                "1: blue: is not a section; the sections are [node], [log], [mqtt], [outbox], [engine], [detections], \
+                "1: blue: is not a section; the sections are [node], [log], [mqtt], [outbox], [commands], [engine], [detections], \
                [objects], [pictures], [stats], [homeassistant], [frigate], [groups] and [cameras.NAME]",
             ],
         ),

@@ -19,8 +19,8 @@ const MISSED_STATS: u32 = 3;
 
 /// The states of a camera, of which Home Assistant wants to know all. A test holds them against
 /// [`CameraState`](super::messages::CameraState).
-const STATES: [&str; 8] =
-    ["starting", "live", "stalled", "unreachable", "denied", "unsupported", "ended", "stopped"];
+const STATES: [&str; 9] =
+    ["starting", "live", "stalled", "unreachable", "denied", "unsupported", "ended", "paused", "stopped"];
 
 /// A setting that can be changed: its key in settings and commands, and what Home Assistant is to offer.
 struct Setting {
@@ -713,12 +713,14 @@ mod tests {
 
     #[test]
     fn every_state_of_a_camera_is_an_option() {
-        use CameraState::{Denied, Ended, Live, Stalled, Starting, Stopped, Unreachable, Unsupported};
-        let all = [Starting, Live, Stalled, Unreachable, Denied, Unsupported, Ended, Stopped];
+        use CameraState::{
+            Denied, Ended, Live, Paused, Stalled, Starting, Stopped, Unreachable, Unsupported,
+        };
+        let all = [Starting, Live, Stalled, Unreachable, Denied, Unsupported, Ended, Paused, Stopped];
         for state in all {
             // A new state must be added above, and to what Home Assistant is told.
             match state {
-                Starting | Live | Stalled | Unreachable | Denied | Unsupported | Ended | Stopped => {}
+                Starting | Live | Stalled | Unreachable | Denied | Unsupported | Ended | Paused | Stopped => {}
             }
         }
         assert_eq!(json!(all), json!(STATES));

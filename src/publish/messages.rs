@@ -37,6 +37,10 @@ pub enum Message {
     Occupancy(Occupancy),
     /// A picture of the last event. It is kept for late subscribers.
     Picture(Picture),
+    /// A picture that was asked for. It is kept for late subscribers.
+    Snapshot(Picture),
+    /// What a camera is set to. The last one is kept for late subscribers.
+    Settings(Settings),
     /// Where the network saw what it saw.
     Evidence(Evidence),
     /// A camera came, went or failed. The last one is kept for late subscribers.
@@ -259,6 +263,31 @@ pub struct Occupancy {
     pub labels: BTreeMap<String, usize>,
 }
 
+/// What a camera is set to, by the configuration or by a command.
+#[derive(Debug, Clone, Serialize)]
+pub struct Settings {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The camera's name.
+    pub camera: Arc<str>,
+    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    #[serde(flatten)]
+    pub number: Option<Number>,
+    /// Since when, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339_ms")]
+    pub at: Timestamp,
+    /// It is looked at.
+    pub watching: bool,
+    /// As in the configuration.
+    pub rate_fps: f64,
+    /// As in the configuration.
+    pub motion_threshold: f64,
+    /// As in the configuration.
+    pub score: f64,
+}
+
 /// Messages that had to go unsent: told in their place.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gap<'a> {
@@ -379,6 +408,8 @@ pub enum CameraState {
     Unsupported,
     /// A clip that was to be played once is over.
     Ended,
+    /// A command has closed it.
+    Paused,
     /// camfire has stopped.
     Stopped,
 }
@@ -434,6 +465,8 @@ impl Message {
             Message::Scene(_) => "scene",
             Message::Occupancy(_) => "occupancy",
             Message::Picture(_) => "picture",
+            Message::Snapshot(_) => "snapshot",
+            Message::Settings(_) => "settings",
             Message::Evidence(_) => "evidence",
             Message::Camera(_) => "status",
             Message::Stats(_) => "stats",
@@ -447,8 +480,13 @@ impl Message {
             | Message::Region(_)
             | Message::Scene(_)
             | Message::Occupancy(_)
+            | Message::Settings(_)
             | Message::Camera(_) => true,
-            Message::Detections(_) | Message::Picture(_) | Message::Evidence(_) | Message::Stats(_) => false,
+            Message::Detections(_)
+            | Message::Picture(_)
+            | Message::Snapshot(_)
+            | Message::Evidence(_)
+            | Message::Stats(_) => false,
         }
     }
 
@@ -460,7 +498,8 @@ impl Message {
             Message::Region(message) => Some(&message.camera),
             Message::Scene(message) => Some(&message.camera),
             Message::Occupancy(message) => Some(&message.camera),
-            Message::Picture(message) => Some(&message.camera),
+            Message::Picture(message) | Message::Snapshot(message) => Some(&message.camera),
+            Message::Settings(message) => Some(&message.camera),
             Message::Evidence(message) => Some(&message.camera),
             Message::Camera(message) => Some(&message.camera),
             Message::Stats(_) => None,
@@ -477,7 +516,8 @@ impl Message {
             Message::Occupancy(message) => &mut message.number,
             Message::Camera(message) => &mut message.number,
             Message::Stats(message) => &mut message.number,
-            Message::Picture(_) | Message::Evidence(_) => return,
+            Message::Settings(message) => &mut message.number,
+            Message::Picture(_) | Message::Snapshot(_) | Message::Evidence(_) => return,
         };
         *place = Some(number);
     }
@@ -492,10 +532,11 @@ impl Message {
             Message::Occupancy(message) => serde_json::to_vec(message),
             Message::Camera(message) => serde_json::to_vec(message),
             Message::Stats(message) => serde_json::to_vec(message),
-            Message::Picture(_) | Message::Evidence(_) => Ok(Vec::new()),
+            Message::Settings(message) => serde_json::to_vec(message),
+            Message::Picture(_) | Message::Snapshot(_) | Message::Evidence(_) => Ok(Vec::new()),
         };
         match self {
-            Message::Picture(Picture { jpeg, .. }) => jpeg,
+            Message::Picture(Picture { jpeg, .. }) | Message::Snapshot(Picture { jpeg, .. }) => jpeg,
             Message::Evidence(Evidence { png, .. }) => png,
             _ => json.expect("messages have string keys and finite numbers"),
         }

@@ -2,8 +2,9 @@
 //!
 //! [`messages`] is the wire contract, [`topics`] where each message goes, [`publisher`] the stage that sees to it that they
 //! arrive: from the [`outbox`] on disk over a [`link`], of which [`mqtt`] is the only code that names the protocol.
-//! [`homeassistant`] and [`frigate`] say the same to those who expect another shape.
+//! [`commands`] is what may be asked of camfire that way; [`homeassistant`] and [`frigate`] say the same to those who expect another shape.
 
+pub mod commands;
 pub mod frigate;
 pub mod homeassistant;
 pub mod link;

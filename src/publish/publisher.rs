@@ -9,6 +9,9 @@
 //! ends is sent alone, and given up in the end: one that no broker takes must not hold up all others.
 
 use super::{
+    commands::Commander,
+    frigate::Frigate,
+    homeassistant,
     link::{Dial, Happened, Line},
     messages::{self, Message, Number, SCHEMA},
     outbox::{Draft, Gap, Outbox, Row},
@@ -18,6 +21,7 @@ use super::{
 use crate::{
     clock::Clock,
     config,
+    control::CameraControl,
     lifecycle::Pulse,
     queue::Messages,
     record::{DeliveryRecord, Trace},
@@ -38,6 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Connections that end on one and the same message before it is given up.
 const MOST_STRIKES: u32 = 5;
+/// Numbers of events in Frigate's shape, which have no place for one; no camera can be called so.
+const FRIGATE: &str = "frigate/events";
+/// Answers that may wait; whoever asks faster than they go out gets none.
+const MOST_ERRANDS: usize = 1000;
+/// Home Assistant has much to do when it has just come.
+const BIRTH_PAUSE: Duration = Duration::from_secs(5);
 /// What MQTT puts around topic and payload, at most.
 const OVERHEAD_BYTES: usize = 16;
 
@@ -59,6 +69,14 @@ pub struct Publisher {
     pub happened: Receiver<(u64, Happened)>,
     /// What is counted; the accounts have the other end.
     pub record: Arc<DeliveryRecord>,
+    /// Carries commands out, if any are taken.
+    pub commander: Option<Commander>,
+    /// What Home Assistant is to know, by topic; empty where it is to forget all.
+    pub discovery: BTreeMap<String, Vec<u8>>,
+    /// Where Home Assistant says that it has come, where it is to be told.
+    pub birth_topic: Option<String>,
+    /// Where events go in Frigate's shape, if they do.
+    pub frigate_topic: Option<String>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Beats at every turn of the loop; the watchdog reads it.
@@ -85,6 +103,13 @@ impl Publisher {
         };
         Desk {
             trouble: Trouble::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
+            commander: self.commander,
+            discovery: self.discovery,
+            birth_topic: self.birth_topic,
+            frigate_topic: self.frigate_topic,
+            frigate: Frigate::default(),
+            errands: VecDeque::new(),
+            retell_at: None,
             node: self.node,
             config: self.config,
             topics: self.topics,
@@ -118,6 +143,15 @@ struct Desk {
     outbox: Outbox,
     outbox_settings: config::Outbox,
     trouble: Trouble,
+    commander: Option<Commander>,
+    discovery: BTreeMap<String, Vec<u8>>,
+    birth_topic: Option<String>,
+    frigate_topic: Option<String>,
+    frigate: Frigate,
+    /// What is to be said on this connection besides: topic, whether it is retained, payload.
+    errands: VecDeque<(String, bool, Vec<u8>)>,
+    /// Home Assistant has come and is to be told everything then.
+    retell_at: Option<Duration>,
     /// Number of the connection that was dialled last.
     connection: u64,
     link: Link,
@@ -158,7 +192,9 @@ struct Up {
     rows: BTreeSet<i64>,
     /// The last row that was handed over.
     last_row: i64,
-    /// The broker has acknowledged that we are there: small messages pass.
+    /// It has been said that we are there.
+    greeting_said: bool,
+    /// The broker has acknowledged that: small messages pass.
     is_greeted: bool,
     /// It has acknowledged a row that none before it had.
     got_further: bool,
@@ -170,6 +206,7 @@ enum Ticket {
     Row(i64),
     Gap(Gap),
     State(String),
+    Errand,
     Greeting,
 }
 
@@ -195,6 +232,8 @@ struct State {
 impl Desk {
     fn run(mut self, messages: &Messages<Message>, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) {
         const TURN: Duration = Duration::from_millis(250);
+        let controls = self.commander.as_ref().map(|commander| commander.cameras.clone()).unwrap_or_default();
+        controls.iter().for_each(|control| self.tell_settings(control));
         let (mut lasting, mut passing) = (messages.lasting.clone(), messages.passing.clone());
         let (mut is_lasting_open, mut is_passing_open) = (true, true);
         while is_lasting_open || is_passing_open {
@@ -229,6 +268,11 @@ impl Desk {
         let now = self.clock.monotonic();
         self.outbox.commit(now, self.clock.now());
         self.note_position(now);
+        if self.retell_at.is_some_and(|at| now >= at) {
+            self.retell_at = None;
+            self.discover();
+            self.states.values_mut().for_each(|state| state.told = false);
+        }
         if self.is_kept_waiting(now) {
             let why = format!("it has not acknowledged anything for {} s", PATIENCE.as_secs());
             self.fail(&why, false);
@@ -264,6 +308,13 @@ impl Desk {
             Message::Event(event) => event.captured,
             _ => None,
         };
+        if let (Message::Event(event), Some(topic)) = (&message, &self.frigate_topic) {
+            let payload = self.frigate.translate(event);
+            let (camera, at_ms) = (FRIGATE.to_string(), self.clock.now().as_millisecond());
+            let seq = self.outbox.number(FRIGATE);
+            let topic = topic.clone();
+            self.outbox.accept(Draft { camera, seq, at_ms, topic, retained: false, payload });
+        }
         let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
         let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.number(&camera));
         let uid = format!("{stream}-{camera}-{seq}");
@@ -309,7 +360,16 @@ impl Desk {
             Happened::Acknowledged(id) => self.acknowledged(id),
             Happened::Failed { why, refused } => self.fail(&why, refused),
             Happened::Disconnected => self.fail("it was said goodbye to", false),
-            Happened::Subscribed(_) | Happened::Received { .. } => {}
+            Happened::Subscribed(all) => {
+                if !all {
+                    let broker = self.dialer.name(self.trouble.broker());
+                    tracing::error!(broker, "Broker refuses the subscription for commands: see its access rules.");
+                }
+                if let Link::Up(up) = &mut self.link {
+                    up.greet(&self.topics);
+                }
+            }
+            Happened::Received { topic, retained, payload } => self.receive(&topic, retained, &payload),
         }
     }
 
@@ -337,11 +397,17 @@ impl Desk {
             open: BTreeMap::new(),
             rows: BTreeSet::new(),
             last_row,
+            greeting_said: false,
             is_greeted: false,
             got_further: false,
         };
-        if up.line.publish(&self.topics.node_status(), true, true, ONLINE.as_bytes()) {
-            up.handed.push_back(Ticket::Greeting);
+        self.errands.clear();
+        self.discover();
+        let mut filters: Vec<String> = self.birth_topic.iter().cloned().collect();
+        filters.extend(self.commander.iter().flat_map(|_| self.topics.command_filters()));
+        // Where commands are taken, `online` is only true once they are heard.
+        if filters.is_empty() || !up.line.subscribe(&filters) {
+            up.greet(&self.topics);
         }
         self.link = Link::Up(up);
     }
@@ -352,7 +418,7 @@ impl Desk {
         let Some((ticket, _)) = up.open.remove(&id) else { return };
         match ticket {
             Ticket::Greeting => up.is_greeted = true,
-            Ticket::State(_) => {}
+            Ticket::State(_) | Ticket::Errand => {}
             Ticket::Gap(gap) => self.outbox.gap_acknowledged(&gap),
             Ticket::Row(row) => {
                 up.rows.remove(&row);
@@ -367,6 +433,61 @@ impl Desk {
                 self.outbox.acknowledged(reached);
             }
         }
+    }
+
+    /// Tells Home Assistant what there is, and what there is no more since it was last told.
+    fn discover(&mut self) {
+        let before = self.outbox.remembered();
+        if before.is_empty() && self.discovery.is_empty() {
+            return;
+        }
+        let removals = homeassistant::removals(&before, &self.discovery);
+        let now = self.discovery.iter().map(|(topic, payload)| (topic.clone(), payload.clone()));
+        self.errands.extend(removals.into_iter().chain(now).map(|(topic, payload)| (topic, true, payload)));
+        if before != self.discovery {
+            self.outbox.remember(&self.discovery);
+        }
+    }
+
+    /// Something has come that was asked for.
+    fn receive(&mut self, topic: &str, retained: bool, payload: &[u8]) {
+        if self.birth_topic.as_deref() == Some(topic) {
+            if payload == ONLINE.as_bytes() && !retained {
+                // Not all boards at once.
+                let pause = BIRTH_PAUSE.mul_f64(fastrand::f64());
+                self.retell_at = Some(self.clock.monotonic() + pause);
+            }
+            return;
+        }
+        let (Some(commander), Some(camera)) = (&self.commander, self.topics.commanded(topic)) else { return };
+        // A command that the broker has kept was meant for another time.
+        if retained {
+            tracing::warn!(topic, "A retained command is not carried out.");
+            return;
+        }
+        let outcome = commander.handle(camera, payload, &self.outbox);
+        if self.errands.len() < MOST_ERRANDS {
+            self.errands.push_back((self.topics.answer(camera), false, outcome.answer));
+        }
+        if let Some(control) = outcome.changed {
+            self.tell_settings(&control);
+        }
+    }
+
+    /// What a camera is set to.
+    fn tell_settings(&mut self, control: &CameraControl) {
+        let settings = control.settings();
+        self.take_in(Message::Settings(messages::Settings {
+            schema: SCHEMA,
+            node: self.node.clone(),
+            camera: control.name.clone(),
+            number: None,
+            at: self.clock.now(),
+            watching: settings.watching,
+            rate_fps: settings.rate_fps,
+            motion_threshold: settings.motion_threshold,
+            score: settings.score,
+        }));
     }
 
     /// The connection is gone, or none came to stand.
@@ -438,7 +559,7 @@ impl Desk {
                 (topic.clone(), bytes)
             }
             // These are a few bytes.
-            Ticket::Gap(_) | Ticket::Greeting => return,
+            Ticket::Gap(_) | Ticket::Errand | Ticket::Greeting => return,
         };
         tracing::error!(topic, bytes, why, "Broker does not take a message; it is given up.");
     }
@@ -503,6 +624,13 @@ impl Desk {
         }
         if self.suspicion.is_some() {
             return false;
+        }
+        while let Some((topic, retained, payload)) = self.errands.front() {
+            if up.on_its_way() >= WINDOW || fits(topic, payload) && !up.line.publish(topic, true, *retained, payload) {
+                return false;
+            }
+            up.handed.extend(fits(topic, payload).then_some(Ticket::Errand));
+            self.errands.pop_front();
         }
         let clock = &self.clock;
         self.newest.retain(|topic, (payload, trace)| {
@@ -642,6 +770,14 @@ impl Desk {
 }
 
 impl Up {
+    /// Says that we are there.
+    fn greet(&mut self, topics: &Topics) {
+        if !self.greeting_said && self.line.publish(&topics.node_status(), true, true, ONLINE.as_bytes()) {
+            self.greeting_said = true;
+            self.handed.push_back(Ticket::Greeting);
+        }
+    }
+
     fn on_its_way(&self) -> usize {
         self.handed.len() + self.open.len()
     }
@@ -738,6 +874,10 @@ mod tests {
                 dialer: Box::new(played.clone()),
                 happened,
                 record: Arc::default(),
+                commander: None,
+                discovery: BTreeMap::new(),
+                birth_topic: None,
+                frigate_topic: None,
                 clock: clock.clone(),
                 pulse: Pulse::new("publish", Duration::ZERO),
             };

@@ -95,9 +95,23 @@ impl Topics {
         self.of(camera, "command")
     }
 
-    /// What became of a command.
-    pub fn answer(&self, camera: &str) -> String {
-        self.of(camera, "answer")
+    /// What became of a command to a camera, or to the node if there is none.
+    pub fn answer(&self, camera: Option<&str>) -> String {
+        camera.map_or_else(|| format!("{}/answer", self.prefix), |camera| self.of(camera, "answer"))
+    }
+
+    /// All that commands come on.
+    pub fn command_filters(&self) -> [String; 2] {
+        [format!("{}/command", self.prefix), format!("{}/+/command", self.prefix)]
+    }
+
+    /// To which camera a command on `topic` is, or to the node; none if it is no command's topic.
+    pub fn commanded<'a>(&self, topic: &'a str) -> Option<Option<&'a str>> {
+        let rest = topic.strip_prefix(&self.prefix)?.strip_prefix('/')?;
+        match rest.strip_suffix("command")? {
+            "" => Some(None),
+            camera => camera.strip_suffix('/').filter(|camera| !camera.contains('/')).map(Some),
+        }
     }
 
     fn of(&self, camera: &str, what: &str) -> String {
@@ -122,6 +136,8 @@ impl Topics {
             Message::Scene(message) => (self.of(&message.camera, "scene"), Delivery::Event),
             Message::Occupancy(message) => (self.occupancy(&message.camera), Delivery::State),
             Message::Picture(message) => (self.picture(&message.camera), Delivery::State),
+            Message::Snapshot(message) => (self.snapshot(&message.camera), Delivery::State),
+            Message::Settings(message) => (self.settings(&message.camera), Delivery::State),
             Message::Evidence(message) => (self.of(&message.camera, "evidence"), Delivery::Newest),
             Message::Camera(message) => (self.camera_status(&message.camera), Delivery::State),
             Message::Stats(_) => (self.stats(), Delivery::Newest),

@@ -150,6 +150,11 @@ impl Motion {
         }
     }
 
+    /// From now on so much must a cell differ, as [`config::Motion::threshold`].
+    pub fn set_threshold(&mut self, threshold: f64) {
+        self.settings.threshold = threshold;
+    }
+
     /// Whether the picture has the same form as those before it; true for the first one.
     pub fn fits(&self, image: &Image) -> bool {
         self.form.is_none_or(|form| form == form_of(image))

@@ -174,6 +174,12 @@ impl Scene {
         &self.settings
     }
 
+    /// From now on other thresholds hold: of motion, and of a label's score.
+    pub fn adjust(&mut self, motion_threshold: f64, score: f32) {
+        self.motion.set_threshold(motion_threshold);
+        self.settings.objects.score = score;
+    }
+
     /// The names of the camera's zones, in the order that events count them.
     pub fn zone_names(&self) -> impl Iterator<Item = &str> {
         self.zones.iter().map(|(name, _)| name.as_str())

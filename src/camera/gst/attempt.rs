@@ -89,9 +89,10 @@ impl<'a> Capture<'a> {
         sink.set_property("drop", !patient);
 
         let gate = Arc::new(GateState::new(camera, stage.slot.clone()));
-        let gated = gate::install(&bin, &gate, camera.rate_fps, pipeline.live);
+        let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
         let taker = Taker::new(
             camera,
+            stage.control.clone(),
             stage.slot.clone(),
             stage.clock.clone(),
             pace,
@@ -139,6 +140,9 @@ impl<'a> Capture<'a> {
         loop {
             let now = stage.clock.monotonic();
             stage.pulse.beat(now);
+            if !stage.control.settings().watching {
+                return Ok(Ended::Paused);
+            }
             if stage.stop.is_time() {
                 return Ok(Ended::Stopped);
             }

@@ -180,13 +180,19 @@ fn drains_cheaply(src: &gst::Pad) -> bool {
 }
 
 /// Puts the probe into `pipeline`, if it has a gate. `live`: frames come at the pace of the clock.
-pub(super) fn install(pipeline: &gst::Pipeline, state: &Arc<GateState>, rate_fps: f64, live: bool) -> bool {
+pub(super) fn install(
+    pipeline: &gst::Pipeline,
+    state: &Arc<GateState>,
+    control: Arc<CameraControl>,
+    live: bool,
+) -> bool {
     let pads =
         pipeline.by_name("gate").and_then(|gate| Some((gate.static_pad("sink")?, gate.static_pad("src")?)));
     let Some((sink, src)) = pads else { return false };
     let element = pipeline.downgrade();
     let state = state.clone();
-    let mut rate = RateLimit::new(rate_fps);
+    let mut rate = RateLimit::new(control.settings().rate_fps);
+    let mut control_seen = 0;
     let mut last_at = Duration::ZERO;
     let mut seen = move |pad: &gst::Pad, buffer: gst::Buffer| {
         let running = running_time(pad, buffer.pts().or(buffer.dts()));
@@ -194,6 +200,9 @@ pub(super) fn install(pipeline: &gst::Pipeline, state: &Arc<GateState>, rate_fps
         last_at = at;
         if is_jpeg(pad) {
             state.arrived.fetch_add(1, Ordering::Relaxed);
+            if let Some(settings) = control.changed_since(&mut control_seen) {
+                rate.set_fps(settings.rate_fps);
+            }
             if running.is_some() && !rate.is_due(at) {
                 state.slot.leave_out(0, 1, 0);
                 return Ok(gst::FlowSuccess::Ok);

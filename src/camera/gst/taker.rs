@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    control::CameraControl,
     config::{Camera, Decode, Rotation},
     frame::{CaptureClock, Colorimetry, Frame, Image, Ledger, PixelFormat, Plane, Planes, View, YuvMatrix},
     queue::Slot,
@@ -65,6 +66,8 @@ pub(super) enum Pace {
 pub(super) struct Taker {
     slot: Arc<Slot<Scene>>,
     clock: Arc<dyn Clock>,
+    control: Arc<CameraControl>,
+    control_seen: u64,
     rate: RateLimit,
     pace: Pace,
     rotation: Rotation,
@@ -98,6 +101,7 @@ impl Taker {
     /// `gated`: the pipeline has a gate, so pictures are judged for it.
     pub(super) fn new(
         camera: &Camera,
+        control: Arc<CameraControl>,
         slot: Arc<Slot<Scene>>,
         clock: Arc<dyn Clock>,
         pace: Pace,
@@ -108,7 +112,9 @@ impl Taker {
         let judges = gated && camera.decode == Decode::Auto;
         Taker {
             slot,
-            rate: RateLimit::new(camera.rate_fps),
+            rate: RateLimit::new(control.settings().rate_fps),
+            control,
+            control_seen: 0,
             pace,
             rotation: camera.rotation,
             longest_rest: 4 * camera.keyframe_limit,
@@ -152,6 +158,9 @@ impl Taker {
             return;
         }
         let number = self.slot.count();
+        if let Some(settings) = self.control.changed_since(&mut self.control_seen) {
+            self.rate.set_fps(settings.rate_fps);
+        }
         if !self.rate.is_due(at) {
             self.slot.skip();
             return;

@@ -23,6 +23,7 @@ const TABLES: &str = "
     CREATE TABLE gap (
         camera TEXT PRIMARY KEY, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, count INTEGER NOT NULL,
         from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE memory (topic TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE meta (
         only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL, clean INTEGER NOT NULL,
         next_row INTEGER NOT NULL, numbers TEXT NOT NULL);";
@@ -244,4 +245,20 @@ pub(super) fn write_gap(db: &Connection, gap: &Gap) -> rusqlite::Result<()> {
     )?
     .execute(params![gap.camera, gap.first_seq as i64, gap.last_seq as i64, gap.count as i64, gap.from_ms, gap.to_ms])
     .map(drop)
+}
+
+/// See [`super::Outbox::remembered`].
+pub(super) fn remembered(db: &Connection) -> rusqlite::Result<BTreeMap<String, Vec<u8>>> {
+    let mut query = db.prepare("SELECT topic, payload FROM memory")?;
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// See [`super::Outbox::remember`].
+pub(super) fn remember(db: &Connection, texts: &BTreeMap<String, Vec<u8>>) -> rusqlite::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    transaction.execute("DELETE FROM memory", [])?;
+    for (topic, payload) in texts {
+        transaction.execute("INSERT INTO memory (topic, payload) VALUES (?, ?)", params![topic, payload])?;
+    }
+    transaction.commit()
 }

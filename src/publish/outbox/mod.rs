@@ -298,6 +298,18 @@ impl Outbox {
         }
     }
 
+    /// What was last given to [`Outbox::remember`].
+    pub fn remembered(&self) -> BTreeMap<String, Vec<u8>> {
+        file::remembered(&self.db).unwrap_or_default()
+    }
+
+    /// Keeps texts by topic that are to be known after a restart, in place of those before.
+    pub fn remember(&mut self, texts: &BTreeMap<String, Vec<u8>>) {
+        if let Err(error) = file::remember(&self.db, texts) {
+            tracing::debug!(%error, "Outbox cannot remember.");
+        }
+    }
+
     /// Of `camera`, at most `count` messages behind number `since`, oldest first; whether there are more; and the first
     /// number that is still there.
     ///

@@ -1,0 +1,358 @@
+//! Commands that come over MQTT, and their answers. Nothing that names a file, an address or a pipeline is among them.
+//!
+//! A command is a small JSON object on `<node>/command` or `<node>/<camera>/command`, such as `{"do": "pause"}`; an `id`
+//! of the sender's choice comes back in the answer. What is not exactly one of [`CameraCommand`] or [`NodeCommand`] is
+//! refused, with the reason.
+
+use super::{messages::SCHEMA, outbox::Outbox};
+use crate::control::{CameraControl, CameraSettings, NodeControl};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, value::RawValue};
+use std::sync::Arc;
+
+/// The longest command, in bytes: all of them are shorter by far.
+const LONGEST: usize = 4096;
+/// The longest id, in characters.
+const LONGEST_ID: usize = 128;
+/// Messages in one answer, unless fewer were asked for.
+const MOST_MESSAGES: usize = 1000;
+
+/// What can be asked of a camera.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+enum CameraCommand {
+    /// Closes it and looks no more.
+    Pause {},
+    /// Looks again.
+    Resume {},
+    /// A picture of the next frame.
+    Snapshot {},
+    /// Other settings, until camfire ends.
+    Set { rate_fps: Option<f64>, motion_threshold: Option<f64>, score: Option<f64> },
+}
+
+/// What can be asked of a node.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+enum NodeCommand {
+    /// Reads the configuration again, if there is nothing wrong with it.
+    Reload {},
+    /// The accounts, at once.
+    Stats {},
+    /// The durable messages of a camera behind a number.
+    History { camera: String, since: u64, limit: Option<usize> },
+}
+
+/// What became of a command.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    schema: u32,
+    node: Arc<str>,
+    /// The camera's name; null for the node.
+    camera: Option<Arc<str>>,
+    /// As the command had it.
+    id: Option<String>,
+    /// The command; null where it could not be understood.
+    r#do: Option<String>,
+    ok: bool,
+    /// Why not.
+    error: Option<String>,
+    /// What was asked for.
+    #[serde(flatten)]
+    history: Option<Told>,
+}
+
+/// A part of a camera's history.
+#[derive(Debug, Serialize)]
+struct Told {
+    stream: String,
+    /// The oldest number that is still kept; null where there is none.
+    first_seq: Option<u64>,
+    /// The last number that was given.
+    last_seq: u64,
+    /// There are more behind these.
+    more: bool,
+    messages: Vec<ToldMessage>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldMessage {
+    topic: String,
+    payload: Box<RawValue>,
+}
+
+/// Carries commands out.
+pub struct Commander {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The cameras, as configured.
+    pub cameras: Arc<[Arc<CameraControl>]>,
+    /// The node.
+    pub control: Arc<NodeControl>,
+    /// An answer's payload may be so long.
+    pub most_bytes: usize,
+}
+
+/// What a command led to.
+pub struct Outcome {
+    /// To be sent back.
+    pub answer: Vec<u8>,
+    /// The camera whose settings have changed.
+    pub changed: Option<Arc<CameraControl>>,
+}
+
+impl Commander {
+    /// Does what `payload` says, for `camera` or the node.
+    pub fn handle(&self, camera: Option<&str>, payload: &[u8], outbox: &Outbox) -> Outcome {
+        let mut answer = Answer {
+            schema: SCHEMA,
+            node: self.node.clone(),
+            camera: camera.map(Arc::from),
+            id: None,
+            r#do: None,
+            ok: false,
+            error: None,
+            history: None,
+        };
+        let mut changed = None;
+        let outcome = read(payload).and_then(|(id, command)| {
+            answer.id = id;
+            answer.r#do = command.get("do").and_then(Value::as_str).map(str::to_string);
+            match camera {
+                Some(camera) => changed = self.handle_camera(camera, command)?,
+                None => answer.history = self.handle_node(command, outbox)?,
+            }
+            Ok(())
+        });
+        (answer.ok, answer.error) = (outcome.is_ok(), outcome.err());
+        let place = camera.unwrap_or("the node");
+        tracing::info!(to = place, command = answer.r#do, error = answer.error, "Command.");
+        let payload = serde_json::to_vec(&answer).expect("texts and numbers");
+        Outcome { answer: payload, changed }
+    }
+
+    fn handle_camera(
+        &self,
+        camera: &str,
+        command: Map<String, Value>,
+    ) -> Result<Option<Arc<CameraControl>>, String> {
+        let known = || self.cameras.iter().map(|control| &*control.name).collect::<Vec<_>>().join(", ");
+        let control = (self.cameras.iter().find(|control| &*control.name == camera))
+            .ok_or_else(|| format!("there is no camera of that name; the cameras are {}", known()))?;
+        let differs = match parse(command)? {
+            CameraCommand::Pause {} => control.change(|settings| settings.watching = false),
+            CameraCommand::Resume {} => control.change(|settings| settings.watching = true),
+            CameraCommand::Snapshot {} if !control.settings().watching => {
+                return Err("the camera is paused".into());
+            }
+            CameraCommand::Snapshot {} => {
+                control.ask_for_snapshot();
+                false
+            }
+            CameraCommand::Set { rate_fps: None, motion_threshold: None, score: None } => {
+                return Err("needs one of rate_fps, motion_threshold, score".into());
+            }
+            CameraCommand::Set { rate_fps, motion_threshold, score } => {
+                // As the configuration's own rules have it.
+                within("rate_fps", rate_fps, 0.01, 1000.0)?;
+                within("motion_threshold", motion_threshold, 1.0, 255.0)?;
+                within("score", score, 0.01, 1.0)?;
+                control.change(|settings| {
+                    let CameraSettings { rate_fps: rate, motion_threshold: threshold, score: least, .. } =
+                        settings;
+                    *rate = rate_fps.unwrap_or(*rate);
+                    *threshold = motion_threshold.unwrap_or(*threshold);
+                    *least = score.unwrap_or(*least);
+                })
+            }
+        };
+        Ok(differs.then(|| control.clone()))
+    }
+
+    fn handle_node(&self, command: Map<String, Value>, outbox: &Outbox) -> Result<Option<Told>, String> {
+        match parse(command)? {
+            NodeCommand::Reload {} => {
+                let judge = self.control.judge.as_ref().ok_or("there is no configuration to read again")?;
+                judge().map_err(|problem| format!("the configuration stays as it is: {problem}"))?;
+                self.control.ask_for_reload();
+                Ok(None)
+            }
+            NodeCommand::Stats {} => {
+                self.control.ask_for_stats();
+                Ok(None)
+            }
+            NodeCommand::History { camera, since, limit } => {
+                if limit == Some(0) {
+                    return Err("limit must be at least 1".into());
+                }
+                let count = limit.unwrap_or(MOST_MESSAGES).min(MOST_MESSAGES);
+                let found = outbox.history(&camera, since, count).map_err(|error| error.to_string())?;
+                let mut told = Told {
+                    stream: found.stream,
+                    first_seq: found.first_seq,
+                    last_seq: found.last_seq,
+                    more: found.more,
+                    messages: Vec::new(),
+                };
+                let mut bytes = 1024;
+                for row in found.rows {
+                    bytes += row.payload.len() + row.topic.len() + 32;
+                    if bytes > self.most_bytes && !told.messages.is_empty() {
+                        told.more = true;
+                        break;
+                    }
+                    let text = String::from_utf8_lossy(&row.payload).into_owned();
+                    let payload = RawValue::from_string(text).map_err(|error| error.to_string())?;
+                    told.messages.push(ToldMessage { topic: row.topic, payload });
+                }
+                Ok(Some(told))
+            }
+        }
+    }
+}
+
+/// The object that a command is, and its id.
+fn read(payload: &[u8]) -> Result<(Option<String>, Map<String, Value>), String> {
+    if payload.len() > LONGEST {
+        return Err(format!("a command is at most {LONGEST} bytes long"));
+    }
+    let value: Value = serde_json::from_slice(payload).map_err(|error| format!("is not JSON: {error}"))?;
+    let Value::Object(mut command) = value else {
+        return Err("must be an object, such as {\"do\": \"pause\"}".into());
+    };
+    let id = match command.remove("id") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) if id.chars().count() <= LONGEST_ID => Some(id),
+        Some(_) => return Err(format!("id must be a text of at most {LONGEST_ID} characters")),
+    };
+    Ok((id, command))
+}
+
+fn parse<T: DeserializeOwned>(command: Map<String, Value>) -> Result<T, String> {
+    serde_json::from_value(Value::Object(command)).map_err(|error| error.to_string())
+}
+
+fn within(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), String> {
+    match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(format!("{name} must be from {least} to {most}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, publish::outbox::Draft};
+    use std::time::Duration;
+
+    fn commander() -> (Commander, Outbox) {
+        let text = "[cameras.yard]\nsource = 'test://'".into();
+        let main = config::Main::Text { name: "t".into(), text };
+        let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
+        let control = Arc::new(CameraControl::new(&config.cameras[0], &config.objects));
+        let mut outbox = Outbox::open(config.outbox, jiff::Timestamp::UNIX_EPOCH).outbox;
+        for number in 0..5 {
+            let seq = outbox.number("yard");
+            let payload = format!("{{\"n\":{number}}}").into_bytes();
+            let topic = "t".into();
+            outbox.accept(Draft { camera: "yard".into(), seq, at_ms: 0, topic, retained: false, payload });
+        }
+        outbox.commit(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH);
+        let commander = Commander {
+            node: "porch".into(),
+            cameras: [control].into(),
+            control: Arc::default(),
+            most_bytes: 100_000,
+        };
+        (commander, outbox)
+    }
+
+    fn ask(commander: &Commander, outbox: &Outbox, camera: Option<&str>, payload: &str) -> Value {
+        serde_json::from_slice(&commander.handle(camera, payload.as_bytes(), outbox).answer).unwrap()
+    }
+
+    #[test]
+    fn cameras_do_as_they_are_told_and_say_so() {
+        let (commander, outbox) = commander();
+        let yard = |payload: &str| ask(&commander, &outbox, Some("yard"), payload);
+        let answer = yard(r#"{"do":"pause","id":"a1"}"#);
+        assert_eq!((&answer["ok"], &answer["id"], &answer["do"]), (&true.into(), &"a1".into(), &"pause".into()));
+        assert!(!commander.cameras[0].settings().watching);
+        assert_eq!(yard(r#"{"do":"snapshot"}"#)["error"], "the camera is paused");
+        yard(r#"{"do":"resume"}"#);
+        yard(r#"{"do":"snapshot"}"#);
+        assert!(commander.cameras[0].take_snapshot());
+        let changed = commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2,"score":0.5}"#, &outbox).changed;
+        let settings = changed.unwrap().settings();
+        assert_eq!((settings.rate_fps, settings.score, settings.motion_threshold), (2.0, 0.5, 8.0));
+        assert!(commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2}"#, &outbox).changed.is_none());
+    }
+
+    #[test]
+    fn the_node_tells_its_history_in_parts() {
+        let (commander, outbox) = commander();
+        let node = |payload: &str| ask(&commander, &outbox, None, payload);
+        let answer = node(r#"{"do":"history","camera":"yard","since":2,"limit":2}"#);
+        assert_eq!(answer["messages"].to_string(), r#"[{"payload":{"n":2},"topic":"t"},{"payload":{"n":3},"topic":"t"}]"#);
+        assert_eq!((&answer["more"], &answer["last_seq"]), (&true.into(), &5.into()));
+        assert_eq!(node(r#"{"do":"stats"}"#)["ok"], true);
+        assert!(commander.control.take_stats());
+        assert_eq!(node(r#"{"do":"reload"}"#)["error"], "there is no configuration to read again");
+        assert!(!commander.control.take_reload());
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_with_a_reason() {
+        let (commander, outbox) = commander();
+        for (payload, why) in [
+            ("", "is not JSON"),
+            ("pause", "is not JSON"),
+            ("[]", "must be an object"),
+            ("{}", "missing field `do`"),
+            (r#"{"do":"explode"}"#, "unknown variant `explode`"),
+            (r#"{"do":7}"#, "invalid type"),
+            (r#"{"do":"pause","now":true}"#, "unknown field `now`"),
+            (r#"{"do":"set"}"#, "needs one of"),
+            (r#"{"do":"set","rate_fps":"2"}"#, "invalid type"),
+            (r#"{"do":"set","rate_fps":0}"#, "rate_fps must be from 0.01 to 1000"),
+            (r#"{"do":"set","score":2}"#, "score must be from 0.01 to 1"),
+            (r#"{"do":"set","source":"file:///etc/passwd"}"#, "unknown field `source`"),
+            (r#"{"do":"pause","id":5}"#, "id must be a text"),
+            (r#"{"do":"reload"}"#, "unknown variant `reload`"),
+        ] {
+            let answer = ask(&commander, &outbox, Some("yard"), payload);
+            assert_eq!(answer["ok"], false, "{payload}");
+            assert!(answer["error"].as_str().unwrap().contains(why), "{payload}: {answer}");
+        }
+        let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+        assert!(ask(&commander, &outbox, None, &deep)["error"].as_str().unwrap().contains("recursion limit"));
+        let long = format!("{{\"do\":\"pause\",\"id\":\"{}\"}}", "x".repeat(5000));
+        assert!(ask(&commander, &outbox, Some("yard"), &long)["error"].as_str().unwrap().contains("4096"));
+        let stranger = ask(&commander, &outbox, Some("garden"), r#"{"do":"pause"}"#);
+        assert!(stranger["error"].as_str().unwrap().contains("the cameras are yard"));
+        assert_eq!(commander.cameras[0].settings().rate_fps, 5.0, "nothing has changed");
+    }
+
+    #[test]
+    fn random_payloads_change_nothing_and_are_all_answered() {
+        let (commander, outbox) = commander();
+        let before = commander.cameras[0].settings();
+        let words = ["{", "}", "[", "]", "\"do\"", ":", ",", "\"set\"", "\"rate_fps\"", "1e999", "-1", "null", "\\u0000", "\u{e4}", "\"id\"", "true"];
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let payload: Vec<u8> = if random.bool() {
+                (0..random.usize(0..40)).map(|_| random.u8(..)).collect()
+            } else {
+                (0..random.usize(1..14)).flat_map(|_| words[random.usize(0..words.len())].bytes()).collect()
+            };
+            for camera in [None, Some("yard")] {
+                let answer: Value = serde_json::from_slice(&commander.handle(camera, &payload, &outbox).answer).unwrap();
+                assert_eq!(answer["ok"], false, "{}", String::from_utf8_lossy(&payload));
+            }
+        }
+        assert_eq!(commander.cameras[0].settings(), before);
+        assert!(!commander.control.take_reload());
+    }
+}
