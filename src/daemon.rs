@@ -28,7 +28,7 @@ use crate::{
     },
     queue::{self, Accounts, FrameWay},
     record::CameraRecord,
-    stats,
+    stats::{Books, Teller},
     store::{Filing, Store},
     vision::{
         health::HealthCheck,
@@ -66,9 +66,9 @@ pub enum Publishing {
 /// A running daemon, until [`Daemon::stop`].
 pub struct Daemon {
     config: Config,
-    /// Names and records, as counted on the frame way.
-    cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
-    way: FrameWay<Scene>,
+    /// Where everything is counted, the frames on their way too.
+    books: Books,
+    stats: Teller,
     messages: Receiver<Message>,
     voice: Voice,
     clock: Arc<dyn Clock>,
@@ -111,19 +111,27 @@ impl Daemon {
                 seed: random.u64(..),
             })
         });
+        let books = Books {
+            cameras: cameras.clone(),
+            way: Arc::new(FrameWay::new(scenes.collect())),
+            messages_dropped: sender.dropped(),
+            delivery: Arc::default(),
+            store: Arc::default(),
+        };
+        let node: Arc<str> = config.node.name.as_str().into();
         let mut daemon = Daemon {
-            way: FrameWay::new(scenes.collect()),
+            stats: Teller::new(node.clone(), books.clone()),
+            books,
             messages,
             voice: Voice {
-                node: config.node.name.as_str().into(),
-                cameras: cameras.clone(),
+                node,
+                cameras,
                 model: model.clone(),
                 messages: sender,
                 files: None,
                 publishes_pictures: config.pictures.publish,
                 clock: clock.clone(),
             },
-            cameras,
             pulses: Vec::new(),
             stopper: Some(stopper),
             seeing: Vec::new(),
@@ -133,7 +141,7 @@ impl Daemon {
             clock,
         };
         daemon.start_store()?;
-        if let Publishing::Mqtt = publishing {
+        if is_mqtt {
             daemon.start_publishing()?;
         }
         daemon.start_workers(model, &stop)?;
@@ -147,7 +155,13 @@ impl Daemon {
         }
         let (sender, files) = queue::messages::<Filing>(Some(FILES));
         let pulse = self.pulse("store");
-        let store = Store { settings: self.config.pictures.clone(), files, clock: self.clock.clone(), pulse };
+        let store = Store {
+            settings: self.config.pictures.clone(),
+            files,
+            record: self.books.store.clone(),
+            clock: self.clock.clone(),
+            pulse,
+        };
         self.publishing.push(spawn("store", move || store.run())?);
         self.voice.files = Some(sender);
         Ok(())
@@ -172,13 +186,13 @@ impl Daemon {
 
     fn start_workers(&mut self, model: &Model, stop: &Stop) -> Result<(), Error> {
         // More workers than cameras would only wait: a camera has one frame in hand at a time.
-        let workers = self.config.engine.workers.min(self.cameras.len());
+        let workers = self.config.engine.workers.min(self.books.cameras.len());
         for number in 0..workers {
             let name = format!("worker-{number}");
             let worker = Worker {
                 eye: Eye::open(model, self.config.pictures.quality)?,
                 voice: self.voice.clone(),
-                jobs: self.way.jobs(),
+                jobs: self.books.way.jobs(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
                 pulse: self.pulse(&name),
@@ -195,10 +209,10 @@ impl Daemon {
             let stage = CameraStage {
                 camera,
                 pipelines,
-                record: self.cameras[index].1.clone(),
+                record: self.books.cameras[index].1.clone(),
                 health: Arc::new(Mutex::new(HealthCheck::new(camera_is_live(&self.config.cameras[index])))),
                 node: self.voice.node.clone(),
-                slot: self.way.slot(index),
+                slot: self.books.way.slot(index),
                 messages: self.voice.messages.clone(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
@@ -217,7 +231,7 @@ impl Daemon {
 
     /// What has become of the cameras' frames so far, by their place in the configuration.
     pub fn accounts(&self) -> Vec<Accounts> {
-        self.way.accounts()
+        self.books.way.accounts()
     }
 
     /// What the stages say, where nobody publishes it.
@@ -237,13 +251,12 @@ impl Daemon {
 
     /// Pipelines that hang and were left behind, of all cameras. Each keeps threads and memory, and often its device.
     pub fn hung_teardowns(&self) -> u64 {
-        self.cameras.iter().map(|(_, record)| record.hung_teardowns.load(Ordering::Relaxed)).sum()
+        self.books.cameras.iter().map(|(_, record)| record.hung_teardowns.load(Ordering::Relaxed)).sum()
     }
 
-    fn send_stats(&self) {
-        let clock = self.clock.as_ref();
-        let Voice { node, messages, .. } = &self.voice;
-        messages.send(Message::Stats(stats::gather(node, &self.cameras, &self.way, messages, clock)));
+    fn send_stats(&mut self) {
+        let stats = self.stats.gather(self.clock.as_ref());
+        self.voice.messages.send(Message::Stats(stats));
     }
 
     /// Ends in the order of flow: cameras, workers, then the publisher with all that is left, the last accounts too.
@@ -254,16 +267,16 @@ impl Daemon {
         let seeing = std::mem::take(&mut self.seeing);
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(seeing, deadline);
-        self.way.close();
-        for (camera, scene) in self.way.take_luggage().into_iter().enumerate() {
+        self.books.way.close();
+        for (camera, scene) in self.books.way.take_luggage().into_iter().enumerate() {
             // A worker that hangs keeps what it has.
             let Some(mut scene) = scene else { continue };
             let seen = scene.end_all(End::Stopped);
             self.voice.tell(camera, &scene, None, seen);
         }
         self.send_stats();
-        let accounts = self.way.accounts();
-        let accounts = self.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
+        let accounts = self.books.way.accounts();
+        let accounts = self.books.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
         // The publisher and the store end when the last sender is gone.
         let publishing = std::mem::take(&mut self.publishing);
         (self.voice.messages, self.voice.files) = (queue::messages(Some(1)).0, None);

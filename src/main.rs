@@ -7,9 +7,9 @@
 //!                                                                             -> pictures -> store -> disk
 //! ```
 //!
-//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`]) and joins
-//! them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`config`] is what the
-//! user wants.
+//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`])
+//! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`record`]s are
+//! what is counted on the way, told by [`stats`]; [`config`] is what the user wants.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ mod error;
 mod frame;
 mod lifecycle;
 mod model;
+mod process;
 mod publish;
 mod queue;
 mod record;

@@ -378,9 +378,9 @@ impl<M> MessageSender<M> {
         }
     }
 
-    /// How many messages had to go.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Counts the messages that had to go. Who has it does not keep the queue open.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.dropped.clone()
     }
 }
 
@@ -562,6 +562,6 @@ mod tests {
             sender.send(message);
         }
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [4, 5]);
-        assert_eq!(sender.dropped(), 3);
+        assert_eq!(sender.dropped().load(Ordering::Relaxed), 3);
     }
 }
