@@ -8,6 +8,7 @@
 //! | `worker-<n>` | looks at frames | told to stop, frame in hand finished |
 //! | `store` | writes pictures | no stage is left that could file one |
 //! | `publish` | what is to be said, retained and newest | no stage is left that could say something |
+//! | `web` | serves metrics and health, if configured | told to stop, answers in hand finished |
 //! | `mqtt-io` | turns the broker's connection | `publish` has ended |
 //! | the caller | accounts, watchdog, signals | |
 
@@ -20,6 +21,7 @@ use crate::{
     config::{Camera, Config, Source},
     error::{Error, Kind},
     lifecycle::{self, Pulse, Stop, Stopper},
+    metrics::Metrics,
     model::Model,
     publish::{
         messages::Message,
@@ -36,6 +38,7 @@ use crate::{
         tracks::End,
     },
     voice::Voice,
+    web::{Pages, Web},
     workers::{Eye, Worker},
 };
 use crossbeam_channel::Receiver;
@@ -146,6 +149,10 @@ impl Daemon {
         }
         daemon.start_workers(model, &stop)?;
         daemon.start_cameras(pipelines, &stop)?;
+        // A recording that is looked at by itself has nobody who watches over it.
+        if is_mqtt {
+            daemon.start_web(&stop)?;
+        }
         Ok(daemon)
     }
 
@@ -220,6 +227,21 @@ impl Daemon {
             };
             self.seeing.push(spawn(&name, move || stage.run())?);
         }
+        Ok(())
+    }
+
+    /// Last of all: it knows every stage's pulse.
+    fn start_web(&mut self, stop: &Stop) -> Result<(), Error> {
+        let Some(listen) = self.config.web.listen else { return Ok(()) };
+        let pulse = self.pulse("web");
+        let pages = Pages {
+            metrics: Metrics::new(self.books.clone(), self.clock.now()),
+            pulses: self.pulses.clone(),
+            stuck: STUCK,
+            clock: self.clock.clone(),
+        };
+        let web = Web::open(listen, pages, stop.clone(), pulse)?;
+        self.seeing.push(spawn("web", move || web.run())?);
         Ok(())
     }
 

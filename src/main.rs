@@ -7,9 +7,9 @@
 //!                                                                             -> pictures -> store -> disk
 //! ```
 //!
-//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`])
+//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`])
 //! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`record`]s are
-//! what is counted on the way, told by [`stats`]; [`config`] is what the user wants.
+//! what is counted on the way, told by [`stats`] and [`metrics`]; [`config`] is what the user wants.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod daemon;
 mod error;
 mod frame;
 mod lifecycle;
+mod metrics;
 mod model;
 mod process;
 mod publish;
@@ -30,6 +31,7 @@ mod stats;
 mod store;
 mod vision;
 mod voice;
+mod web;
 mod workers;
 
 use clap::{Parser, Subcommand};

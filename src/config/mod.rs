@@ -26,7 +26,7 @@ pub use problems::Problems;
 
 pub use crate::frame::Rotation;
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Default)]
@@ -128,6 +128,8 @@ pub struct Config {
     pub groups: BTreeMap<String, Vec<String>>,
     /// How often the accounts are told.
     pub stats: Stats,
+    /// The web server.
+    pub web: Web,
     /// The cameras, sorted by name.
     pub cameras: Vec<Camera>,
 }
@@ -305,6 +307,14 @@ pub struct Region {
 pub struct Stats {
     /// Time between two `stats` messages.
     pub interval: Duration,
+}
+
+/// `[web]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Web {
+    /// Where it listens: one of this machine's own addresses unless the user has said that anyone may come. There is no
+    /// web server without it.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[cameras.NAME]`

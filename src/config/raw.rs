@@ -110,6 +110,10 @@ sections! {
     stats: Stats {
         interval: Period = Kind::Duration(SECOND, DAY), "10s";
     }
+    web: Web {
+        listen: String = Kind::Text(forms::listen), "";
+        anyone: bool = Kind::Boolean, "false";
+    }
 }
 
 /// The keys of every `[cameras.NAME]`.

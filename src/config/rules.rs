@@ -5,7 +5,7 @@
 
 use super::{
     Camera, CameraJudge, Config, Detections, Engine, Judge, Log, Motion, Mqtt, Network, Node, Objects,
-    Pictures, Region, Source, Stats, Tls, forms,
+    Pictures, Region, Source, Stats, Tls, Web, forms,
     keys::AUTO,
     layers::Layers,
     login::{self, Typed},
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::frame::Rotation;
 use std::{
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -58,6 +59,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         quality: raw.pictures.quality,
         publish: raw.pictures.publish,
     };
+    let web = rules.web(&raw.web);
     let config = Config {
         node,
         log: Log { level: raw.log.level },
@@ -85,6 +87,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         pictures,
         groups: raw.groups,
         stats: Stats { interval: raw.stats.interval.0 },
+        web,
         cameras,
     };
     for (key, rule) in machine.judge.map(|judge| judge(&config)).unwrap_or_default() {
@@ -129,6 +132,20 @@ impl Rules<'_> {
             connect_timeout: typed.connect_timeout.0,
             tls: typed.tls.then_some(Tls { ca_file }),
         }
+    }
+
+    fn web(&mut self, typed: &raw::Web) -> Web {
+        // A refused text does not count.
+        let listen = typed.listen.parse::<SocketAddr>().ok();
+        let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        if is_open && !typed.anyone && !["web.listen", "web.anyone"].iter().any(|key| self.is_broken(key)) {
+            self.problem(
+                "web.listen",
+                "is not a loopback address, such as 127.0.0.1 or ::1: whoever reaches it would see everything, without a \
+                 password; web.anyone = true allows that",
+            );
+        }
+        Web { listen }
     }
 
     /// `None` when it cannot be said what the camera is; why is among the problems then.
