@@ -2,7 +2,8 @@
 
 build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 run_packages := $(build_packages) mosquitto gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
-test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl
+# prometheus is for its promtool; Debian starts its server, too, on port 9090.
+test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus
 
 # A folder of ImageNet photos named NNNN_name.jpg, NNNN being the class: for make model.
 PHOTOS ?= photos

@@ -85,16 +85,24 @@ impl CameraControl {
     }
 }
 
+/// Tells what is wrong with a configuration.
+pub type Judge = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// The node's.
 #[derive(Default)]
 pub struct NodeControl {
     /// Tells what is wrong with the configuration as it is on disk now; none where it cannot be read again.
-    pub judge: Option<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
+    pub judge: Option<Judge>,
     reload: AtomicBool,
     stats: AtomicBool,
 }
 
 impl NodeControl {
+    /// With a configuration that can be read again.
+    pub fn new(judge: Judge) -> NodeControl {
+        NodeControl { judge: Some(judge), ..NodeControl::default() }
+    }
+
     /// Asks for the configuration to be read again.
     pub fn ask_for_reload(&self) {
         self.reload.store(true, Ordering::Relaxed);

@@ -9,6 +9,7 @@
 //! | `store` | writes pictures | no stage is left that could file one |
 //! | `publish` | sees to it that messages arrive; the outbox is its own | no stage is left that could say something |
 //! | `mqtt-io` | turns the broker's connections | `publish` has ended |
+//! | `web` | serves metrics and health, if configured | told to stop, answers in hand finished |
 //! | the caller | accounts, watchdog, signals | |
 
 use crate::{
@@ -18,13 +19,18 @@ use crate::{
     },
     clock::Clock,
     config::{Camera, Config, Source},
+    control::{CameraControl, NodeControl},
     error::{Error, Kind},
     lifecycle::{self, Pulse, Stop, Stopper},
+    metrics::Metrics,
     model::Model,
-    publish::{messages::Message, mqtt::line, publisher::Publisher, topics::Topics},
+    publish::{
+        commands::Commander, frigate, homeassistant, messages::Message, mqtt::line, publisher::Publisher,
+        topics::Topics,
+    },
     queue::{self, Accounts, FrameWay, Messages},
-    record::{CameraRecord, DeliveryRecord},
-    stats,
+    record::CameraRecord,
+    stats::{Books, Teller},
     store::{Filing, Store},
     vision::{
         health::HealthCheck,
@@ -32,6 +38,7 @@ use crate::{
         tracks::End,
     },
     voice::Voice,
+    web::{Pages, Web},
     workers::{Eye, Worker},
 };
 use crossbeam_channel::Receiver;
@@ -62,11 +69,12 @@ pub enum Publishing {
 /// A running daemon, until [`Daemon::stop`].
 pub struct Daemon {
     config: Config,
-    /// Names and records, as counted on the frame way.
-    cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
-    way: FrameWay<Scene>,
+    /// Where everything is counted, the frames on their way too.
+    books: Books,
+    stats: Teller,
     messages: Messages<Message>,
-    delivery: Arc<DeliveryRecord>,
+    controls: Arc<[Arc<CameraControl>]>,
+    control: Arc<NodeControl>,
     voice: Voice,
     clock: Arc<dyn Clock>,
     pulses: Vec<Pulse>,
@@ -79,7 +87,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts everything and returns at once.
     ///
-    /// Of `seed`, the events' ids are made: to be the same again only where the same recording is to give the same ids.
+    /// `control` is what the node can be asked for meanwhile. Of `seed`, the events' ids are made: to be the same again only where the same recording is to give the same ids.
     ///
     /// Errors: a camera whose template does not fit ([`Kind::Input`]), an engine without room for a session, or a
     /// system without room for a thread ([`Kind::System`]). A camera or a broker that is away is none.
@@ -88,8 +96,14 @@ impl Daemon {
         model: &Model,
         publishing: &Publishing,
         clock: Arc<dyn Clock>,
+        control: Arc<NodeControl>,
         seed: u64,
     ) -> Result<Daemon, Error> {
+        let controls: Arc<[Arc<CameraControl>]> = config
+            .cameras
+            .iter()
+            .map(|camera| Arc::new(CameraControl::new(camera, &config.objects)))
+            .collect();
         let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
         let (stopper, stop) = lifecycle::stop_pair();
         let is_mqtt = matches!(publishing, Publishing::Mqtt);
@@ -112,20 +126,29 @@ impl Daemon {
                 seed: random.u64(..),
             })
         });
-        let mut daemon = Daemon {
-            way: FrameWay::new(scenes.collect()),
-            messages,
+        let books = Books {
+            cameras: cameras.clone(),
+            way: Arc::new(FrameWay::new(scenes.collect())),
+            messages_dropped: sender.dropped(),
             delivery: Arc::default(),
+            store: Arc::default(),
+        };
+        let node: Arc<str> = config.node.name.as_str().into();
+        let mut daemon = Daemon {
+            stats: Teller::new(node.clone(), books.clone()),
+            books,
+            messages,
+            controls,
+            control,
             voice: Voice {
-                node: config.node.name.as_str().into(),
-                cameras: cameras.clone(),
+                node,
+                cameras,
                 model: model.clone(),
                 messages: sender,
                 files: None,
                 publishes_pictures: config.pictures.publish,
                 clock: clock.clone(),
             },
-            cameras,
             pulses: Vec::new(),
             stopper: Some(stopper),
             seeing: Vec::new(),
@@ -135,11 +158,15 @@ impl Daemon {
             clock,
         };
         daemon.start_store()?;
-        if let Publishing::Mqtt = publishing {
+        if is_mqtt {
             daemon.start_publishing()?;
         }
         daemon.start_workers(model, &stop)?;
         daemon.start_cameras(pipelines, &stop)?;
+        // A recording that is looked at by itself has nobody who watches over it.
+        if is_mqtt {
+            daemon.start_web(&stop)?;
+        }
         Ok(daemon)
     }
 
@@ -149,7 +176,13 @@ impl Daemon {
         }
         let (sender, Messages { passing: files, .. }) = queue::messages::<Filing>(FILES, |_| false);
         let pulse = self.pulse("store");
-        let store = Store { settings: self.config.pictures.clone(), files, clock: self.clock.clone(), pulse };
+        let store = Store {
+            settings: self.config.pictures.clone(),
+            files,
+            record: self.books.store.clone(),
+            clock: self.clock.clone(),
+            pulse,
+        };
         self.publishing.push(spawn("store", move || store.run())?);
         self.voice.files = Some(sender);
         Ok(())
@@ -159,15 +192,30 @@ impl Daemon {
         let topics = Topics::new(&self.config);
         let (dialer, to_pump) = line::dialer(self.config.mqtt.clone(), &topics);
         let (events, happened) = crossbeam_channel::unbounded();
+        let commander = self.config.commands.accept.then(|| Commander {
+            node: self.voice.node.clone(),
+            cameras: self.controls.clone(),
+            control: self.control.clone(),
+            // With room for what stands around it.
+            most_bytes: self.config.mqtt.most_packet_bytes.saturating_sub(4096),
+        });
         let publisher = Publisher {
             node: self.voice.node.clone(),
             config: self.config.mqtt.clone(),
             outbox: self.config.outbox.clone(),
-            topics,
             messages: self.messages.clone(),
             dialer: Box::new(dialer),
             happened,
-            record: self.delivery.clone(),
+            record: self.books.delivery.clone(),
+            commander,
+            discovery: homeassistant::payloads(&self.config, &topics, self.config.commands.accept),
+            birth_topic: self
+                .config
+                .homeassistant
+                .discovery
+                .then(|| homeassistant::birth_topic(&self.config)),
+            frigate_topic: frigate::topic(&self.config.frigate),
+            topics,
             clock: self.clock.clone(),
             pulse: self.pulse("publish"),
         };
@@ -183,13 +231,14 @@ impl Daemon {
 
     fn start_workers(&mut self, model: &Model, stop: &Stop) -> Result<(), Error> {
         // More workers than cameras would only wait: a camera has one frame in hand at a time.
-        let workers = self.config.engine.workers.min(self.cameras.len());
+        let workers = self.config.engine.workers.min(self.books.cameras.len());
         for number in 0..workers {
             let name = format!("worker-{number}");
             let worker = Worker {
                 eye: Eye::open(model, self.config.pictures.quality)?,
                 voice: self.voice.clone(),
-                jobs: self.way.jobs(),
+                controls: self.controls.clone(),
+                jobs: self.books.way.jobs(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
                 pulse: self.pulse(&name),
@@ -206,10 +255,11 @@ impl Daemon {
             let stage = CameraStage {
                 camera,
                 pipelines,
-                record: self.cameras[index].1.clone(),
+                record: self.books.cameras[index].1.clone(),
+                control: self.controls[index].clone(),
                 health: Arc::new(Mutex::new(HealthCheck::new(camera_is_live(&self.config.cameras[index])))),
                 node: self.voice.node.clone(),
-                slot: self.way.slot(index),
+                slot: self.books.way.slot(index),
                 messages: self.voice.messages.clone(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
@@ -217,6 +267,21 @@ impl Daemon {
             };
             self.seeing.push(spawn(&name, move || stage.run())?);
         }
+        Ok(())
+    }
+
+    /// Last of all: it knows every stage's pulse.
+    fn start_web(&mut self, stop: &Stop) -> Result<(), Error> {
+        let Some(listen) = self.config.web.listen else { return Ok(()) };
+        let pulse = self.pulse("web");
+        let pages = Pages {
+            metrics: Metrics::new(self.books.clone(), self.clock.now()),
+            pulses: self.pulses.clone(),
+            stuck: STUCK,
+            clock: self.clock.clone(),
+        };
+        let web = Web::open(listen, pages, stop.clone(), pulse)?;
+        self.seeing.push(spawn("web", move || web.run())?);
         Ok(())
     }
 
@@ -228,7 +293,7 @@ impl Daemon {
 
     /// What has become of the cameras' frames so far, by their place in the configuration.
     pub fn accounts(&self) -> Vec<Accounts> {
-        self.way.accounts()
+        self.books.way.accounts()
     }
 
     /// What the stages say, where nobody publishes it.
@@ -239,7 +304,7 @@ impl Daemon {
     /// To be called about once a second: sends the accounts when they are due, and tells which stages are stuck.
     pub fn turn(&mut self) -> Vec<String> {
         let now = self.clock.monotonic();
-        if now >= self.next_stats {
+        if now >= self.next_stats || self.control.take_stats() {
             self.next_stats = now + self.config.stats.interval;
             self.send_stats();
         }
@@ -248,13 +313,12 @@ impl Daemon {
 
     /// Pipelines that hang and were left behind, of all cameras. Each keeps threads and memory, and often its device.
     pub fn hung_teardowns(&self) -> u64 {
-        self.cameras.iter().map(|(_, record)| record.hung_teardowns.load(Ordering::Relaxed)).sum()
+        self.books.cameras.iter().map(|(_, record)| record.hung_teardowns.load(Ordering::Relaxed)).sum()
     }
 
-    fn send_stats(&self) {
-        let clock = self.clock.as_ref();
-        let Voice { node, messages, .. } = &self.voice;
-        messages.send(Message::Stats(stats::gather(node, &self.cameras, &self.way, messages, clock)));
+    fn send_stats(&mut self) {
+        let stats = self.stats.gather(self.clock.as_ref());
+        self.voice.messages.send(Message::Stats(stats));
     }
 
     /// Ends in the order of flow: cameras, workers, then the publisher with all that is left, the last accounts too.
@@ -265,16 +329,16 @@ impl Daemon {
         let seeing = std::mem::take(&mut self.seeing);
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(seeing, deadline);
-        self.way.close();
-        for (camera, scene) in self.way.take_luggage().into_iter().enumerate() {
+        self.books.way.close();
+        for (camera, scene) in self.books.way.take_luggage().into_iter().enumerate() {
             // A worker that hangs keeps what it has.
             let Some(mut scene) = scene else { continue };
             let seen = scene.end_all(End::Stopped);
             self.voice.tell(camera, &scene, None, seen);
         }
         self.send_stats();
-        let accounts = self.way.accounts();
-        let accounts = self.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
+        let accounts = self.books.way.accounts();
+        let accounts = self.books.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
         // The publisher and the store end when the last sender is gone.
         let publishing = std::mem::take(&mut self.publishing);
         (self.voice.messages, self.voice.files) = (queue::messages(1, |_| false).0, None);
@@ -319,7 +383,7 @@ mod tests {
         let main = config::Main::Text { name: "test".into(), text: text.into() };
         let loaded = config::load(&config::Inputs { main, ..Default::default() }).unwrap();
         let model = Model::open(&Default::default(), &Default::default()).unwrap();
-        Daemon::start(loaded.config, &model, &Publishing::Direct, clock, 0).unwrap()
+        Daemon::start(loaded.config, &model, &Publishing::Direct, clock, Arc::default(), 0).unwrap()
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //!                                                                             -> pictures -> store -> disk
 //! ```
 //!
-//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`]) and joins
-//! them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`config`] is what the
-//! user wants.
+//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`])
+//! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`record`]s are
+//! what is counted on the way, told by [`stats`] and [`metrics`]; [`config`] is what the user wants.
 
 #![forbid(unsafe_code)]
 
@@ -17,11 +17,14 @@ mod camera;
 mod cli;
 mod clock;
 mod config;
+mod control;
 mod daemon;
 mod error;
 mod frame;
 mod lifecycle;
+mod metrics;
 mod model;
+mod process;
 mod publish;
 mod queue;
 mod record;
@@ -29,6 +32,7 @@ mod stats;
 mod store;
 mod vision;
 mod voice;
+mod web;
 mod workers;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +64,8 @@ enum Command {
     Snapshot(cli::snapshot::Arguments),
     /// Time the network on this machine
     Bench(cli::bench::Arguments),
+    /// Put invented boards on a broker, to see what it takes
+    Simulate(cli::simulate::Arguments),
     /// Subscribe and print what is seen as it comes
     Watch(cli::watch::Arguments),
 }
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
         Command::Classify(arguments) => cli::classify::run(arguments),
         Command::Snapshot(arguments) => cli::snapshot::run(arguments),
         Command::Bench(arguments) => cli::bench::run(arguments),
+        Command::Simulate(arguments) => cli::simulate::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
     };
     result.unwrap_or_else(|error| {

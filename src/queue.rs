@@ -410,9 +410,9 @@ impl<M> MessageSender<M> {
         }
     }
 
-    /// How many messages had to go.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Counts the messages that had to go. Who has it does not keep the queue open.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.dropped.clone()
     }
 }
 
@@ -595,6 +595,6 @@ mod tests {
         }
         assert_eq!(receiver.passing.try_iter().collect::<Vec<_>>(), [4, 5]);
         assert_eq!(receiver.lasting.try_iter().collect::<Vec<_>>(), [10, 20, 30]);
-        assert_eq!(sender.dropped(), 3);
+        assert_eq!(sender.dropped().load(Ordering::Relaxed), 3);
     }
 }

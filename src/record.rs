@@ -1,7 +1,10 @@
 //! What is counted on the way: by those who handle a camera's frames, failures and where the frames' time goes; by the
-//! publisher, what became of the messages.
+//! publisher, what became of the messages; by the store, what it wrote.
 //!
 //! The frames themselves are counted in their camera's slot, see [`crate::queue`].
+//!
+//! Durations are counted twice: in fine steps since the last message, which tells percentiles, and in coarse ones
+//! ([`Buckets`]) since the start, of which a scraper makes percentiles over any time and any number of nodes.
 
 use crate::frame::Ledger;
 use hdrhistogram::Histogram;
@@ -21,9 +24,13 @@ pub struct CameraRecord {
     pub restarts: AtomicU64,
     /// Pipelines that could not be taken down and were left behind.
     pub hung_teardowns: AtomicU64,
+    /// Frames flow.
+    pub live: AtomicBool,
     /// Only keyframes are being decoded.
     pub resting: AtomicBool,
-    /// Where the frames' time went since the last message.
+    /// Looks of the network at its frames.
+    pub looks: AtomicU64,
+    /// Where the frames' time went.
     latencies: Mutex<LatencyHistograms>,
 }
 
@@ -32,6 +39,20 @@ impl CameraRecord {
     pub fn take_latencies(&self) -> Latencies {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Where the frames' time went since the start, in the order of [`STAGES`].
+    pub fn latencies_since_start(&self) -> [Buckets; STAGES.len()] {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).since_start.clone()
+    }
+}
+
+/// What the store counts about its disk.
+#[derive(Debug, Default)]
+pub struct StoreRecord {
+    /// Bytes of pictures that were written since the start.
+    pub written_bytes: AtomicU64,
+    /// Size of all that lie there.
+    pub file_bytes: AtomicU64,
 }
 
 /// What the publisher counts about the way to the broker.
@@ -63,23 +84,79 @@ pub struct DeliveryRecord {
 
 impl DeliveryRecord {
     /// The broker has acknowledged a message `latency` after the capture of its frame.
+    #[allow(dead_code, reason = "the publisher does not call it yet")]
     pub fn acknowledged_after(&self, latency: Duration) {
-        let mut histogram = self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner);
-        histogram.0.saturating_record(latency.as_micros() as u64);
+        let mut after = self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner);
+        after.fine.saturating_record(latency.as_micros() as u64);
+        after.since_start.record(latency);
+    }
+
+    /// From capture to acknowledgement since the start.
+    pub fn acknowledged_after_since_start(&self) -> Buckets {
+        self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner).since_start.clone()
     }
 
     /// Percentiles from capture to acknowledgement since the last call.
     pub fn take_acknowledged_after(&self) -> Option<Percentiles> {
-        take_percentiles(&mut self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner).0)
+        take_percentiles(&mut self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner).fine)
     }
 }
 
 #[derive(Debug)]
-struct AcknowledgedAfter(Histogram<u64>);
+struct AcknowledgedAfter {
+    fine: Histogram<u64>,
+    since_start: Buckets,
+}
 
 impl Default for AcknowledgedAfter {
     fn default() -> AcknowledgedAfter {
-        AcknowledgedAfter(histogram())
+        AcknowledgedAfter { fine: histogram(), since_start: Buckets::new(DELIVERY_BOUNDS) }
+    }
+}
+
+/// The stages of a frame's way that [`Latencies`] tells of, by name.
+pub const STAGES: [&str; 5] = ["decode", "queue", "infer", "publish", "total"];
+/// Seconds: from a fast network's look to a frame that was long in a slow board's hands.
+const FRAME_BOUNDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Seconds: from a broker at hand to one that was away for days.
+const DELIVERY_BOUNDS: &[f64] =
+    &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0];
+
+/// How many durations there were up to each of some bounds, and their sum.
+#[derive(Debug, Clone)]
+pub struct Buckets {
+    /// Seconds, ascending.
+    bounds: &'static [f64],
+    /// By the first bound that holds the duration; at the end those beyond all bounds.
+    counts: Vec<u64>,
+    sum: Duration,
+}
+
+impl Buckets {
+    fn new(bounds: &'static [f64]) -> Buckets {
+        Buckets { bounds, counts: vec![0; bounds.len() + 1], sum: Duration::ZERO }
+    }
+
+    fn record(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        self.counts[self.bounds.partition_point(|bound| *bound < seconds)] += 1;
+        self.sum += duration;
+    }
+
+    /// Each bound in seconds, the last one infinite, with how many durations lie between it and the one before.
+    pub fn counts(&self) -> Vec<(f64, u64)> {
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.counts.iter().copied()).collect()
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All together, in seconds.
+    pub fn sum_s(&self) -> f64 {
+        self.sum.as_secs_f64()
     }
 }
 
@@ -116,12 +193,16 @@ impl Trace {
 /// The way of a frame in stages, and all of it.
 #[derive(Debug)]
 struct LatencyHistograms {
-    stages: [Histogram<u64>; 5],
+    fine: [Histogram<u64>; STAGES.len()],
+    since_start: [Buckets; STAGES.len()],
 }
 
 impl Default for LatencyHistograms {
     fn default() -> LatencyHistograms {
-        LatencyHistograms { stages: std::array::from_fn(|_| histogram()) }
+        LatencyHistograms {
+            fine: std::array::from_fn(|_| histogram()),
+            since_start: std::array::from_fn(|_| Buckets::new(FRAME_BOUNDS)),
+        }
     }
 }
 
@@ -135,14 +216,16 @@ impl LatencyHistograms {
             (inferred, published),
             (captured, published),
         ];
-        for (histogram, (from, to)) in self.stages.iter_mut().zip(stages) {
-            histogram.saturating_record(to.saturating_sub(from).as_micros() as u64);
+        for (index, (from, to)) in stages.into_iter().enumerate() {
+            let latency = to.saturating_sub(from);
+            self.fine[index].saturating_record(latency.as_micros() as u64);
+            self.since_start[index].record(latency);
         }
     }
 
     /// The percentiles of all that was recorded; begins anew.
     fn take(&mut self) -> Latencies {
-        let [decode, queue, infer, publish, total] = self.stages.each_mut().map(take_percentiles);
+        let [decode, queue, infer, publish, total] = self.fine.each_mut().map(take_percentiles);
         Latencies { decode, queue, infer, publish, total }
     }
 }
@@ -204,5 +287,28 @@ mod tests {
         assert!((70.0..=71.0).contains(&total.p50) && (115.0..=121.0).contains(&total.p95), "{total:?}");
         assert!(total.p99 >= total.p95);
         assert!(record.take_latencies().total.is_none());
+        let [decode, .., total] = record.latencies_since_start();
+        assert_eq!((decode.count(), decode.sum_s()), (100, 1.0), "they never begin anew");
+        assert_eq!(total.count(), 100);
+    }
+
+    #[test]
+    fn a_duration_counts_in_the_first_bucket_that_holds_it() {
+        let mut buckets = Buckets::new(&[0.1, 1.0]);
+        for ms in [0, 100, 101, 1000, 1001, 1_000_000] {
+            buckets.record(Duration::from_millis(ms));
+        }
+        assert_eq!(buckets.counts(), [(0.1, 2), (1.0, 2), (f64::INFINITY, 2)]);
+        assert_eq!((buckets.count(), buckets.sum_s()), (6, 1002.202));
+    }
+
+    #[test]
+    fn acknowledgements_are_told_since_the_last_call_and_since_the_start() {
+        let record = DeliveryRecord::default();
+        record.acknowledged_after(Duration::from_millis(20));
+        assert!((record.take_acknowledged_after().unwrap().p50 - 20.0).abs() < 1.0);
+        record.acknowledged_after(Duration::from_secs(7200));
+        let buckets = record.acknowledged_after_since_start();
+        assert_eq!((buckets.count(), buckets.sum_s()), (2, 7200.02));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         scene::{Object, Scene, Seen},
     },
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 /// Speaks for one node.
 #[derive(Clone)]
@@ -50,7 +50,8 @@ impl Voice {
 
     /// Says what was seen in a frame, or at the end of frames.
     pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: Seen) {
-        let name = &self.cameras[camera].0;
+        let (name, record) = &self.cameras[camera];
+        record.looks.fetch_add(u64::from(seen.looks), Ordering::Relaxed);
         for event in &seen.events {
             self.messages.send(Message::Event(self.event(name, scene, event, frame)));
         }
@@ -118,7 +119,7 @@ impl Voice {
             objects: seen.objects.iter().map(|object| self.object(object, seen.size)).collect(),
             looks: seen.looks,
             model: self.model.identity.clone(),
-            trace: Some(Trace { ledger: frame.ledger, record: self.cameras[camera].1.clone() }),
+            trace: Some(Trace { ledger: frame.ledger, record: record.clone() }),
         }));
     }
 

@@ -60,6 +60,13 @@ impl Eye {
     pub fn classify(&mut self, image: &Image, count: usize) -> Result<Vec<Score>, Error> {
         Ok(head::top(self.look(image, &Rect::whole(image))?, count))
     }
+
+    /// All of the picture as a JPEG file.
+    ///
+    /// Errors ([`Kind::System`]): pixels that cannot be read.
+    pub fn photograph(&mut self, image: &Image) -> Result<Vec<u8>, Error> {
+        self.painter.whole(image)
+    }
 }
 
 impl Look for Eye {
@@ -154,7 +161,7 @@ impl Worker {
 
     /// A picture of a frame, as somebody asked for it.
     fn take_snapshot(&mut self, camera: usize, frame: &Frame) {
-        match self.eye.painter.photograph(&frame.image) {
+        match self.eye.photograph(&frame.image) {
             Ok(jpeg) => self.voice.tell_snapshot(camera, jpeg),
             Err(error) => {
                 let camera = self.voice.camera(camera);

@@ -10,6 +10,7 @@ mod broker;
 mod cameras;
 mod demo;
 mod faults;
+mod metrics;
 mod photos;
 mod seeing;
 mod service;

@@ -5,7 +5,7 @@ use crate::{
     publish::messages::{CameraState, CameraStatus, Message, SCHEMA},
     vision::health::Health,
 };
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// H.264 or H.265 of more pixels than this is much work for a CPU; users should know of their camera's small stream.
 const LARGE: usize = 1280 * 720;
@@ -96,6 +96,7 @@ impl<'a> Report<'a> {
         if self.status.state != state || self.status.reason != reason {
             (self.status.state, self.status.reason) = (state, reason);
             self.status.since = self.stage.clock.now();
+            self.stage.record.live.store(state == CameraState::Live, Ordering::Relaxed);
         }
         if self.told.as_ref() == Some(&self.status) {
             return;

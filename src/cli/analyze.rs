@@ -73,7 +73,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let progress = Progress::new(gst::clip_duration(&arguments.clip));
     let (camera, topics) = (config.cameras[0].clone(), Topics::new(&config));
-    let daemon = Daemon::start(config, &model, &Publishing::Direct, Arc::new(RecordingClock::new()), 0)?;
+    let clock = Arc::new(RecordingClock::new());
+    let daemon = Daemon::start(config, &model, &Publishing::Direct, clock, Arc::default(), 0)?;
     let messages = daemon.messages().clone();
     let Arguments { json, detections, .. } = arguments;
     let mut record =

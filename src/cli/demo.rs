@@ -72,8 +72,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let publishing = if broker.is_some() { Publishing::Mqtt } else { Publishing::Direct };
     let mut show = Show::open(&config, publishing)?;
     introduce(&config, &broker);
+    let clock = Arc::new(SystemClock::new());
     let mut daemon =
-        Daemon::start(config, &model, &show.publishing(), Arc::new(SystemClock::new()), fastrand::u64(..))?;
+        Daemon::start(config, &model, &show.publishing(), clock, Arc::default(), fastrand::u64(..))?;
     let end = arguments.seconds.map(|seconds| started + Duration::from_secs(seconds));
     let mut next_turn = started;
     let mut first = true;

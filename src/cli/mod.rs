@@ -11,6 +11,7 @@ pub mod doctor;
 mod output;
 pub mod run;
 mod setup;
+pub mod simulate;
 pub mod snapshot;
 mod truth;
 pub mod watch;

@@ -4,6 +4,8 @@ use super::setup::{self, ConfigArguments, Signals};
 use crate::{
     camera::gst,
     clock::SystemClock,
+    config::Loaded,
+    control::NodeControl,
     daemon::{Daemon, Publishing},
     error::Error,
     model::Model,
@@ -22,16 +24,45 @@ pub struct Arguments {
 /// Each keeps threads, memory and often its device for good: after these, only a new process helps.
 const MOST_HUNG_TEARDOWNS: u64 = 3;
 
-/// Watches the configured cameras until SIGTERM or SIGINT.
+/// Watches the configured cameras until SIGTERM or SIGINT; SIGHUP has the configuration read again.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
-    let loaded = arguments.config.load()?;
+    let config = Arc::new(arguments.config);
+    let mut loaded = config.load()?;
     setup::start_log(loaded.config.log.level);
+    gst::init()?;
+    let read_again = config.clone();
+    let judge = move || read_again.load().map(drop).map_err(|error| error.to_string());
+    let control = Arc::new(NodeControl::new(Box::new(judge)));
+    loop {
+        match watch(loaded, &control, &config, &mut signals)? {
+            End::Signal => return Ok(ExitCode::SUCCESS),
+            End::BeyondRepair => return Ok(ExitCode::FAILURE),
+            End::Reload(fresh) => loaded = *fresh,
+        }
+    }
+}
+
+/// Why watching ended.
+enum End {
+    Signal,
+    /// Only a new process helps.
+    BeyondRepair,
+    /// This is the configuration now.
+    Reload(Box<Loaded>),
+}
+
+/// One run of the daemon with one configuration.
+fn watch(
+    loaded: Loaded,
+    control: &Arc<NodeControl>,
+    config: &ConfigArguments,
+    signals: &mut Signals,
+) -> Result<End, Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let model = Model::open(&loaded.config.engine.network, &loaded.config.groups)?;
-    gst::init()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = loaded.config.node.name,
@@ -46,15 +77,23 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         tracing::warn!(reason, "The slower engine runs this model.");
     }
     let clock = Arc::new(SystemClock::new());
-    let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock, fastrand::u64(..))?;
+    let seed = fastrand::u64(..);
+    let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock, control.clone(), seed)?;
     notify(NotifyState::Ready);
     let mut healthy = true;
-    let mut beyond_repair = false;
-    while !signals.wait(Duration::from_secs(1)) {
+    let end = loop {
+        if signals.wait(Duration::from_secs(1)) {
+            break End::Signal;
+        }
         if daemon.hung_teardowns() >= MOST_HUNG_TEARDOWNS {
             tracing::error!("Too many pipelines hang; ending, so that systemd starts afresh.");
-            beyond_repair = true;
-            break;
+            break End::BeyondRepair;
+        }
+        if signals.take_hangup() | control.take_reload() {
+            match config.load() {
+                Ok(fresh) => break End::Reload(Box::new(fresh)),
+                Err(error) => tracing::error!(%error, "The configuration stays as it was."),
+            }
         }
         let stuck = daemon.turn();
         if stuck.is_empty() {
@@ -63,9 +102,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             tracing::error!(?stuck, "Stages hang; the watchdog is not fed until they turn again.");
         }
         healthy = stuck.is_empty();
+    };
+    match end {
+        End::Reload(_) => tracing::info!("camfire reads its configuration again."),
+        End::Signal | End::BeyondRepair => {
+            tracing::info!("camfire is stopping.");
+            notify(NotifyState::Stopping);
+        }
     }
-    tracing::info!("camfire is stopping.");
-    notify(NotifyState::Stopping);
     for (camera, accounts) in daemon.stop() {
         tracing::info!(
             camera,
@@ -79,7 +123,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             "Camera's accounts."
         );
     }
-    Ok(if beyond_repair { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(end)
 }
 
 /// Tells systemd; elsewhere nobody listens.

@@ -11,7 +11,10 @@ use std::{
     io::{IsTerminal, Read},
     os::{linux::fs::MetadataExt, unix::net::UnixStream},
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tracing_subscriber::{
@@ -173,10 +176,11 @@ fn is_journal() -> bool {
         .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// SIGTERM, SIGINT and SIGHUP: the first is told, the second ends the process at once.
+/// SIGTERM and SIGINT: the first is told, the second ends the process at once. SIGHUP is told by itself.
 pub struct Signals {
     /// One byte for each signal.
     pipe: UnixStream,
+    hangup: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -187,15 +191,22 @@ impl Signals {
         let catch = || -> std::io::Result<Signals> {
             let (pipe, write) = UnixStream::pair()?;
             let once = Arc::new(AtomicBool::new(false));
-            for signal in [SIGTERM, SIGINT, SIGHUP] {
+            let hangup = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(SIGHUP, hangup.clone())?;
+            for signal in [SIGTERM, SIGINT] {
                 // In this order: the first signal finds the flag down, the second finds it up.
                 signal_hook::flag::register_conditional_shutdown(signal, 1, once.clone())?;
                 signal_hook::flag::register(signal, once.clone())?;
                 signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
             }
-            Ok(Signals { pipe })
+            Ok(Signals { pipe, hangup })
         };
         catch().map_err(|e| Error::caused(Kind::System, "signals cannot be caught", e))
+    }
+
+    /// Whether a SIGHUP came since the last call.
+    pub fn take_hangup(&self) -> bool {
+        self.hangup.swap(false, Ordering::Relaxed)
     }
 
     /// Waits for a signal, `timeout` at most; true if one came.

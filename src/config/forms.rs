@@ -104,6 +104,14 @@ pub(super) fn broker(text: &str, usual: u16) -> Result<(String, u16), String> {
     Ok((name.to_string(), port))
 }
 
+/// An address of this machine and a port.
+pub(super) fn listen(text: &str) -> Result<(), String> {
+    if text.parse::<std::net::SocketAddr>().is_ok_and(|address| address.port() != 0) {
+        return Ok(());
+    }
+    Err("must be an address and a port, such as \"127.0.0.1:9190\" or \"[::1]:9190\"".into())
+}
+
 /// The corners of a polygon in parts of the picture: three at least, within the picture, with sides that do not cross.
 pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<(), String> {
     if corners.len() < 3 {

@@ -26,7 +26,7 @@ pub use problems::Problems;
 
 pub use crate::frame::Rotation;
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Default)]
@@ -136,6 +136,8 @@ pub struct Config {
     pub homeassistant: HomeAssistant,
     /// Whether events are told as Frigate would, too.
     pub frigate: Frigate,
+    /// The web server.
+    pub web: Web,
     /// The cameras, sorted by name.
     pub cameras: Vec<Camera>,
 }
@@ -382,6 +384,14 @@ pub struct Frigate {
     pub events: bool,
     /// First levels of the topic on which they are told.
     pub topic: String,
+}
+
+/// `[web]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Web {
+    /// Where it listens: one of this machine's own addresses unless the user has said that anyone may come. There is no
+    /// web server without it.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[cameras.NAME]`

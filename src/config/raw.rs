@@ -135,6 +135,10 @@ sections! {
         events: bool = Kind::Boolean, "false";
         topic: String = Kind::Text(forms::topic), "frigate";
     }
+    web: Web {
+        listen: String = Kind::Text(forms::listen), "";
+        anyone: bool = Kind::Boolean, "false";
+    }
 }
 
 /// The keys of every `[cameras.NAME]`.

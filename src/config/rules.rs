@@ -4,8 +4,8 @@
 //! is one problem. Nothing stops at the first problem; whoever calls looks at all of them before using the `Config`.
 
 use super::{
-    Broker, Camera, CameraJudge, Commands, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log, Motion,
-    Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, forms,
+    Broker, Camera, CameraJudge, Commands, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log,
+    Motion, Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, Web, forms,
     keys::AUTO,
     layers::Layers,
     login::{self, Typed},
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::frame::Rotation;
 use std::{
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -59,6 +60,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         quality: raw.pictures.quality,
         publish: raw.pictures.publish,
     };
+    let web = rules.web(&raw.web);
     let config = Config {
         node,
         log: Log { level: raw.log.level },
@@ -93,6 +95,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
             prefix: raw.homeassistant.prefix,
         },
         frigate: Frigate { events: raw.frigate.events, topic: raw.frigate.topic },
+        web,
         cameras,
     };
     for (key, rule) in machine.judge.map(|judge| judge(&config)).unwrap_or_default() {
@@ -185,6 +188,20 @@ impl Rules<'_> {
             replay: typed.replay.0,
             also: typed.also,
         }
+    }
+
+    fn web(&mut self, typed: &raw::Web) -> Web {
+        // A refused text does not count.
+        let listen = typed.listen.parse::<SocketAddr>().ok();
+        let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        if is_open && !typed.anyone && !["web.listen", "web.anyone"].iter().any(|key| self.is_broken(key)) {
+            self.problem(
+                "web.listen",
+                "is not a loopback address, such as 127.0.0.1 or ::1: whoever reaches it would see everything, without a \
+                 password; web.anyone = true allows that",
+            );
+        }
+        Web { listen }
     }
 
     /// `None` when it cannot be said what the camera is; why is among the problems then.

@@ -57,6 +57,9 @@ fn every_rule_has_its_exact_line() {
          address behind it, or \"custom\"";
     const TOPIC: &str = "must be one or more topic levels, such as \"camfire\" or \"site/camfire\": no empty level, \
                          no slash at either end, no + or #, no $ in front";
+    const LISTEN: &str = "must be an address and a port, such as \"127.0.0.1:9190\" or \"[::1]:9190\"";
+    const OPEN: &str = "is not a loopback address, such as 127.0.0.1 or ::1: whoever reaches it would see everything, \
+                        without a password; web.anyone = true allows that";
     let cases: &[(&str, &[&str])] = &[
         // Keys and sections that are not there.
         ("[mqtt]\nprot = 1", &["2: mqtt.prot = 1: is not a key of [mqtt]; did you mean port?"]),
@@ -68,7 +71,7 @@ fn every_rule_has_its_exact_line() {
             "[blue]",
             &[
                 "1: blue: is not a section; the sections are [node], [log], [mqtt], [outbox], [commands], [engine], [detections], \
-               [objects], [pictures], [stats], [homeassistant], [frigate], [groups] and [cameras.NAME]",
+               [objects], [pictures], [stats], [homeassistant], [frigate], [web], [groups] and [cameras.NAME]",
             ],
         ),
         ("mqtt = 1", &["1: mqtt: is a section; write [mqtt] and its keys below"]),
@@ -125,6 +128,11 @@ fn every_rule_has_its_exact_line() {
             "[log]\nlevel = \"inf\"",
             &["2: log.level = \"inf\": must be one of error, warn, info, debug, trace; did you mean info?"],
         ),
+        ("[web]\nlisten = \"localhost:9190\"", &[&format!("2: web.listen = \"localhost:9190\": {LISTEN}")]),
+        ("[web]\nlisten = \"127.0.0.1:0\"", &[&format!("2: web.listen = \"127.0.0.1:0\": {LISTEN}")]),
+        ("[web]\nlisten = \"0.0.0.0:9190\"", &[&format!("2: web.listen = \"0.0.0.0:9190\": {OPEN}")]),
+        ("[web]\nlisten = \"[::]:9190\"", &[&format!("2: web.listen = \"[::]:9190\": {OPEN}")]),
+        ("[web]\nlisten = \"192.168.1.2:9190\"\nanyone = 1", &["3: web.anyone = 1: must be true or false"]),
         ("[log]\nlevel = 3", &["2: log.level = 3: must be one of error, warn, info, debug, trace"]),
         ("[engine]\nworkers = -1", &["2: engine.workers = -1: must be a whole number from 0 to 256"]),
         ("[detections]\ntop = 0", &["2: detections.top = 0: must be a whole number from 1 to 1000"]),
@@ -464,6 +472,18 @@ fn defaults_that_depend_on_others() {
     assert_eq!((camera.pipeline.as_deref(), &camera.snapshot_source), (None, &None));
     let host = hostname::get().unwrap();
     assert_eq!(loaded(&text("")).config.node.name, forms::node_name(&host.to_string_lossy()));
+}
+
+#[test]
+fn the_web_server_listens_where_it_is_told_to() {
+    let listen = |keys: &str| loaded(&text(&format!("[web]\n{keys}"))).config.web.listen;
+    assert_eq!(listen(""), None);
+    for address in ["127.0.0.1:9190", "127.1.2.3:80", "[::1]:9190", "[::ffff:127.0.0.1]:9190"] {
+        assert_eq!(listen(&format!("listen = {address:?}")), Some(address.parse().unwrap()));
+    }
+    for address in ["0.0.0.0:9190", "[::]:9190", "192.168.1.2:9190", "[::ffff:192.168.1.2]:9190"] {
+        assert_eq!(listen(&format!("listen = {address:?}\nanyone = true")), Some(address.parse().unwrap()));
+    }
 }
 
 #[test]

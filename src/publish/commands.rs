@@ -278,13 +278,17 @@ mod tests {
         let (commander, outbox) = commander();
         let yard = |payload: &str| ask(&commander, &outbox, Some("yard"), payload);
         let answer = yard(r#"{"do":"pause","id":"a1"}"#);
-        assert_eq!((&answer["ok"], &answer["id"], &answer["do"]), (&true.into(), &"a1".into(), &"pause".into()));
+        assert_eq!(
+            (&answer["ok"], &answer["id"], &answer["do"]),
+            (&true.into(), &"a1".into(), &"pause".into())
+        );
         assert!(!commander.cameras[0].settings().watching);
         assert_eq!(yard(r#"{"do":"snapshot"}"#)["error"], "the camera is paused");
         yard(r#"{"do":"resume"}"#);
         yard(r#"{"do":"snapshot"}"#);
         assert!(commander.cameras[0].take_snapshot());
-        let changed = commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2,"score":0.5}"#, &outbox).changed;
+        let changed =
+            commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2,"score":0.5}"#, &outbox).changed;
         let settings = changed.unwrap().settings();
         assert_eq!((settings.rate_fps, settings.score, settings.motion_threshold), (2.0, 0.5, 8.0));
         assert!(commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2}"#, &outbox).changed.is_none());
@@ -295,7 +299,10 @@ mod tests {
         let (commander, outbox) = commander();
         let node = |payload: &str| ask(&commander, &outbox, None, payload);
         let answer = node(r#"{"do":"history","camera":"yard","since":2,"limit":2}"#);
-        assert_eq!(answer["messages"].to_string(), r#"[{"payload":{"n":2},"topic":"t"},{"payload":{"n":3},"topic":"t"}]"#);
+        assert_eq!(
+            answer["messages"].to_string(),
+            r#"[{"payload":{"n":2},"topic":"t"},{"payload":{"n":3},"topic":"t"}]"#
+        );
         assert_eq!((&answer["more"], &answer["last_seq"]), (&true.into(), &5.into()));
         assert_eq!(node(r#"{"do":"stats"}"#)["ok"], true);
         assert!(commander.control.take_stats());
@@ -339,7 +346,24 @@ mod tests {
     fn random_payloads_change_nothing_and_are_all_answered() {
         let (commander, outbox) = commander();
         let before = commander.cameras[0].settings();
-        let words = ["{", "}", "[", "]", "\"do\"", ":", ",", "\"set\"", "\"rate_fps\"", "1e999", "-1", "null", "\\u0000", "\u{e4}", "\"id\"", "true"];
+        let words = [
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"do\"",
+            ":",
+            ",",
+            "\"set\"",
+            "\"rate_fps\"",
+            "1e999",
+            "-1",
+            "null",
+            "\\u0000",
+            "\u{e4}",
+            "\"id\"",
+            "true",
+        ];
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..20_000 {
             let payload: Vec<u8> = if random.bool() {
@@ -348,7 +372,8 @@ mod tests {
                 (0..random.usize(1..14)).flat_map(|_| words[random.usize(0..words.len())].bytes()).collect()
             };
             for camera in [None, Some("yard")] {
-                let answer: Value = serde_json::from_slice(&commander.handle(camera, &payload, &outbox).answer).unwrap();
+                let answer: Value =
+                    serde_json::from_slice(&commander.handle(camera, &payload, &outbox).answer).unwrap();
                 assert_eq!(answer["ok"], false, "{}", String::from_utf8_lossy(&payload));
             }
         }

@@ -6,7 +6,7 @@
 use crate::{
     frame::CaptureClock,
     queue::Accounts,
-    record::{Latencies, Trace, tenths},
+    record::{Latencies, Percentiles, Trace, tenths},
     store::Names,
     vision::{events::Aspect, health::Health, motion::SceneChange, tracks::End},
 };
@@ -435,8 +435,48 @@ pub struct Stats {
     pub messages_dropped: u64,
     /// Whether this machine's clock keeps to a time server; null where that is not known.
     pub clock_synchronised: Option<bool>,
+    /// The way to the broker.
+    pub delivery: DeliveryStats,
+    /// Pictures on disk.
+    pub pictures: PictureStats,
     /// By camera.
     pub cameras: BTreeMap<String, CameraStats>,
+}
+
+/// What became of the durable messages since the daemon's start.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeliveryStats {
+    /// A broker is connected.
+    pub connected: bool,
+    /// Connections that stood.
+    pub connections: u64,
+    /// Messages that were taken into the outbox.
+    pub accepted: u64,
+    /// Messages that were handed to a connection, repeats counted.
+    pub sent: u64,
+    /// Messages that a broker has acknowledged.
+    pub acknowledged: u64,
+    /// Messages that had to go unsent.
+    pub lost: u64,
+    /// Messages that wait for an acknowledgement now.
+    pub waiting: u64,
+    /// Age of the oldest of them.
+    pub oldest_waiting_s: u64,
+    /// Bytes that the outbox has written.
+    pub disk_bytes: u64,
+    /// Size of the outbox's files.
+    pub file_bytes: u64,
+    /// From capture to the acknowledgement, of those since the last message.
+    pub acknowledged_after_ms: Option<Percentiles>,
+}
+
+/// What the pictures of events take.
+#[derive(Debug, Clone, Serialize)]
+pub struct PictureStats {
+    /// Bytes that were written since the daemon's start.
+    pub disk_bytes: u64,
+    /// Size of the pictures that are kept.
+    pub file_bytes: u64,
 }
 
 /// The accounts of one camera.
@@ -445,6 +485,10 @@ pub struct CameraStats {
     /// At every moment `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
     #[serde(flatten)]
     pub accounts: Accounts,
+    /// Frames analysed a second since the last message; null in the first.
+    pub analysed_fps: Option<f64>,
+    /// Looks of the network since the daemon's start.
+    pub looks: u64,
     /// Only keyframes are being decoded, because the scene is still.
     pub resting: bool,
     /// How often it failed and was opened anew.

@@ -363,7 +363,10 @@ impl Desk {
             Happened::Subscribed(all) => {
                 if !all {
                     let broker = self.dialer.name(self.trouble.broker());
-                    tracing::error!(broker, "Broker refuses the subscription for commands: see its access rules.");
+                    tracing::error!(
+                        broker,
+                        "Broker refuses the subscription for commands: see its access rules."
+                    );
                 }
                 if let Link::Up(up) = &mut self.link {
                     up.greet(&self.topics);
@@ -626,7 +629,9 @@ impl Desk {
             return false;
         }
         while let Some((topic, retained, payload)) = self.errands.front() {
-            if up.on_its_way() >= WINDOW || fits(topic, payload) && !up.line.publish(topic, true, *retained, payload) {
+            if up.on_its_way() >= WINDOW
+                || fits(topic, payload) && !up.line.publish(topic, true, *retained, payload)
+            {
                 return false;
             }
             up.handed.extend(fits(topic, payload).then_some(Ticket::Errand));

@@ -5,11 +5,16 @@
 
 mod room;
 
-use crate::{clock::Clock, config, lifecycle::Pulse, vision::picture::Pictures};
+use crate::{clock::Clock, config, lifecycle::Pulse, record::StoreRecord, vision::picture::Pictures};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::{fs, io, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// Between two looks at how much there is, at most.
@@ -52,6 +57,8 @@ pub struct Store {
     pub settings: config::Pictures,
     /// What is to be written; the workers have the other end. It ends when they have.
     pub files: Receiver<Filing>,
+    /// Counts what is written.
+    pub record: Arc<StoreRecord>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Beats at every turn of the loop; the watchdog reads it.
@@ -79,6 +86,7 @@ impl Store {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.record.file_bytes.store(room.bytes(), Ordering::Relaxed);
             match (outcome, &told) {
                 (Ok(()), _) => {}
                 (Err(error), Some(before)) if error.kind() == *before => {}
@@ -110,6 +118,7 @@ impl Store {
                 return Err(error);
             }
             room.grew(bytes.len() as u64, before);
+            self.record.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -132,8 +141,14 @@ mod tests {
             quality: 80,
             publish: false,
         };
-        let store =
-            Store { settings, files, clock: clock.clone(), pulse: Pulse::new("store", Duration::ZERO) };
+        let record = Arc::new(StoreRecord::default());
+        let store = Store {
+            settings,
+            files,
+            record: record.clone(),
+            clock: clock.clone(),
+            pulse: Pulse::new("store", Duration::ZERO),
+        };
         let started_at = clock.now();
         for crop in [1u8, 2] {
             let pictures = Pictures { crop: vec![crop; 10], frame: vec![0; 10], marked: vec![0; 10] };
@@ -146,6 +161,8 @@ mod tests {
         let read = |name: &str| fs::read(folder.path().join("pictures").join(name)).unwrap();
         assert_eq!(read(&names.crop), [2; 10]);
         assert_eq!(read(&names.marked).len(), 10);
+        assert_eq!(record.written_bytes.load(Ordering::Relaxed), 60);
+        assert_eq!(record.file_bytes.load(Ordering::Relaxed), 30);
         assert_eq!(
             fs::read_dir(folder.path().join("pictures/yard/2026-01-01")).unwrap().count(),
             3,

@@ -27,6 +27,11 @@ impl Room {
         Room { directory, most_bytes, oldest, bytes: 0 }
     }
 
+    /// What there is, as far as it is known.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Removes what is too old at `now`, and counts the rest.
     pub(super) fn sweep(&mut self, now: Timestamp) -> io::Result<()> {
         self.make_down_to(self.most_bytes, now)

@@ -62,18 +62,32 @@ impl Painter {
         let mut cutter = Preprocessor::new(width, height);
         let crop = self.encode(cutter.run(image, &around).map_err(unreadable)?, (width, height))?;
 
-        let (width, height) = upright_size(image);
-        let size = (width.round() as usize, height.round() as usize);
-        let mut rgb = {
-            let known = self.whole.take().filter(|(known, _)| *known == size);
-            let (_, whole) =
-                self.whole.insert(known.unwrap_or_else(|| (size, Preprocessor::new(size.0, size.1))));
-            whole.run(image, &Rect::whole(image)).map_err(unreadable)?.to_vec()
-        };
+        let (mut rgb, size) = self.rgb(image)?;
         let frame = self.encode(&rgb, size)?;
         mark(&mut rgb, size, rect, caption, YELLOW);
         let marked = self.encode(&rgb, size)?;
         Ok(Pictures { crop, frame, marked })
+    }
+
+    /// All of the picture as a JPEG file.
+    ///
+    /// Errors ([`Kind::System`]): pixels that cannot be read.
+    pub fn whole(&mut self, image: &Image) -> Result<Vec<u8>, Error> {
+        let (rgb, size) = self.rgb(image)?;
+        self.encode(&rgb, size)
+    }
+
+    /// All of the picture as one sees it, packed RGB, and its width and height.
+    fn rgb(&mut self, image: &Image) -> Result<(Vec<u8>, (usize, usize)), Error> {
+        let (width, height) = upright_size(image);
+        let size = (width.round() as usize, height.round() as usize);
+        let known = self.whole.take().filter(|(known, _)| *known == size);
+        let (_, whole) =
+            self.whole.insert(known.unwrap_or_else(|| (size, Preprocessor::new(size.0, size.1))));
+        let rgb = whole
+            .run(image, &Rect::whole(image))
+            .map_err(|e| Error::caused(Kind::System, "the picture cannot be read", e))?;
+        Ok((rgb.to_vec(), size))
     }
 
     fn encode(&self, rgb: &[u8], (width, height): (usize, usize)) -> Result<Vec<u8>, Error> {

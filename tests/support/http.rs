@@ -1,7 +1,8 @@
-//! A small HTTP server for cameras that speak HTTP: files from a folder, and MJPEG without end.
+//! A small HTTP server for cameras that speak HTTP: files from a folder, and MJPEG without end. And a client that asks one
+//! thing.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
@@ -65,4 +66,24 @@ fn answer(mut client: &TcpStream, folder: &Path, login: Option<&str>) -> std::io
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", body.len());
     client.write_all(head.as_bytes())?;
     client.write_all(&body)
+}
+
+/// What a server answered.
+pub struct Answer {
+    /// Status line and headers.
+    pub head: String,
+    pub body: String,
+}
+
+/// Asks for `path` and reads all of the answer; none where nobody listens.
+pub fn get(port: u16, path: &str, accept: &str) -> Option<Answer> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    server.set_read_timeout(Some(super::DEADLINE)).unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    server.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    server.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    Some(Answer { head: head.to_lowercase(), body: body.into() })
 }

@@ -90,16 +90,7 @@ impl<'a> Capture<'a> {
 
         let gate = Arc::new(GateState::new(camera, stage.slot.clone()));
         let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
-        let taker = Taker::new(
-            camera,
-            stage.control.clone(),
-            stage.slot.clone(),
-            stage.clock.clone(),
-            pace,
-            gate.clone(),
-            gated,
-            stage.health.clone(),
-        );
+        let taker = Taker::new(stage, pace, gate.clone(), gated);
         let news = taker.news();
         let taker = Mutex::new(taker);
         let closing = Arc::new(AtomicBool::new(false));

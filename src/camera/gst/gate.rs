@@ -12,7 +12,7 @@ use super::super::{
     decode::{Arrival, Gate, LeftOut, Limits, Out, Role},
     pace::RateLimit,
 };
-use crate::{config::Camera, queue::Slot, vision::scene::Scene};
+use crate::{config::Camera, control::CameraControl, queue::Slot, vision::scene::Scene};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use std::{

@@ -1,13 +1,13 @@
 //! From samples to frames, on whichever thread they come: judged, counted, thinned to the camera's rate, given their time.
 
 use super::{
-    super::{decode::Role, pace::RateLimit},
+    super::{CameraStage, decode::Role, pace::RateLimit},
     gate::{self, GateState},
 };
 use crate::{
     clock::Clock,
+    config::{Decode, Rotation},
     control::CameraControl,
-    config::{Camera, Decode, Rotation},
     frame::{CaptureClock, Colorimetry, Frame, Image, Ledger, PixelFormat, Plane, Planes, View, YuvMatrix},
     queue::Slot,
     vision::{
@@ -99,21 +99,14 @@ pub(super) struct News {
 
 impl Taker {
     /// `gated`: the pipeline has a gate, so pictures are judged for it.
-    pub(super) fn new(
-        camera: &Camera,
-        control: Arc<CameraControl>,
-        slot: Arc<Slot<Scene>>,
-        clock: Arc<dyn Clock>,
-        pace: Pace,
-        gate: Arc<GateState>,
-        gated: bool,
-        health: Arc<Mutex<HealthCheck>>,
-    ) -> Taker {
+    pub(super) fn new(stage: &CameraStage, pace: Pace, gate: Arc<GateState>, gated: bool) -> Taker {
+        let camera = &stage.camera;
         let judges = gated && camera.decode == Decode::Auto;
+        let clock = stage.clock.clone();
         Taker {
-            slot,
-            rate: RateLimit::new(control.settings().rate_fps),
-            control,
+            slot: stage.slot.clone(),
+            rate: RateLimit::new(stage.control.settings().rate_fps),
+            control: stage.control.clone(),
             control_seen: 0,
             pace,
             rotation: camera.rotation,
@@ -124,7 +117,7 @@ impl Taker {
             info: None,
             luma: Luma::default(),
             change: judges.then(|| (ChangeDetector::default(), RateLimit::new(JUDGED_FPS))),
-            health,
+            health: stage.health.clone(),
             unreadable: 0,
             news: Arc::default(),
         }

@@ -1,0 +1,443 @@
+//! The accounts as Prometheus scrapes them. Nothing is counted here: at each scrape the metrics are written from the
+//! [`Books`], as the `stats` messages are.
+//!
+//! Names follow Prometheus' conventions: `camfire_`, base units, `_total` where it only ever grows. Labels are a camera's
+//! name, an outcome and a stage, so that the number of series depends on the configuration alone. `docs/metrics.md` is
+//! the list for users, and a test holds it against what is really served.
+
+use crate::{
+    process,
+    queue::Accounts,
+    record::{Buckets, CameraRecord, STAGES},
+    stats::Books,
+};
+use jiff::Timestamp;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, prometheus_text, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// Everything that is served.
+pub struct Metrics(Registry);
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own text, which every scraper reads.
+    Prometheus,
+    /// OpenMetrics, for scrapers that ask for it.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What the header of an answer says.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => prometheus_text::CONTENT_TYPE,
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+impl Metrics {
+    /// Of a daemon that was started at `started_at`.
+    pub fn new(books: Books, started_at: Timestamp) -> Metrics {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Source { books, started_at }));
+        Metrics(registry)
+    }
+
+    /// What they are at this moment.
+    pub fn write(&self, format: Format) -> String {
+        let mut page = String::new();
+        let written = match format {
+            Format::Prometheus => prometheus_text::encode(&mut page, &self.0),
+            Format::OpenMetrics => text::encode(&mut page, &self.0),
+        };
+        written.expect("a String takes everything");
+        page
+    }
+}
+
+#[derive(Debug)]
+struct Source {
+    books: Books,
+    started_at: Timestamp,
+}
+
+impl Collector for Source {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.node(&mut page)?;
+        self.frames(&mut page)?;
+        self.cameras(&mut page)?;
+        self.latencies(&mut page)?;
+        self.delivery(&mut page)?;
+        self.outbox(&mut page)?;
+        self.pictures(&mut page)
+    }
+}
+
+impl Source {
+    fn node(&self, page: &mut Page<'_>) -> fmt::Result {
+        let build = [("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
+        page.info("camfire_build", "What this camfire is; always 1.", &build)?;
+        let started_at = self.started_at.as_millisecond() as f64 / 1e3;
+        page.gauge(
+            "camfire_start_time",
+            Some(Unit::Seconds),
+            "When camfire was started, since 1970.",
+            one(started_at),
+        )?;
+        let resident = process::resident_bytes();
+        page.gauge(
+            "process_resident_memory",
+            Some(Unit::Bytes),
+            "Memory of this process that is resident.",
+            resident.map(unlabelled),
+        )?;
+        let cpu = process::cpu_s();
+        page.counter(
+            "process_cpu",
+            Some(Unit::Seconds),
+            "CPU time that this process has used, user and system.",
+            cpu.map(unlabelled),
+        )?;
+        page.counter(
+            "camfire_messages_dropped",
+            None,
+            "Messages that had to go because publishing lagged behind the cameras.",
+            one(load(&self.books.messages_dropped)),
+        )
+    }
+
+    fn frames(&self, page: &mut Page<'_>) -> fmt::Result {
+        // One look for all three families, so that they balance.
+        let accounts: Vec<(&str, Accounts)> = self.names().zip(self.books.way.accounts()).collect();
+        page.counter(
+            "camfire_frames_captured",
+            None,
+            "Frames that the camera sent, decoded or not.",
+            accounts.iter().map(|(camera, accounts)| (vec![("camera", *camera)], accounts.captured)),
+        )?;
+        page.counter(
+            "camfire_frames",
+            None,
+            "Frames by what became of them.",
+            accounts.iter().flat_map(|(camera, accounts)| {
+                outcomes(accounts)
+                    .map(|(outcome, count)| (vec![("camera", *camera), ("outcome", outcome)], count))
+            }),
+        )?;
+        page.gauge(
+            "camfire_frames_pending",
+            None,
+            "Frames that are waiting or in a worker's hands.",
+            accounts.iter().map(|(camera, accounts)| (vec![("camera", *camera)], accounts.pending)),
+        )
+    }
+
+    fn cameras(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(
+            "camfire_camera_live",
+            None,
+            "Whether the camera sends frames, 1 or 0.",
+            self.each_camera(|record| flag(&record.live)),
+        )?;
+        page.gauge(
+            "camfire_camera_resting",
+            None,
+            "Whether only keyframes are decoded because the scene is still, 1 or 0.",
+            self.each_camera(|record| flag(&record.resting)),
+        )?;
+        page.counter(
+            "camfire_camera_restarts",
+            None,
+            "Failures after which the camera was opened anew.",
+            self.each_camera(|record| load(&record.restarts)),
+        )?;
+        page.counter(
+            "camfire_camera_hung_teardowns",
+            None,
+            "Pipelines that could not be taken down and were left behind.",
+            self.each_camera(|record| load(&record.hung_teardowns)),
+        )?;
+        page.counter(
+            "camfire_network_looks",
+            None,
+            "Looks of the network at the camera's frames.",
+            self.each_camera(|record| load(&record.looks)),
+        )
+    }
+
+    fn latencies(&self, page: &mut Page<'_>) -> fmt::Result {
+        let samples = self.books.cameras.iter().flat_map(|(camera, record)| {
+            let labels = move |stage| vec![("camera", &**camera), ("stage", stage)];
+            STAGES.into_iter().map(labels).zip(record.latencies_since_start())
+        });
+        page.histogram(
+            "camfire_frame_latency",
+            Unit::Seconds,
+            "Where the time of the frames that were published went; infer is motion, tracks and network.",
+            samples,
+        )
+    }
+
+    fn delivery(&self, page: &mut Page<'_>) -> fmt::Result {
+        let record = &self.books.delivery;
+        page.gauge(
+            "camfire_delivery_connected",
+            None,
+            "Whether a broker is connected, 1 or 0.",
+            one(flag(&record.connected)),
+        )?;
+        let counters = [
+            ("connections", "Connections to a broker that stood.", &record.connections),
+            ("accepted", "Durable messages that were taken into the outbox.", &record.accepted),
+            ("sent", "Durable messages that were handed to a connection, repeats counted.", &record.sent),
+            (
+                "acknowledged",
+                "Durable messages that a broker has acknowledged, repeats not counted.",
+                &record.acknowledged,
+            ),
+            ("lost", "Durable messages that had to go unsent.", &record.lost),
+        ];
+        for (name, help, count) in counters {
+            page.counter(&format!("camfire_delivery_{name}"), None, help, one(load(count)))?;
+        }
+        page.histogram(
+            "camfire_delivery_acknowledge_latency",
+            Unit::Seconds,
+            "From a frame's capture to the broker's acknowledgement of its message.",
+            one(record.acknowledged_after_since_start()),
+        )
+    }
+
+    fn outbox(&self, page: &mut Page<'_>) -> fmt::Result {
+        let record = &self.books.delivery;
+        page.gauge(
+            "camfire_outbox_waiting",
+            None,
+            "Durable messages that wait for an acknowledgement.",
+            one(load(&record.waiting)),
+        )?;
+        page.gauge(
+            "camfire_outbox_oldest",
+            Some(Unit::Seconds),
+            "Age of the oldest of the messages that wait.",
+            one(load(&record.oldest_waiting_s)),
+        )?;
+        page.counter(
+            "camfire_outbox_disk_written",
+            Some(Unit::Bytes),
+            "Bytes that the outbox has handed to the kernel for its disk.",
+            one(load(&record.disk_bytes)),
+        )?;
+        page.gauge(
+            "camfire_outbox_size",
+            Some(Unit::Bytes),
+            "Size of the outbox's files.",
+            one(load(&record.file_bytes)),
+        )
+    }
+
+    fn pictures(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.counter(
+            "camfire_pictures_disk_written",
+            Some(Unit::Bytes),
+            "Bytes of events' pictures that were written.",
+            one(load(&self.books.store.written_bytes)),
+        )?;
+        page.gauge(
+            "camfire_pictures_size",
+            Some(Unit::Bytes),
+            "Size of the events' pictures that are kept.",
+            one(load(&self.books.store.file_bytes)),
+        )
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.books.cameras.iter().map(|(name, _)| &**name)
+    }
+
+    fn each_camera(&self, of: impl Fn(&Arc<CameraRecord>) -> u64) -> impl Iterator<Item = Sample<'_, u64>> {
+        self.books.cameras.iter().map(move |(name, record)| (vec![("camera", &**name)], of(record)))
+    }
+}
+
+/// Everything that may become of a frame, pending apart.
+fn outcomes(accounts: &Accounts) -> [(&'static str, u64); 6] {
+    [
+        ("analysed", accounts.analysed),
+        ("skipped_rate", accounts.skipped_rate),
+        ("skipped_still", accounts.skipped_still),
+        ("shed", accounts.shed),
+        ("dropped", accounts.dropped),
+        ("failed", accounts.failed),
+    ]
+}
+
+fn load(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+fn flag(flag: &AtomicBool) -> u64 {
+    flag.load(Ordering::Relaxed).into()
+}
+
+/// Labels and what is measured.
+type Sample<'a, T> = (Vec<(&'a str, &'a str)>, T);
+
+fn unlabelled<'a, T>(value: T) -> Sample<'a, T> {
+    (Vec::new(), value)
+}
+
+fn one<'a, T>(value: T) -> [Sample<'a, T>; 1] {
+    [unlabelled(value)]
+}
+
+/// What a scraper gets, family by family. A family without a sample is left out. A name is without its unit and without
+/// `_total`, which the formats add.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+
+    fn counter<'s, T: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        unit: Option<Unit>,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample<'s, T>>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        samples.try_for_each(|(labels, value)| {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
+        })
+    }
+
+    fn gauge<'s, T: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        unit: Option<Unit>,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample<'s, T>>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        samples.try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_gauge(&value))
+    }
+
+    fn histogram<'s>(
+        &mut self,
+        name: &str,
+        unit: Unit,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample<'s, Buckets>>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+        samples.try_for_each(|(labels, buckets)| {
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                buckets.sum_s(),
+                buckets.count(),
+                &buckets.counts(),
+                None,
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{frame::Ledger, record::Trace};
+    use std::time::Duration;
+
+    fn metrics(cameras: &[&str]) -> (Books, Metrics) {
+        let books = Books::empty(cameras);
+        let metrics = Metrics::new(books.clone(), "2026-01-01T00:00:00.5Z".parse().unwrap());
+        (books, metrics)
+    }
+
+    #[test]
+    fn what_is_counted_is_served_in_both_formats() {
+        let (books, metrics) = metrics(&["yard", "door"]);
+        books.cameras[1].1.restarts.store(3, Ordering::Relaxed);
+        books.cameras[0].1.live.store(true, Ordering::Relaxed);
+        books.delivery.disk_bytes.store(4096, Ordering::Relaxed);
+        books.delivery.acknowledged_after(Duration::from_millis(20));
+        let prometheus = metrics.write(Format::Prometheus);
+        for line in [
+            "camfire_start_time_seconds 1767225600.5",
+            "# TYPE camfire_camera_restarts_total counter",
+            "camfire_camera_restarts_total{camera=\"door\"} 3",
+            "camfire_camera_live{camera=\"yard\"} 1",
+            "camfire_outbox_disk_written_bytes_total 4096",
+            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"0.01\"} 0",
+            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"0.025\"} 1",
+            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"+Inf\"} 1",
+            "camfire_delivery_acknowledge_latency_seconds_count 1",
+        ] {
+            assert!(prometheus.lines().any(|found| found == line), "{line} in {prometheus}");
+        }
+        let open = metrics.write(Format::OpenMetrics);
+        for line in [
+            "# TYPE camfire_camera_restarts counter",
+            "# UNIT camfire_outbox_disk_written_bytes bytes",
+            "camfire_camera_restarts_total{camera=\"door\"} 3",
+            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"+Inf\"} 1",
+        ] {
+            assert!(open.lines().any(|found| found == line), "{line} in {open}");
+        }
+        assert!(open.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn latencies_are_served_by_camera_and_stage_and_never_begin_anew() {
+        let (books, metrics) = metrics(&["yard"]);
+        let ms = Duration::from_millis;
+        let ledger =
+            Ledger { captured: ms(0), decoded: ms(3), queued: ms(3), started: ms(4), inferred: ms(24) };
+        let record = books.cameras[0].1.clone();
+        Trace { ledger, record: record.clone() }.published(ms(25));
+        record.take_latencies();
+        let page = metrics.write(Format::Prometheus);
+        for line in [
+            "camfire_frame_latency_seconds_bucket{camera=\"yard\",stage=\"infer\",le=\"0.01\"} 0",
+            "camfire_frame_latency_seconds_bucket{camera=\"yard\",stage=\"infer\",le=\"0.025\"} 1",
+            "camfire_frame_latency_seconds_sum{camera=\"yard\",stage=\"infer\"} 0.02",
+            "camfire_frame_latency_seconds_count{camera=\"yard\",stage=\"total\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in {page}");
+        }
+    }
+
+    #[test]
+    fn without_a_camera_its_families_are_left_out() {
+        let page = metrics(&[]).1.write(Format::Prometheus);
+        assert!(page.contains("camfire_outbox_waiting 0\n"));
+        assert!(!page.contains("camera=") && !page.contains("camfire_frames"), "{page}");
+    }
+}
