@@ -8,6 +8,7 @@ mod adaptive;
 mod bad_input;
 mod broker;
 mod cameras;
+mod delivery;
 mod demo;
 mod faults;
 mod metrics;

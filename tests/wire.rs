@@ -82,6 +82,7 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
             }
             "yard/regions/all" => assert_valid(&region, &heard.json()),
             "yard/picture" | "test/picture" | "yard/evidence" => {}
+            "test/occupancy" | "yard/occupancy" => assert_valid(&schema("occupancy.json"), &heard.json()),
             "test/scene" | "yard/scene" => assert_valid(&schema("scene.json"), &heard.json()),
             other => panic!("undocumented topic {other}"),
         }
@@ -108,7 +109,18 @@ fn the_documented_examples_fit_the_schemas() {
         .skip(1)
         .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
         .collect();
-    let names = ["event", "region", "scene", "detections", "camera-status", "stats"];
+    let names = [
+        "gap",
+        "event",
+        "region",
+        "scene",
+        "occupancy",
+        "settings",
+        "answer",
+        "detections",
+        "camera-status",
+        "stats",
+    ];
     assert_eq!(examples.len(), names.len());
     for (example, name) in examples.iter().zip(names) {
         assert_valid(&schema(&format!("{name}.json")), example);

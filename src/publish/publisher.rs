@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Connections that end on one and the same message before it is given up.
 const MOST_STRIKES: u32 = 5;
+/// Before a message is tried again that a connection may have ended on.
+const SUSPICION_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers of events in Frigate's shape, which have no place for one; no camera can be called so.
 const FRIGATE: &str = "frigate/events";
 /// Answers that may wait; whoever asks faster than they go out gets none.
@@ -499,15 +501,20 @@ impl Desk {
         let broker = self.dialer.name(self.trouble.broker());
         let was = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX });
         self.record.connected.store(false, Ordering::Relaxed);
+        let mut most_pause = Duration::MAX;
         if let Link::Up(up) = was {
             self.suspect(&up);
+            // The broker is there: what it does not take is found out soon.
+            if self.suspicion.is_some() && up.is_greeted {
+                most_pause = SUSPICION_PAUSE;
+            }
             self.resume_row = match self.suspicion {
                 // What is suspected is next: repeats would only stand in its way.
                 Some(_) => self.outbox.cursor(),
                 None => self.position_at(now.saturating_sub(self.outbox_settings.replay)),
             };
         }
-        let pause = self.trouble.next_pause(refused, now);
+        let pause = self.trouble.next_pause(refused, now).min(most_pause);
         self.trouble.tell(&broker, why);
         self.link = Link::Down { retry_at: now + pause };
     }

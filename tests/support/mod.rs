@@ -62,8 +62,12 @@ impl Broker {
 
     /// With these lines in its config; `{dir}` stands for a folder of its own.
     pub fn start_with(lines: &str) -> Broker {
+        Broker::start_on(free_port(), lines)
+    }
+
+    /// The same on a port that was chosen before.
+    pub fn start_on(port: u16, lines: &str) -> Broker {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
         let config = folder.path().join("mosquitto.conf");
         let lines = lines.replace("{dir}", &folder.path().display().to_string());
         std::fs::write(&config, format!("listener {port} 127.0.0.1\nuser root\n{lines}")).unwrap();
@@ -180,6 +184,11 @@ impl Listener {
         Listener { client, heard }
     }
 
+    /// Says something itself.
+    pub fn publish(&self, topic: &str, payload: &[u8], retained: bool) {
+        self.client.publish(topic, QoS::AtLeastOnce, retained, payload).unwrap();
+    }
+
     /// Everything so far.
     pub fn all(&self) -> Vec<Heard> {
         self.heard.0.lock().unwrap().clone()
@@ -242,7 +251,7 @@ fn wait_for_suback(connection: &mut Connection) {
 pub struct Camfire {
     child: Child,
     log: Arc<Mutex<String>>,
-    _config: tempfile::TempDir,
+    _config: Option<tempfile::TempDir>,
 }
 
 impl Camfire {
@@ -256,8 +265,19 @@ impl Camfire {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("camfire.toml");
         std::fs::write(&file, config).unwrap();
+        let mut camfire = Camfire::start(&file, arguments, environment);
+        camfire._config = Some(folder);
+        camfire
+    }
+
+    /// The same with a config file of the test's own.
+    pub fn run_file(file: &Path, arguments: &[String]) -> Camfire {
+        Camfire::start(file, arguments, &[])
+    }
+
+    fn start(file: &Path, arguments: &[String], environment: &[(&str, String)]) -> Camfire {
         let mut command = camfire();
-        command.args(["run", "--config"]).arg(&file).args(arguments);
+        command.args(["run", "--config"]).arg(file).args(arguments);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("camfire starts");
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -271,7 +291,7 @@ impl Camfire {
                 log.push('\n');
             }
         });
-        Camfire { child, log, _config: folder }
+        Camfire { child, log, _config: None }
     }
 
     /// What it wrote to stderr so far.

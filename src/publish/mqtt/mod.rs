@@ -8,7 +8,9 @@ use crate::{
     config,
     error::{Error, Kind},
 };
-use rumqttc::{ConnectReturnCode, ConnectionError, MqttOptions, NetworkOptions, TlsConfiguration, Transport};
+use rumqttc::{
+    ConnectReturnCode, ConnectionError, MqttOptions, NetworkOptions, StateError, TlsConfiguration, Transport,
+};
 use std::path::Path;
 
 /// `host:port` of the first broker, for messages.
@@ -35,7 +37,11 @@ pub fn describe(error: &ConnectionError) -> String {
             ConnectReturnCode::ServiceUnavailable => "it is not available for now".to_string(),
             ConnectReturnCode::Success => "it refuses with a success code".to_string(),
         },
-        ConnectionError::Io(e) => e.to_string(),
+        ConnectionError::Io(e) | ConnectionError::MqttState(StateError::Io(e)) => e.to_string(),
+        ConnectionError::MqttState(StateError::Deserialization(rumqttc::mqttbytes::Error::Io(e))) => {
+            e.to_string()
+        }
+        ConnectionError::MqttState(StateError::AwaitPingResp) => "it does not answer".to_string(),
         ConnectionError::NetworkTimeout => "it does not answer in time".to_string(),
         ConnectionError::FlushTimeout => "it does not take what is sent in time".to_string(),
         other => other.to_string(),
@@ -75,8 +81,10 @@ fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Resu
         if !tls.alpn.is_empty() {
             connector.request_alpns(&tls.alpn.iter().map(String::as_str).collect::<Vec<_>>());
         }
-        let connector =
-            connector.build().map_err(|e| Error::caused(Kind::System, "TLS cannot be set up", e))?;
+        let place = tls.identity.as_ref().map_or("TLS cannot be set up".to_string(), |(cert, key)| {
+            format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display())
+        });
+        let connector = connector.build().map_err(|e| Error::caused(Kind::Input, place, e))?;
         options.set_transport(Transport::tls_with_config(TlsConfiguration::NativeConnector(connector)));
     }
     Ok(options)

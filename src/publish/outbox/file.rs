@@ -123,6 +123,29 @@ pub(super) fn set_aside(path: &Path, now: Timestamp, why: &str) -> String {
     }
 }
 
+/// Room that is kept for the day when the disk is full, for making room there needs some.
+const RESERVE: &[u8] = &[0x5a; 256 << 10];
+
+fn reserve_of(path: &Path) -> PathBuf {
+    with_suffix(path, "-reserve")
+}
+
+/// Sees to it that there is a reserve, unless the disk has no room for one.
+pub(super) fn keep_reserve(path: &Path) {
+    let reserve = reserve_of(path);
+    if std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE.len() as u64) {
+        return;
+    }
+    if std::fs::write(&reserve, RESERVE).is_err() {
+        spend_reserve(path);
+    }
+}
+
+/// Gives the reserve up.
+pub(super) fn spend_reserve(path: &Path) {
+    let _ = std::fs::remove_file(reserve_of(path));
+}
+
 /// The file's write-ahead log.
 pub(super) fn log_of(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")

@@ -32,6 +32,8 @@ const MOST_HELD: usize = 10_000;
 const SHARE: i64 = 20;
 /// Between two attempts at a disk that takes nothing.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The same where it was full, and room has been made.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks at how much there is.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,8 @@ pub struct Outbox {
     swept_at: Option<Duration>,
     /// The disk takes nothing: tried again then.
     retry_at: Option<Duration>,
+    /// Attempts in a row for which the disk had no room.
+    full: u32,
     told: Option<String>,
     lost: u64,
 }
@@ -148,6 +152,7 @@ impl Outbox {
             gaps_behind: false,
             swept_at: None,
             retry_at: None,
+            full: 0,
             told: None,
             lost: 0,
         };
@@ -197,10 +202,11 @@ impl Outbox {
         if outcome.is_ok() && self.swept_at.is_none_or(|swept| now.saturating_sub(swept) >= SWEEP) {
             self.swept_at = Some(now);
             outcome = self.sweep(at);
+            self.path.as_deref().inspect(|path| file::keep_reserve(path));
         }
         match outcome {
             Ok(()) => {
-                self.retry_at = None;
+                (self.retry_at, self.full) = (None, 0);
                 if self.told.take().is_some() {
                     tracing::info!("Outbox can be written again.");
                 }
@@ -506,14 +512,21 @@ impl Outbox {
         }
         self.retry_at = Some(now + PAUSE);
         if code == Some(ErrorCode::DiskFull) {
-            // The log first, which gives its pages back; then the oldest, whose pages can be written again.
-            let _ = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-            if let Some(first) = self.first_row() {
-                let share = ((self.next_row - first) / SHARE).max(1);
-                if let Err(error) = self.cut(first + share) {
-                    tracing::debug!(%error, "No room could be made.");
-                }
-            }
+            self.retry_at = Some(now + FULL_PAUSE);
+            self.full += 1;
+            self.make_room();
+        }
+    }
+
+    /// The disk is full: first the log is worked into the file, so that it can be written anew; if that was not enough, the
+    /// oldest go, whose pages can be written again. Both need room themselves, for which there is the reserve.
+    fn make_room(&mut self) {
+        self.path.as_deref().inspect(|path| file::spend_reserve(path));
+        let _ = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        let Some(first) = self.first_row().filter(|_| self.full > 1) else { return };
+        let share = ((self.next_row - first) / SHARE).max(1);
+        if let Err(error) = self.cut(first + share) {
+            tracing::debug!(%error, "No room could be made.");
         }
     }
 
