@@ -32,12 +32,22 @@ impl Room {
         self.make_down_to(self.most_bytes, now)
     }
 
-    /// Makes room for `len` more bytes.
+    /// Makes room for `len` more bytes, as far as so many may be there at all.
+    ///
+    /// Errors: what cannot be looked at or removed; there may be room all the same.
     pub(super) fn make(&mut self, len: u64, now: Timestamp) -> io::Result<()> {
-        if self.bytes + len <= self.most_bytes {
+        if self.has(len) {
+            return Ok(());
+        }
+        if len > self.most_bytes {
             return Ok(());
         }
         self.make_down_to(self.most_bytes.saturating_sub(len + self.most_bytes / SPARE), now)
+    }
+
+    /// Whether there is room for `len` more bytes.
+    pub(super) fn has(&self, len: u64) -> bool {
+        self.bytes + len <= self.most_bytes
     }
 
     /// A file was written in place of one of `before` bytes.
@@ -50,14 +60,24 @@ impl Room {
         // Oldest first; names decide between equals.
         let mut files = BTreeSet::new();
         self.bytes = 0;
-        for day in folders(&self.directory)?
-            .iter()
-            .map(|camera| folders(camera))
-            .collect::<io::Result<Vec<_>>>()?
-            .concat()
-        {
-            for entry in fs::read_dir(&day)? {
-                let path = entry?.path();
+        // One folder that cannot be read, one file that cannot be removed, keep no other from going.
+        let mut outcome = Ok(());
+        let mut days = Vec::new();
+        for camera in folders(&self.directory)? {
+            match folders(&camera) {
+                Ok(found) => days.extend(found),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        for day in days {
+            let entries = match fs::read_dir(&day) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            };
+            for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
                 let Ok(file) = fs::metadata(&path) else { continue };
                 if file.is_file() && is_ours(&path) {
                     self.bytes += file.len();
@@ -69,12 +89,15 @@ impl Room {
             if modified >= limit && self.bytes <= most {
                 break;
             }
-            fs::remove_file(&path)?;
-            self.bytes -= len;
+            match fs::remove_file(&path) {
+                Ok(()) => self.bytes -= len,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes -= len,
+                Err(error) => outcome = Err(error),
+            }
             // The day's folder goes with its last picture; one that is not empty stays.
             let _ = path.parent().map(fs::remove_dir);
         }
-        Ok(())
+        outcome
     }
 }
 
