@@ -260,6 +260,40 @@ fn every_rule_has_its_exact_line() {
                camera are used",
             ],
         ),
+        (
+            "[objects]\nconfirm = \"20s\"",
+            &[
+                "2: objects.confirm = \"20s\": must be shorter than objects.absorb_after (20s), or else everything \
+               belongs to the scene before it is told of",
+            ],
+        ),
+        (
+            "[objects]\nabsorb_after = \"1s\"\nconfirm = \"1m\"",
+            &[
+                "3: objects.confirm = \"1m\": must be shorter than objects.absorb_after (1s), or else everything \
+               belongs to the scene before it is told of",
+            ],
+        ),
+        // Groups.
+        (
+            "[groups]\nunknown = [\"tabby\"]",
+            &[
+                "2: groups.unknown = [\"tabby\"]: must have another name: things without a label are called unknown",
+            ],
+        ),
+        ("[groups]\n\"\" = [\"tabby\"]", &["2: groups.\"\" = [\"tabby\"]: must have a name"]),
+        (
+            "[groups]\n\"big cat\" = []",
+            &[
+                "2: groups.\"big cat\" = []: must be a list of one class or more, such as [\"tabby\", \"beagle\"]",
+            ],
+        ),
+        (
+            "[groups]\na.b = [\"tabby\"]",
+            &[
+                "2: groups.a = a table: must be a list of one class or more, such as [\"tabby\", \"beagle\"]",
+            ],
+        ),
         // One mistake is one problem.
         ("[mqtt]\ntls = 1\nca_file = \"/ca.pem\"", &["2: mqtt.tls = 1: must be true or false"]),
         ("[mqtt]\nuser = 1\npassword = \"hunter2\"", &["2: mqtt.user = 1: must be text in quotes"]),

@@ -218,6 +218,8 @@ mod tests {
 
     fn event(id: &str, kind: EventType) -> Event {
         Event {
+            number: None,
+            captured: None,
             schema: SCHEMA,
             node: "porch".into(),
             camera: "yard".into(),
