@@ -35,7 +35,8 @@ impl Model {
         let (engine, identity) = open_engine(network)?;
         let labels = read_labels(network, Some(engine.signature().classes))?;
         let groups = Groups::new(&labels, own).map_err(|problems| {
-            let line = |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
+            let line =
+                |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
             Error::new(Kind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
         })?;
         Ok(Model { engine, labels: Arc::new(labels), groups: Arc::new(groups), identity: Arc::new(identity) })

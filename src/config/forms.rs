@@ -140,7 +140,8 @@ pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<&[(f64, f64)], String> {
             // Neighbours share a corner.
             let are_neighbours = b == a + 1 || a == 0 && b == sides - 1;
             if !are_neighbours && cross(side(a), side(b)) {
-                let shown = |(from, to): Side| format!("from [{}, {}] to [{}, {}]", from.0, from.1, to.0, to.1);
+                let shown =
+                    |(from, to): Side| format!("from [{}, {}] to [{}, {}]", from.0, from.1, to.0, to.1);
                 return Err(format!(
                     "must not cross itself: the side {} meets the side {}; list the corners in their order around it",
                     shown(side(a)),
@@ -281,7 +282,10 @@ mod tests {
             (vec![(0.0, 0.0), (1.0, 1.0)], "three corners"),
             (vec![(0.0, 0.0), (1.2, 0.0), (1.0, 1.0)], "[1.2, 0]"),
             (vec![(0.0, 0.0), (f64::NAN, 0.0), (1.0, 1.0)], "within the picture"),
-            (vec![(0.0, 0.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)], "from [0, 0] to [1, 1] meets the side from [1, 0]"),
+            (
+                vec![(0.0, 0.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)],
+                "from [0, 0] to [1, 1] meets the side from [1, 0]",
+            ),
             (vec![(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], "enclose"),
             (vec![(0.2, 0.2), (0.2, 0.2), (0.2, 0.2)], "enclose"),
         ] {

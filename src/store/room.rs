@@ -20,11 +20,12 @@ pub(super) struct Room {
     most_bytes: u64,
     oldest: Duration,
     bytes: u64,
+    remove: fn(&Path) -> io::Result<()>,
 }
 
 impl Room {
     pub(super) fn new(directory: PathBuf, most_bytes: u64, oldest: Duration) -> Room {
-        Room { directory, most_bytes, oldest, bytes: 0 }
+        Room { directory, most_bytes, oldest, bytes: 0, remove: |path| fs::remove_file(path) }
     }
 
     /// Removes what is too old at `now`, and counts the rest.
@@ -89,7 +90,7 @@ impl Room {
             if modified >= limit && self.bytes <= most {
                 break;
             }
-            match fs::remove_file(&path) {
+            match (self.remove)(&path) {
                 Ok(()) => self.bytes -= len,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes -= len,
                 Err(error) => outcome = Err(error),
@@ -128,20 +129,48 @@ fn is_ours(path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn name(number: u8) -> String {
+        format!("{}-crop.jpg", uuid::Uuid::from_bytes([number; 16]))
+    }
+
+    /// A file of 100 bytes that is so old at `now`.
+    fn write(folder: &Path, name: &str, now: Timestamp, age_s: u64) -> PathBuf {
+        let day = folder.join("yard/2026-01-01");
+        fs::create_dir_all(&day).unwrap();
+        let path = day.join(name);
+        fs::write(&path, vec![0; 100]).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(system_time(now) - Duration::from_secs(age_s)).unwrap();
+        path
+    }
+
+    #[test]
+    fn one_file_that_cannot_be_removed_keeps_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let files: Vec<PathBuf> = (1..=3)
+            .map(|number| write(folder.path(), &name(number), now, 1000 * u64::from(number)))
+            .collect();
+        let mut room = Room::new(folder.path().into(), 320, Duration::from_secs(9000));
+        room.remove = |path| match path.ends_with(name(3)) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => fs::remove_file(path),
+        };
+        room.sweep(now).unwrap();
+        assert!(
+            room.make(100, now).is_err() && room.has(100),
+            "there is room, and it is told what went wrong"
+        );
+        assert_eq!(files.iter().map(|file| file.exists()).collect::<Vec<_>>(), [true, false, true]);
+        room.oldest = Duration::ZERO;
+        assert!(room.sweep(now).is_err() && !files[0].exists() && files[2].exists());
+    }
+
     #[test]
     fn the_oldest_go_first_and_what_is_not_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let day = folder.path().join("yard/2026-01-01");
-        fs::create_dir_all(&day).unwrap();
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-        let write = |name: &str, age_s: u64| {
-            let path = day.join(name);
-            fs::write(&path, vec![0; 100]).unwrap();
-            let file = fs::File::options().write(true).open(&path).unwrap();
-            file.set_modified(system_time(now) - Duration::from_secs(age_s)).unwrap();
-            path
-        };
-        let name = |number: u8| format!("{}-crop.jpg", uuid::Uuid::from_bytes([number; 16]));
+        let write = |name: &str, age_s: u64| write(folder.path(), name, now, age_s);
         let files: Vec<PathBuf> =
             (1..=5).map(|number| write(&name(number), 1000 * u64::from(number))).collect();
         let foreign = write("holiday.jpg", 1_000_000);

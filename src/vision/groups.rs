@@ -41,10 +41,7 @@ impl Groups {
     }
 
     /// The same, with the problems beside the groups: their names, at least, are right.
-    pub fn gather(
-        labels: &Labels,
-        own: &BTreeMap<String, Vec<String>>,
-    ) -> (Groups, Vec<(String, String)>) {
+    pub fn gather(labels: &Labels, own: &BTreeMap<String, Vec<String>>) -> (Groups, Vec<(String, String)>) {
         let mut groups = Groups { names: Vec::new(), of_class: vec![None; labels.len()] };
         let file: File = toml::from_str(BUILT_IN).expect("a test reads it");
         let fits = |(class, name): &(usize, String)| *class < labels.len() && labels.get(*class) == name;

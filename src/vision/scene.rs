@@ -556,24 +556,21 @@ mod tests {
         scores: [f32; 2],
         /// How many pictures were taken at a time.
         painted: Vec<usize>,
-        /// It can neither look nor paint any more after so many looks.
-        fails_after: u32,
+        looks_fail: bool,
+        /// So many more pictures fail.
+        paints_fail: u32,
     }
 
     impl Namer {
         fn new() -> Namer {
-            Namer { looks: 0, scores: [0.9, 0.1], painted: Vec::new(), fails_after: u32::MAX }
+            Namer { looks: 0, scores: [0.9, 0.1], painted: Vec::new(), looks_fail: false, paints_fail: 0 }
         }
     }
 
     impl Look for Namer {
         fn look(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
             self.looks += 1;
-            if self.looks > self.fails_after {
-                Err(Error::new(Kind::System, "no look"))
-            } else {
-                Ok(&self.scores)
-            }
+            if self.looks_fail { Err(Error::new(Kind::System, "no look")) } else { Ok(&self.scores) }
         }
 
         fn activation(&mut self, _: usize) -> Option<Activation> {
@@ -582,7 +579,8 @@ mod tests {
 
         fn paint(&mut self, _: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
             self.painted.push(things.len());
-            if self.looks > self.fails_after {
+            if self.paints_fail > 0 {
+                self.paints_fail -= 1;
                 return Err(Error::new(Kind::System, "no paint"));
             }
             let bytes = |caption: &String| caption.as_bytes().to_vec();
@@ -613,13 +611,19 @@ mod tests {
 
     /// A grey picture with noise and a box of stripes at `left`.
     fn image(size: (usize, usize), left: Option<usize>, seed: u64) -> Image {
-        let (width, height) = size;
+        let things: Vec<[usize; 4]> = left.map(|left| [left, 60, 90, 60]).into_iter().collect();
+        drawn(size, &things, seed)
+    }
+
+    /// A grey picture with noise and boxes of stripes: left, top, width, height.
+    fn drawn((width, height): (usize, usize), things: &[[usize; 4]], seed: u64) -> Image {
         let mut random = fastrand::Rng::with_seed(seed);
         let data = (0..width * height)
             .map(|i| {
                 let (x, y) = (i % width, i / width);
-                let inside =
-                    left.is_some_and(|left| (left..left + 90).contains(&x)) && (60..120).contains(&y);
+                let inside = things.iter().any(|&[left, top, columns, rows]| {
+                    (left..left + columns).contains(&x) && (top..top + rows).contains(&y)
+                });
                 let value = if inside { if x / 8 % 2 == 0 { 200 } else { 150 } } else { 80 };
                 value + random.u8(0..4)
             })
@@ -727,6 +731,167 @@ mod tests {
             matches!(&told[..], [(0, event)] if event.kind == EventKind::End(End::CameraLost)),
             "{told:#?}"
         );
+    }
+
+    /// Frames of a thing that passes.
+    fn passing_frames() -> impl Iterator<Item = Frame> {
+        (0..45).map(|number| frame(number, image(SIZE, passing(number), number as u64), at(number)))
+    }
+
+    #[test]
+    fn the_time_of_day_may_be_set_while_a_thing_is_there() {
+        for step_s in [-3600, 3600] {
+            let mut yard = scene("");
+            let (mut events, mut pictures) = (Vec::new(), 0);
+            for mut frame in passing_frames() {
+                if frame.number > 16 {
+                    frame.captured_at += jiff::SignedDuration::from_secs(step_s);
+                }
+                let (seen, _) = yard.see(&frame, &mut Namer::new());
+                events.extend(seen.events);
+                pictures += seen.pictures.len();
+            }
+            let end = events.last().unwrap();
+            assert_eq!((&end.kind, end.lasted), (&EventKind::End(End::Lost), Duration::from_millis(2800)));
+            assert!(pictures >= 1);
+        }
+    }
+
+    #[test]
+    fn what_happened_is_told_even_if_nothing_can_be_looked_at_or_painted() {
+        let mut yard = scene("regions.gate.box = [0, 0, 1, 1]");
+        let mut namer = Namer { looks_fail: true, paints_fail: u32::MAX, ..Namer::new() };
+        let (mut events, mut failures, mut unpainted) = (Vec::new(), 0, 0);
+        for frame in passing_frames() {
+            let (seen, outcome) = yard.see(&frame, &mut namer);
+            events.extend(seen.events);
+            failures += u32::from(outcome.is_err());
+            unpainted += u32::from(seen.unpainted.is_some());
+        }
+        let kinds: Vec<&EventKind> = events.iter().map(|event| &event.kind).collect();
+        assert_eq!(kinds, [&EventKind::Start, &EventKind::End(End::Lost)]);
+        assert!(failures > 0 && unpainted > 0);
+    }
+
+    #[test]
+    fn a_picture_that_fails_costs_the_picture_alone() {
+        let mut yard = scene("");
+        let mut namer = Namer { paints_fail: 1, ..Namer::new() };
+        let (mut pictures, mut unpainted, mut starts) = (0, 0, 0);
+        for frame in passing_frames() {
+            let (seen, outcome) = yard.see(&frame, &mut namer);
+            outcome.unwrap();
+            starts += seen.events.iter().filter(|event| event.kind == EventKind::Start).count();
+            (pictures, unpainted) =
+                (pictures + seen.pictures.len(), unpainted + usize::from(seen.unpainted.is_some()));
+        }
+        assert_eq!((starts, unpainted), (1, 1));
+        assert!(pictures >= 1, "it is tried again");
+    }
+
+    #[test]
+    fn evidence_is_of_things_that_are_told_of() {
+        let told = |labels: &str| {
+            let mut yard = scene(&format!("evidence = true\nlabels = {labels}"));
+            let mut namer = Namer::new();
+            let (mut ids, mut evidence) = (Vec::new(), Vec::new());
+            for frame in passing_frames() {
+                let (seen, _) = yard.see(&frame, &mut namer);
+                ids.extend(seen.events.iter().map(|event| event.id));
+                evidence.extend(seen.evidence.into_iter().map(|(id, _)| id));
+            }
+            (ids, evidence, namer.looks as usize)
+        };
+        let (ids, evidence, looks) = told("[]");
+        assert!(evidence.len() + 1 >= looks && !evidence.is_empty(), "{} of {looks}", evidence.len());
+        assert!(evidence.iter().all(|id| *id == ids[0]));
+        let (ids, evidence, looks) = told("['dog']");
+        assert!(ids.is_empty() && evidence.is_empty() && looks > 0);
+    }
+
+    #[test]
+    fn a_start_tells_the_zones_in_which_it_is() {
+        let mut yard = scene("zones.all = [[0, 0], [1, 0], [1, 1], [0, 1]]");
+        let pictures =
+            (0..14).map(|number| (image(SIZE, passing(number), number as u64), at(number))).collect();
+        let (told, _) = show(&mut yard, pictures);
+        let [(_, start)] = &told[..] else { panic!("{told:#?}") };
+        assert_eq!((&start.zones[..], &start.visited[..]), (&[0][..], &[0][..]));
+    }
+
+    #[test]
+    fn gaps_are_long_by_the_cameras_rate() {
+        for (rate, is_lost) in [("5", true), ("0.01", false)] {
+            let mut yard = scene(&format!("rate_fps = {rate}"));
+            let pictures = (0..16).map(|number| {
+                let moment = if number == 15 { at(14) + Duration::from_secs(250) } else { at(number) };
+                (image(SIZE, passing(number), number as u64), moment)
+            });
+            let (told, _) = show(&mut yard, pictures.collect());
+            let lost = told.iter().any(|(_, event)| event.kind == EventKind::End(End::CameraLost));
+            assert_eq!(lost, is_lost, "at {rate} frames a second: {told:#?}");
+        }
+    }
+
+    #[test]
+    fn frames_out_of_order_do_not_make_time_run_faster() {
+        let mut yard = scene("");
+        let order = [0usize, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9];
+        show(&mut yard, order.iter().map(|&n| (image(SIZE, None, n as u64), at(n))).collect());
+        assert_eq!(yard.now, at(10));
+        // The stream begins anew.
+        show(&mut yard, (0..=5).map(|n| (image(SIZE, None, n as u64), at(n))).collect());
+        assert_eq!(yard.now, at(15));
+    }
+
+    #[test]
+    fn what_is_hidden_is_told_where_it_is_expected() {
+        let mut yard = scene("");
+        let mut last = None;
+        for number in 0..17 {
+            let left = passing(number).filter(|_| number < 16);
+            let (seen, _) =
+                yard.see(&frame(number, image(SIZE, left, number as u64), at(number)), &mut Namer::new());
+            let [object] = &seen.objects[..] else { continue };
+            assert_eq!(object.visible, number < 16);
+            if !object.visible {
+                let before: Rect = last.unwrap();
+                assert!(
+                    (20.0..40.0).contains(&(object.rect.left - before.left)),
+                    "{:?} after {before:?}",
+                    object.rect
+                );
+            }
+            last = Some(object.rect);
+        }
+        assert!(last.is_some());
+    }
+
+    #[test]
+    fn a_frame_costs_only_so_many_pictures_and_those_of_what_stays_are_not_held_back() {
+        let mut yard = scene("\n[objects]\ncrops = 1");
+        let mut namer = Namer::new();
+        let mut handed_out = BTreeMap::<Uuid, Vec<usize>>::new();
+        for number in 0..90usize {
+            // Two things that come at once, and grow.
+            let by = number.saturating_sub(10);
+            let things = [[20 + 2 * by, 20, 60 + 2 * by, 60 + by], [20 + 2 * by, 200, 60 + 2 * by, 60 + by]];
+            let things = if number < 10 { &[][..] } else { &things };
+            let (seen, outcome) =
+                yard.see(&frame(number, drawn(SIZE, things, number as u64), at(number)), &mut namer);
+            outcome.unwrap();
+            assert!(seen.events.iter().all(|event| event.kind != EventKind::End(End::Lost)));
+            seen.pictures.into_iter().for_each(|(id, ..)| handed_out.entry(id).or_default().push(number));
+        }
+        assert!(
+            namer.painted.iter().all(|&count| count == 1) && namer.painted.len() >= 4,
+            "{:?}",
+            namer.painted
+        );
+        assert_eq!(handed_out.len(), 2);
+        for times in handed_out.values() {
+            assert!(times.len() >= 2 && times[0] <= 14, "{handed_out:?}");
+        }
     }
 
     #[test]

@@ -535,3 +535,66 @@ fn is_leaving(track: &Track, size: &Rect, at: Duration) -> bool {
     let visible = track.foretell(at).intersection(size).area() / rect.area().max(1.0);
     touches && visible < 1.0 - OUTSIDE || goes_out && at.saturating_sub(track.held_at) >= UNSEEN
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thing in a picture of 640 x 360 that was seen at 10 s and not since.
+    fn track(rect: Rect, speed: (f64, f64)) -> Track {
+        let at = Duration::from_secs(10);
+        Track {
+            number: 1,
+            rect,
+            speed,
+            first_at: Duration::from_secs(5),
+            seen_at: at,
+            held_at: at,
+            confirmed: true,
+            moving: true,
+            alone: true,
+            verdict: Verdict::default(),
+            stands: false,
+            is_learned: false,
+            pictures: 9,
+            first: rect,
+            histogram: Vec::new(),
+            patch: None,
+            anchor: (rect, at),
+        }
+    }
+
+    const SIZE: Rect = Rect { left: 0.0, top: 0.0, width: 640.0, height: 360.0 };
+
+    #[test]
+    fn what_touches_the_edge_has_left_only_if_it_went_outwards() {
+        let at_the_right = Rect { left: 560.0, top: 100.0, width: 80.0, height: 60.0 };
+        let leaving = |speed, ms: u64| {
+            is_leaving(&track(at_the_right, speed), &SIZE, Duration::from_millis(10_000 + ms))
+        };
+        assert!(leaving((50.0, 0.0), 600) && !leaving((50.0, 0.0), 400), "slowly outwards");
+        assert!(leaving((400.0, 0.0), 200), "by its speed it is outside");
+        for speed in [(0.0, 0.0), (-50.0, 0.0), (0.0, 50.0), (2.0, 0.0)] {
+            assert!(!leaving(speed, 1900), "{speed:?} is no way out at the right");
+        }
+        let inside = Rect { left: 300.0, ..at_the_right };
+        assert!(!is_leaving(&track(inside, (50.0, 0.0)), &SIZE, Duration::from_secs(12)));
+    }
+
+    #[test]
+    fn what_is_hidden_is_expected_where_it_went_within_the_picture() {
+        let track = track(Rect { left: 100.0, top: 100.0, width: 80.0, height: 60.0 }, (100.0, 0.0));
+        let left = |ms: u64| track.expected(Duration::from_millis(10_000 + ms), &SIZE).left;
+        assert_eq!(
+            (left(0), left(500), left(3000)),
+            (100.0, 150.0, 200.0),
+            "and its speed is not believed for long"
+        );
+        let gone = Track { speed: (-1000.0, 0.0), ..track };
+        assert_eq!(
+            gone.expected(Duration::from_secs(12), &SIZE),
+            gone.rect,
+            "outside there is nothing to show"
+        );
+    }
+}
