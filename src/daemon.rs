@@ -175,13 +175,13 @@ impl Daemon {
             return Ok(());
         }
         let (sender, Messages { passing: files, .. }) = queue::messages::<Filing>(FILES, |_| false);
-        let pulse = self.pulse("store");
         let store = Store {
             settings: self.config.pictures.clone(),
             files,
+            dropped: sender.dropped(),
             record: self.books.store.clone(),
             clock: self.clock.clone(),
-            pulse,
+            pulse: self.pulse("store"),
         };
         self.publishing.push(spawn("store", move || store.run())?);
         self.voice.files = Some(sender);
@@ -333,8 +333,8 @@ impl Daemon {
         for (camera, scene) in self.books.way.take_luggage().into_iter().enumerate() {
             // A worker that hangs keeps what it has.
             let Some(mut scene) = scene else { continue };
-            let seen = scene.end_all(End::Stopped);
-            self.voice.tell(camera, &scene, None, seen);
+            let mut seen = scene.end_all(End::Stopped);
+            self.voice.tell(camera, &scene, None, &mut seen);
         }
         self.send_stats();
         let accounts = self.books.way.accounts();

@@ -1,7 +1,7 @@
 //! The network that a process uses: file or built in, opened by an engine, with its labels and its identity.
 
 use crate::{
-    config::{Config, Network},
+    config::{self, Naming, Network},
     error::{Error, Kind},
     publish::messages,
     vision::{groups::Groups, head::Score, labels::Labels},
@@ -35,9 +35,9 @@ impl Model {
         let (engine, identity) = open_engine(network)?;
         let labels = read_labels(network, Some(engine.signature().classes))?;
         let groups = Groups::new(&labels, own).map_err(|problems| {
-            let lines: Vec<String> =
-                problems.iter().map(|(name, rule)| format!("groups.{name} {rule}")).collect();
-            Error::new(Kind::Input, lines.join("; "))
+            let line =
+                |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
+            Error::new(Kind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
         })?;
         Ok(Model { engine, labels: Arc::new(labels), groups: Arc::new(groups), identity: Arc::new(identity) })
     }
@@ -55,23 +55,13 @@ impl Model {
 
 /// What the configuration names that the network has not: key and rule of each. Files that cannot be read are for
 /// [`Model::open`] to tell.
-pub fn judge(config: &Config) -> Vec<(String, String)> {
-    let Ok(labels) = read_labels(&config.engine.network, None) else { return Vec::new() };
-    let groups = match Groups::new(&labels, &config.groups) {
-        Ok(groups) => groups,
-        Err(problems) => {
-            return problems.into_iter().map(|(name, rule)| (format!("groups.{name}"), rule)).collect();
-        }
-    };
-    let mut problems = Vec::new();
-    for camera in &config.cameras {
-        let place = format!("cameras.{}", camera.name);
-        let lists = (camera.regions.iter())
-            .map(|region| (format!("{place}.regions.{}.labels", region.name), &region.labels))
-            .chain([(format!("{place}.labels"), &camera.labels)]);
-        for (key, labels) in lists {
-            problems.extend(groups.judge(labels).into_iter().map(|rule| (key.clone(), rule)));
-        }
+pub fn judge(naming: &Naming<'_>) -> Vec<(String, String)> {
+    let Ok(labels) = read_labels(naming.network, None) else { return Vec::new() };
+    let (groups, problems) = Groups::gather(&labels, naming.groups);
+    let mut problems: Vec<(String, String)> =
+        problems.into_iter().map(|(name, rule)| (config::dotted(&["groups", &name]), rule)).collect();
+    for (key, labels) in naming.labels {
+        problems.extend(groups.judge(labels).into_iter().map(|rule| (key.clone(), rule)));
     }
     problems
 }

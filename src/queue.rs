@@ -62,8 +62,10 @@ pub struct Slot<T> {
 
 struct SlotState<T> {
     waiting: Option<Frame>,
-    /// There will be no more frames for now, and whether the waiting one is from before that.
-    interruption: Option<(Interruption, bool)>,
+    /// Before the waiting frame there were no frames for a time. Of several interruptions in a row the first one counts.
+    before: Option<Interruption>,
+    /// There will be no more frames for now; only where one is waiting.
+    after: Option<Interruption>,
     /// In the slot unless a worker has it.
     luggage: Option<Box<T>>,
     /// Standing in the line of ready cameras.
@@ -120,7 +122,8 @@ impl<T> FrameWay<T> {
                 camera,
                 state: Mutex::new(SlotState {
                     waiting: None,
-                    interruption: None,
+                    before: None,
+                    after: None,
                     luggage: Some(Box::new(luggage)),
                     queued: false,
                     closed: false,
@@ -227,9 +230,8 @@ impl<T> Slot<T> {
             return;
         }
         let replaced = state.waiting.replace(frame);
-        if let Some((_, after_the_waiting)) = &mut state.interruption {
-            *after_the_waiting = false;
-        }
+        let after = state.after.take();
+        state.before = state.before.or(after);
         if replaced.is_some() {
             state.accounts.pending -= 1;
             state.accounts.dropped += 1;
@@ -244,7 +246,8 @@ impl<T> Slot<T> {
     pub fn interrupt(self: &Arc<Self>, interruption: Interruption) {
         let mut state = self.lock();
         if !state.closed {
-            state.interruption = Some((interruption, state.waiting.is_some()));
+            let place = if state.waiting.is_some() { &mut state.after } else { &mut state.before };
+            place.get_or_insert(interruption);
             self.stand_in_line(&mut state);
         }
     }
@@ -264,7 +267,7 @@ impl<T> Slot<T> {
 
     /// Joins the line if there is a frame to take and nobody has the luggage.
     fn stand_in_line(self: &Arc<Self>, state: &mut SlotState<T>) {
-        let has_work = state.waiting.is_some() || state.interruption.is_some();
+        let has_work = state.waiting.is_some() || state.before.is_some();
         if state.queued || state.luggage.is_none() || !has_work {
             return;
         }
@@ -280,15 +283,9 @@ impl<T> Slot<T> {
     fn take(slot: Arc<Self>) -> Option<Job<T>> {
         let mut state = slot.lock();
         state.queued = false;
-        let interruption = match &mut state.interruption {
-            // The waiting frame goes first, and the interruption is the next job.
-            Some((_, after_the_waiting)) if *after_the_waiting => {
-                *after_the_waiting = false;
-                None
-            }
-            interruption => interruption.take().map(|(interruption, _)| interruption),
-        };
-        let frame = state.waiting.take();
+        let (interruption, frame) = (state.before.take(), state.waiting.take());
+        // What came after the frame is the next job.
+        state.before = state.after.take();
         if frame.is_none() && interruption.is_none() {
             return None;
         }
@@ -463,6 +460,27 @@ mod tests {
         assert!(jobs.next(AT_ONCE).is_none());
         assert!(slot.accounts().balance());
         assert_eq!((slot.accounts().analysed, slot.accounts().dropped), (2, 1));
+    }
+
+    #[test]
+    fn an_interruption_not_taken_yet_is_not_lost_to_a_later_one() {
+        let way = FrameWay::new(vec![()]);
+        let (slot, jobs) = (way.slot(0), way.jobs());
+        let next = || {
+            let job = jobs.next(AT_ONCE).unwrap();
+            let told = (job.interruption, job.frame.is_some());
+            job.done(Outcome::Analysed);
+            told
+        };
+        slot.interrupt(Interruption::Failed);
+        offer(&slot);
+        slot.interrupt(Interruption::Over);
+        assert_eq!(next(), (Some(Interruption::Failed), true), "before the frame");
+        assert_eq!(next(), (Some(Interruption::Over), false), "after it");
+        slot.interrupt(Interruption::Failed);
+        slot.interrupt(Interruption::Over);
+        assert_eq!(next(), (Some(Interruption::Failed), false), "what was tracked ended with the first");
+        assert!(jobs.next(AT_ONCE).is_none() && slot.accounts().balance());
     }
 
     #[test]

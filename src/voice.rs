@@ -48,14 +48,36 @@ impl Voice {
         self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg }));
     }
 
-    /// Says what was seen in a frame, or at the end of frames.
-    pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: Seen) {
+    /// Says what was seen in a frame.
+    pub fn tell_frame(&self, camera: usize, scene: &Scene, frame: &Frame, mut seen: Seen) {
+        self.tell(camera, scene, Some(frame), &mut seen);
+        let latency = frame.ledger.inferred.saturating_sub(frame.ledger.captured);
+        self.messages.send(Message::Detections(Detections {
+            schema: SCHEMA,
+            node: self.node.clone(),
+            camera: self.cameras[camera].0.clone(),
+            number: None,
+            frame: frame.number,
+            captured_at: frame.captured_at,
+            capture_clock: frame.capture_clock,
+            clock_synchronised: self.clock.is_synchronised(),
+            latency_ms: latency.as_secs_f64() * 1e3,
+            size: size(seen.size),
+            objects: seen.objects.iter().map(|object| self.object(object, seen.size)).collect(),
+            looks: seen.looks,
+            model: self.model.identity.clone(),
+            trace: Some(Trace { ledger: frame.ledger, record: self.cameras[camera].1.clone() }),
+        }));
+    }
+
+    /// Says what has happened by a frame that was not seen in whole, or at the end of frames; takes out the pictures.
+    pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: &mut Seen) {
         let (name, record) = &self.cameras[camera];
         record.looks.fetch_add(u64::from(seen.looks), Ordering::Relaxed);
         for event in &seen.events {
             self.messages.send(Message::Event(self.event(name, scene, event, frame)));
         }
-        if let Some(occupancy) = seen.occupancy {
+        if let Some(occupancy) = seen.occupancy.take() {
             let name_of = |(label, count)| (self.model.groups.name_or_unknown(label).to_string(), count);
             self.messages.send(Message::Occupancy(messages::Occupancy {
                 schema: SCHEMA,
@@ -67,7 +89,7 @@ impl Voice {
                 labels: occupancy.labels.into_iter().map(name_of).collect(),
             }));
         }
-        for (id, started_at, pictures) in seen.pictures {
+        for (id, started_at, pictures) in std::mem::take(&mut seen.pictures) {
             if self.publishes_pictures {
                 let jpeg = pictures.marked.clone();
                 self.messages.send(Message::Picture(messages::Picture { camera: name.clone(), jpeg }));
@@ -100,27 +122,10 @@ impl Voice {
                 change,
             }));
         }
-        if let Some((_, activation)) = seen.evidence {
+        for (_, activation) in &seen.evidence {
             let png = grey_png(&activation.grey, activation.width, activation.height);
             self.messages.send(Message::Evidence(messages::Evidence { camera: name.clone(), png }));
         }
-        let latency = frame.ledger.inferred.saturating_sub(frame.ledger.captured);
-        self.messages.send(Message::Detections(Detections {
-            schema: SCHEMA,
-            node: self.node.clone(),
-            camera: name.clone(),
-            number: None,
-            frame: frame.number,
-            captured_at: frame.captured_at,
-            capture_clock: frame.capture_clock,
-            clock_synchronised: self.clock.is_synchronised(),
-            latency_ms: latency.as_secs_f64() * 1e3,
-            size: size(seen.size),
-            objects: seen.objects.iter().map(|object| self.object(object, seen.size)).collect(),
-            looks: seen.looks,
-            model: self.model.identity.clone(),
-            trace: Some(Trace { ledger: frame.ledger, record: record.clone() }),
-        }));
     }
 
     fn event(
@@ -137,7 +142,6 @@ impl Voice {
             EventKind::Update(changed) => (messages::EventType::Update, changed.clone(), None),
             EventKind::End(why) => (messages::EventType::End, Vec::new(), Some(*why)),
         };
-        let duration = event.seen_at.duration_since(event.started_at).as_secs_f64();
         let pictures = self.files.is_some().then(|| store::names(camera, event.id, event.started_at));
         messages::Event {
             schema: SCHEMA,
@@ -151,7 +155,7 @@ impl Voice {
             at: event.at,
             started_at: event.started_at,
             seen_at: event.seen_at,
-            duration_s: duration,
+            duration_s: event.lasted.as_secs_f64(),
             label: self.model.groups.name_or_unknown(event.label).to_string(),
             score: event.score,
             size: size(event.size),
@@ -184,5 +188,20 @@ fn size((width, height): (f64, f64)) -> Size {
 /// In whole pixels, within the picture.
 fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
     let within = rect.intersection(&Rect { left: 0.0, top: 0.0, width, height });
-    [within.left, within.top, within.width, within.height].map(|number| number.round() as i64)
+    // Edges are rounded, for of a rounded left and width the sum may be beyond the picture.
+    let [left, top, right, bottom] =
+        [within.left, within.top, within.right(), within.bottom()].map(|edge| edge.round() as i64);
+    [left, top, right - left, bottom - top]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_lie_within_the_picture_also_when_they_are_rounded() {
+        let rect = Rect { left: 100.5, top: 20.5, width: 219.5, height: 59.5 };
+        assert_eq!(pixels(&rect, (320.0, 80.0)), [101, 21, 219, 59]);
+        assert_eq!(pixels(&Rect { left: -3.0, ..rect }, (320.0, 80.0)), [0, 21, 217, 59]);
+    }
 }

@@ -88,8 +88,8 @@ impl Look for Eye {
         self.head.activation(&self.map, class)
     }
 
-    fn paint(&mut self, image: &Image, rect: &Rect, caption: &str) -> Result<Pictures, Error> {
-        self.painter.take(image, rect, caption)
+    fn paint(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
+        self.painter.take(image, things)
     }
 }
 
@@ -116,8 +116,8 @@ impl Worker {
     pub fn run(mut self) {
         const TURN: Duration = Duration::from_millis(250);
         // One line a streak of failures, not one a frame.
-        let mut failing = false;
-        let mut seen = vec![0; self.controls.len()];
+        let (mut failing, mut not_painting) = (false, false);
+        let mut versions = vec![0; self.controls.len()];
         while !self.stop.is_time() {
             self.pulse.beat(self.clock.monotonic());
             let Some(mut job) = self.jobs.next(TURN) else { continue };
@@ -127,24 +127,34 @@ impl Worker {
                     Interruption::Failed => End::CameraLost,
                     Interruption::Over => End::Stopped,
                 };
-                let seen = job.luggage().end_all(why);
-                self.voice.tell(camera, job.luggage(), None, seen);
+                let mut seen = job.luggage().end_all(why);
+                self.voice.tell(camera, job.luggage(), None, &mut seen);
             }
             let Some(mut frame) = job.frame.take() else { continue };
             frame.ledger.started = self.clock.monotonic();
             let control = self.controls[camera].clone();
             // Every worker that meets the camera says it once more, which does no harm.
-            if let Some(settings) = control.changed_since(&mut seen[camera]) {
+            if let Some(settings) = control.changed_since(&mut versions[camera]) {
                 job.luggage().adjust(settings.motion_threshold, settings.score as f32);
             }
             if control.take_snapshot() {
                 self.take_snapshot(camera, &frame);
             }
-            match job.luggage().see(&frame, &mut self.eye) {
-                Ok(seen) => {
+            let (mut seen, outcome) = job.luggage().see(&frame, &mut self.eye);
+            frame.ledger.inferred = self.clock.monotonic();
+            if let Some(error) = seen.unpainted.take() {
+                if !not_painting {
+                    let camera = self.voice.camera(camera);
+                    tracing::error!(camera, frame = frame.number, %error, "Pictures of an event were lost.");
+                }
+                not_painting = true;
+            } else if !seen.pictures.is_empty() {
+                not_painting = false;
+            }
+            match outcome {
+                Ok(()) => {
                     failing = false;
-                    frame.ledger.inferred = self.clock.monotonic();
-                    self.voice.tell(camera, job.luggage(), Some(&frame), seen);
+                    self.voice.tell_frame(camera, job.luggage(), &frame, seen);
                     job.done(Outcome::Analysed);
                 }
                 Err(error) => {
@@ -153,6 +163,8 @@ impl Worker {
                         tracing::error!(camera, frame = frame.number, %error, "Frame was lost.");
                     }
                     failing = true;
+                    // What has happened has, even if the frame could not be looked at in whole.
+                    self.voice.tell(camera, job.luggage(), Some(&frame), &mut seen);
                     job.done(Outcome::Failed);
                 }
             }

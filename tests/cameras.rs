@@ -264,6 +264,44 @@ fn cameras_over_http_send_mjpeg_or_stills() {
     assert!(!camfire.log().contains("s3cret"), "{}", camfire.log());
 }
 
+/// Each still is a stream of its own; the things in them are of one story.
+#[test]
+fn what_is_in_stills_keeps_its_track_from_one_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    launch_to_end(&format!(
+        "filesrc location=\"{}\" ! qtdemux ! h264parse ! avdec_h264 ! videorate ! video/x-raw,framerate=5/1 ! jpegenc ! \
+         multifilesink location=\"{}/%05d.jpg\"",
+        root().join("tests/data/scenes/noise.mp4").display(),
+        place.display()
+    ));
+    let show = |number: usize| {
+        let from = place.join(format!("{number:05}.jpg"));
+        from.exists().then(|| std::fs::rename(from, place.join("now.jpg")).unwrap())
+    };
+    show(0).unwrap();
+    let server = HttpServer::start(place.into(), None);
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let _camfire = Camfire::run(&camera(&server.url("now.jpg"), "rate_fps = 5"), &broker.flags());
+    listener.wait_topic("/yard/detections");
+    let events = |kind: &str| -> Vec<serde_json::Value> {
+        let all = listener.all().into_iter().filter(|heard| heard.topic.ends_with("/yard/events"));
+        all.map(|heard| heard.json()).filter(|event| event["type"] == kind).collect()
+    };
+    let mut number = 0;
+    while events("end").is_empty() {
+        number += 1;
+        show(number).expect("something has come and gone before the clip is over");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(events("start")[0]["id"], events("end")[0]["id"], "{:#?}", listener.all());
+    assert_ne!(events("end")[0]["reason"], "camera_lost");
+    assert!(events("end")[0]["duration_s"].as_f64().unwrap() >= 1.0, "{:#?}", events("end"));
+    let states = listener.all().into_iter().filter(|heard| heard.topic.ends_with("/yard/status"));
+    assert_eq!(states.map(|heard| heard.json()["state"].clone()).collect::<Vec<_>>(), ["starting", "live"]);
+}
+
 #[test]
 fn a_stream_in_pieces_over_http() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,8 @@
 //! A form is told the text alone, so it can be held against every layer by itself; what depends on a second key is in
 //! [`super::rules`].
 
+use crate::vision::groups::UNKNOWN;
+
 /// The longest name of a node or a camera, in bytes.
 const NAME_BYTES: usize = 64;
 
@@ -43,6 +45,18 @@ pub(super) fn camera_name(text: &str) -> Result<(), String> {
     name(text).map_err(|rule| rule.replace("a name", "a camera name"))?;
     if RESERVED_NAMES.contains(&text) {
         return Err(format!("must have another name: the node itself publishes under {text}"));
+    }
+    Ok(())
+}
+
+/// What a group may be called: anything that people say, but not what things without a label are called.
+pub(super) fn group_name(text: &str) -> Result<(), String> {
+    line(text)?;
+    if text.trim().is_empty() {
+        return Err("must have a name".into());
+    }
+    if text == UNKNOWN {
+        return Err(format!("must have another name: things without a label are called {UNKNOWN}"));
     }
     Ok(())
 }
@@ -113,7 +127,12 @@ pub(super) fn listen(text: &str) -> Result<(), String> {
 }
 
 /// The corners of a polygon in parts of the picture: three at least, within the picture, with sides that do not cross.
-pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<(), String> {
+/// Gives them without a last one that only repeats the first, as in GeoJSON.
+pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<&[(f64, f64)], String> {
+    let corners = match corners {
+        [first, rest @ .., last] if rest.len() >= 2 && first == last => &corners[..corners.len() - 1],
+        _ => corners,
+    };
     if corners.len() < 3 {
         return Err("must have three corners or more, such as [[0, 0], [0.5, 0], [0.5, 1]]".into());
     }
@@ -129,10 +148,12 @@ pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<(), String> {
             // Neighbours share a corner.
             let are_neighbours = b == a + 1 || a == 0 && b == sides - 1;
             if !are_neighbours && cross(side(a), side(b)) {
+                let shown =
+                    |(from, to): Side| format!("from [{}, {}] to [{}, {}]", from.0, from.1, to.0, to.1);
                 return Err(format!(
-                    "must not cross itself: the sides behind corner {} and corner {} do",
-                    a + 1,
-                    b + 1
+                    "must not cross itself: the side {} meets the side {}; list the corners in their order around it",
+                    shown(side(a)),
+                    shown(side(b))
                 ));
             }
         }
@@ -141,7 +162,7 @@ pub(super) fn polygon(corners: &[(f64, f64)]) -> Result<(), String> {
     if twice_the_area.abs() < 1e-6 {
         return Err("must enclose an area".into());
     }
-    Ok(())
+    Ok(corners)
 }
 
 type Side = ((f64, f64), (f64, f64));
@@ -246,18 +267,33 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_called_as_people_say() {
+        for good in ["big cat", "a.b", "Meine Katze", "größer"] {
+            assert_eq!(group_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "  ", "unknown", "a\nb"] {
+            assert!(group_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn polygons_have_an_area_within_the_picture_and_do_not_cross_themselves() {
         for good in [
             vec![(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)],
             vec![(0.1, 0.1), (0.9, 0.5), (0.1, 0.9), (0.3, 0.5)],
         ] {
-            assert_eq!(polygon(&good), Ok(()), "{good:?}");
+            assert_eq!(polygon(&good), Ok(&good[..]), "{good:?}");
+            let closed: Vec<_> = good.iter().chain(&good[..1]).copied().collect();
+            assert_eq!(polygon(&closed), Ok(&good[..]), "closed as in GeoJSON");
         }
         for (bad, why) in [
             (vec![(0.0, 0.0), (1.0, 1.0)], "three corners"),
             (vec![(0.0, 0.0), (1.2, 0.0), (1.0, 1.0)], "[1.2, 0]"),
             (vec![(0.0, 0.0), (f64::NAN, 0.0), (1.0, 1.0)], "within the picture"),
-            (vec![(0.0, 0.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)], "behind corner 1 and corner 3"),
+            (
+                vec![(0.0, 0.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)],
+                "from [0, 0] to [1, 1] meets the side from [1, 0]",
+            ),
             (vec![(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], "enclose"),
             (vec![(0.2, 0.2), (0.2, 0.2), (0.2, 0.2)], "enclose"),
         ] {

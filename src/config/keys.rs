@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Number(f64, f64),
     /// A list of texts.
     Words,
+    /// A list of names of classes, one at least.
+    Classes,
     /// A list of corners.
     Polygon,
     /// A list of polygons.
@@ -59,7 +61,7 @@ pub(super) const AUTO: &str = "auto";
 const ZONE: Key = Key { name: "", kind: Kind::Polygon, default: "" };
 
 /// Any key of `[groups]`.
-const GROUP: Key = Key { name: "", kind: Kind::Words, default: "" };
+const GROUP: Key = Key { name: "", kind: Kind::Classes, default: "" };
 
 /// Any key of `[cameras.NAME.options]`.
 const OPTION: Key = Key { name: "", kind: Kind::Scalar, default: "" };
@@ -72,7 +74,7 @@ impl Key {
             Kind::Whole(..) => text.parse().ok().map(Value::Integer),
             Kind::Positive(_) | Kind::Number(..) => text.parse().ok().map(Value::Float),
             // Lists are typed as in a file.
-            Kind::Words | Kind::Polygon | Kind::Polygons | Kind::Part => {
+            Kind::Words | Kind::Classes | Kind::Polygon | Kind::Polygons | Kind::Part => {
                 toml::from_str::<toml::Table>(&format!("list = {text}"))
                     .ok()
                     .and_then(|mut table| table.remove("list"))
@@ -108,16 +110,21 @@ impl Key {
             }
             (Kind::Number(min, max), Value::Float(number)) if (min..=max).contains(&number) => {}
             (Kind::Words, Value::Array(words)) if words.iter().all(Value::is_str) => return Ok(list(words)),
+            (Kind::Classes, Value::Array(words)) if words.iter().all(Value::is_str) && !words.is_empty() => {
+                return Ok(list(words));
+            }
             (Kind::Polygon, value) => {
-                forms::polygon(&corners(value).ok_or_else(|| self.rule(value))?)?;
-                return Ok(deep(value));
+                return forms::polygon(&corners(value).ok_or_else(|| self.rule(value))?).map(outline);
             }
             (Kind::Polygons, Value::Array(polygons)) => {
+                let (mut outlines, mut rules) = (Vec::new(), Vec::new());
                 for (index, polygon) in polygons.iter().enumerate() {
-                    let which = |rule| format!("polygon {}: {rule}", index + 1);
-                    forms::polygon(&corners(polygon).ok_or_else(|| self.rule(value))?).map_err(which)?;
+                    match forms::polygon(&corners(polygon).ok_or_else(|| self.rule(value))?) {
+                        Ok(corners) => outlines.push(config::Value::new(None, outline(corners))),
+                        Err(rule) => rules.push(format!("polygon {}: {rule}", index + 1)),
+                    }
                 }
-                return Ok(deep(value));
+                return if rules.is_empty() { Ok(ValueKind::Array(outlines)) } else { Err(rules.join("; ")) };
             }
             (Kind::Part, Value::Array(numbers)) => {
                 forms::part(
@@ -164,6 +171,7 @@ impl Key {
             Kind::Positive(max) => format!("must be a number above 0 and up to {max}"),
             Kind::Number(min, max) => format!("must be a number from {min} to {max}"),
             Kind::Words => "must be a list of texts, such as [\"cat\", \"dog\"]".into(),
+            Kind::Classes => "must be a list of one class or more, such as [\"tabby\", \"beagle\"]".into(),
             Kind::Polygon => "must be a list of corners, such as [[0, 0], [0.5, 0], [0.5, 1]]".into(),
             Kind::Polygons => {
                 "must be a list of polygons, each a list of corners, such as [[[0, 0], [0.5, 0], [0.5, 1]]]"
@@ -196,6 +204,14 @@ impl Key {
 
 fn list(values: &[Value]) -> ValueKind {
     ValueKind::Array(values.iter().map(|value| config::Value::new(None, deep(value))).collect())
+}
+
+/// The corners of a polygon as the layers carry them.
+fn outline(corners: &[(f64, f64)]) -> ValueKind {
+    let list = |values: Vec<ValueKind>| {
+        ValueKind::Array(values.into_iter().map(|value| config::Value::new(None, value)).collect())
+    };
+    list(corners.iter().map(|(x, y)| list(vec![ValueKind::Float(*x), ValueKind::Float(*y)])).collect())
 }
 
 /// A list, of lists or not, of what has been judged already.
@@ -240,7 +256,7 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, Unknown> {
             Err(rule) => Err(Unknown::because(rule)),
         },
         ["groups"] | ["cameras", _, "zones" | "regions"] => Ok(Meaning::Section),
-        ["groups", name] => forms::line(name).map(|()| Meaning::Key(&GROUP)).map_err(Unknown::because),
+        ["groups", name] => forms::group_name(name).map(|()| Meaning::Key(&GROUP)).map_err(Unknown::because),
         ["cameras", _, "zones", zone] => {
             forms::name(zone).map(|()| Meaning::Key(&ZONE)).map_err(Unknown::because)
         }
@@ -250,6 +266,9 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, Unknown> {
         ["cameras", name, "regions", region, key] => find(key, raw::REGION).ok_or_else(|| {
             Unknown::near(key, &format!("[cameras.{name}.regions.{region}]"), &names(raw::REGION))
         }),
+        ["groups", ..] => {
+            Err(Unknown::because("is not a group; its name needs quotes where it has dots in it".into()))
+        }
         ["cameras", name, key] => find(key, raw::CAMERA)
             .ok_or_else(|| Unknown::near(key, &format!("[cameras.{name}]"), &names(raw::CAMERA))),
         [section] if keys_of(section).is_some() => Ok(Meaning::Section),
@@ -319,13 +338,18 @@ impl Unknown {
 pub fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let slips = (typed.chars().count() / 3).clamp(1, 3);
+    // Of words that are equally near, the one without letters that were not typed, then the shorter one.
+    let strangers = |word: &str| word.chars().filter(|c| !typed.contains(*c)).count();
     let closest = (known.iter())
         .map(|word| (strsim::damerau_levenshtein(&typed, word), *word))
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, word)| (*distance, strangers(word), word.len()))
         .filter(|(distance, _)| *distance <= slips)
         .map(|(_, word)| word);
-    let part =
-        || known.iter().find(|word| typed.len() >= 3 && (word.contains(&typed) || typed.contains(**word)));
+    let part = || {
+        let holds = |word: &&&str| typed.len() >= 3 && (word.contains(&typed) || typed.contains(**word));
+        let distance = |word: &&&str| (!word.contains(&typed), word.len().abs_diff(typed.len()));
+        known.iter().filter(holds).min_by_key(distance)
+    };
     closest.or_else(|| part().copied())
 }
 
@@ -357,6 +381,10 @@ mod tests {
             ("x", None),
         ] {
             assert_eq!(nearest(typed, &known), expected, "{typed}");
+        }
+        let classes = ["cart", "coat", "cat", "cougar", "Egyptian cat", "catamaran"];
+        for (typed, expected) in [("caat", "cat"), ("cats", "cat"), ("catama", "catamaran")] {
+            assert_eq!(nearest(typed, &classes), Some(expected), "{typed}");
         }
     }
 

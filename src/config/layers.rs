@@ -36,6 +36,9 @@ pub(super) struct Layers {
     pub(super) files: Vec<PathBuf>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
+    /// What counts of `[groups]`. Their names may be anything, which the `config` crate's paths cannot hold. One whose
+    /// classes were refused is here without any.
+    pub(super) groups: BTreeMap<String, Vec<String>>,
     /// A file could not be taken in whole, so nothing can be said to be missing.
     pub(super) is_incomplete: bool,
     sources: Vec<Layer>,
@@ -238,7 +241,9 @@ impl Layers {
     fn add_flags(&mut self, flags: &[(String, String)]) {
         let mut layer = Layer::default();
         for (key, value) in flags {
-            let path: Vec<String> = key.split('.').map(str::to_string).collect();
+            // A group's name may have dots in it.
+            let levels = if key.starts_with("groups.") { 2 } else { usize::MAX };
+            let path: Vec<String> = key.splitn(levels, '.').map(str::to_string).collect();
             self.add_text_value(&mut layer, &path, value, value.clone(), Place::Flag);
         }
         self.sources.push(layer);
@@ -291,9 +296,17 @@ impl Layers {
             || path.last().is_some_and(|name| problems::is_secret(name));
         let shown = if is_secret { "***".into() } else { problems::shown(typed) };
         let checked = key.check(value);
-        let dotted = path.join(".");
+        let dotted = dotted(path);
         let is_broken = checked.is_err();
+        if let [section, group] = path
+            && section == "groups"
+        {
+            let classes = value.as_array().filter(|_| !is_broken).map_or(&[][..], Vec::as_slice);
+            let classes = classes.iter().filter_map(|class| class.as_str().map(str::to_string)).collect();
+            self.groups.insert(group.clone(), classes);
+        }
         match checked {
+            Ok(_) if path[0] == "groups" => {}
             Ok(kind) => {
                 layer.0.insert(dotted.clone(), config::Value::new(None, kind));
             }
@@ -310,12 +323,15 @@ impl Layers {
     fn refuse(&mut self, path: &[String], typed: Option<&str>, place: Place, unknown: Unknown) {
         let is_secret = unknown.is_secret || path.iter().any(|name| problems::is_secret(name));
         let value = typed.map(|typed| if is_secret { "***".into() } else { problems::shown(typed) });
-        let key = path.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(".");
-        self.problems.push(Problem { place, key, value, rule: unknown.rule });
+        self.problems.push(Problem { place, key: dotted(path), value, rule: unknown.rule });
     }
 }
 
-/// A key as TOML wants it typed.
+/// The key at a path, as TOML wants it typed.
+pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
+    path.iter().map(|name| quoted(name.as_ref())).collect::<Vec<_>>().join(".")
+}
+
 fn quoted(name: &str) -> String {
     let is_bare =
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');

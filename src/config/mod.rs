@@ -22,6 +22,7 @@ mod source;
 mod tests;
 
 pub use keys::nearest;
+pub use layers::dotted;
 pub use problems::Problems;
 
 pub use crate::frame::Rotation;
@@ -51,7 +52,17 @@ pub struct Inputs {
 pub type CameraJudge = fn(&Camera) -> Vec<(String, String)>;
 
 /// Someone who knows what networks can name: tells each key that breaks a rule, and the rule.
-pub type Judge = fn(&Config) -> Vec<(String, String)>;
+pub type Judge = fn(&Naming<'_>) -> Vec<(String, String)>;
+
+/// Where a configuration names what a network can see.
+pub struct Naming<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Names of one's own for sets of its classes.
+    pub groups: &'a BTreeMap<String, Vec<String>>,
+    /// The lists of labels, each with its key.
+    pub labels: &'a [(String, Vec<String>)],
+}
 
 /// The main file, with `conf.d/*.toml` beside it.
 #[derive(Debug, Clone, Default)]

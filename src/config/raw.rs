@@ -47,8 +47,6 @@ macro_rules! sections {
         pub(super) struct Raw {
             $(pub(super) $section: $struct,)*
             #[serde(default)]
-            pub(super) groups: BTreeMap<String, Vec<String>>,
-            #[serde(default)]
             pub(super) cameras: BTreeMap<String, Camera>,
         }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Broker, Camera, CameraJudge, Commands, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log,
-    Motion, Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, Web, forms,
+    Motion, Mqtt, Naming, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, Web, forms,
     keys::AUTO,
     layers::Layers,
     login::{self, Typed},
@@ -13,7 +13,7 @@ use super::{
     raw::{self, Raw},
     source::{self, Address},
 };
-use crate::frame::Rotation;
+use crate::{frame::Rotation, vision::polygon::Polygon};
 use std::{
     net::SocketAddr,
     os::unix::fs::MetadataExt,
@@ -42,6 +42,14 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
     let node = Node { name: given(raw.node.name).unwrap_or_else(|| forms::node_name(&machine.host)) };
     let mqtt = rules.mqtt(raw.mqtt, &node);
     let outbox = rules.outbox(raw.outbox);
+    let mut labels = Vec::new();
+    for (name, camera) in &raw.cameras {
+        labels.push((format!("cameras.{name}.labels"), camera.labels.clone()));
+        let of_region = |(region, typed): (&String, &raw::Region)| {
+            (format!("cameras.{name}.regions.{region}.labels"), typed.labels.clone())
+        };
+        labels.extend(camera.regions.iter().map(of_region));
+    }
     let cameras: Vec<Camera> =
         raw.cameras.into_iter().filter_map(|(name, camera)| rules.camera(name, camera)).collect();
     let none_was_meant = !rules.layers.origins.keys().any(|key| key.starts_with("cameras."));
@@ -88,7 +96,7 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
             settled_after: raw.objects.settled_after.0,
         },
         pictures,
-        groups: raw.groups,
+        groups: rules.layers.groups.clone(),
         stats: Stats { interval: raw.stats.interval.0 },
         homeassistant: HomeAssistant {
             discovery: raw.homeassistant.discovery,
@@ -98,7 +106,10 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         web,
         cameras,
     };
-    for (key, rule) in machine.judge.map(|judge| judge(&config)).unwrap_or_default() {
+    rules.objects(&config.objects);
+    // Of cameras that are left out, too: all that is wrong is told at once.
+    let naming = Naming { network: &config.engine.network, groups: &config.groups, labels: &labels };
+    for (key, rule) in machine.judge.map(|judge| judge(&naming)).unwrap_or_default() {
         if !rules.is_broken(&key) {
             rules.problem(&key, rule);
         }
@@ -109,6 +120,15 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
 /// An empty text is as good as the key left out.
 pub(super) fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
+}
+
+/// Whether polygons leave nothing of the picture, as far as a coarse look tells.
+fn covers_everything(polygons: &[raw::Corners]) -> bool {
+    const STEPS: usize = 64;
+    let middle = |step: usize| (step as f64 + 0.5) / STEPS as f64;
+    let polygons: Vec<Polygon> = polygons.iter().cloned().map(Polygon).collect();
+    let mut points = (0..STEPS * STEPS).map(|i| (middle(i % STEPS), middle(i / STEPS)));
+    points.all(|point| polygons.iter().any(|polygon| polygon.contains(point)))
 }
 
 /// The layers, to say what is wrong with them, and the machine.
@@ -168,6 +188,23 @@ impl Rules<'_> {
             connect_timeout: typed.connect_timeout.0,
             tls: typed.tls.then_some(Tls { ca_file, identity, alpn: typed.alpn }),
             most_packet_bytes: typed.most_packet_kib << 10,
+        }
+    }
+
+    fn objects(&mut self, objects: &Objects) {
+        const WHY: &str = "or else everything belongs to the scene before it is told of";
+        let (confirm, absorb) = ("objects.confirm", "objects.absorb_after");
+        if objects.confirm < objects.absorb_after || self.is_broken(confirm) || self.is_broken(absorb) {
+            return;
+        }
+        let told = |key, than, limit| {
+            format!("must be {than} than {key} ({}), {WHY}", humantime::format_duration(limit))
+        };
+        // At the key that was given.
+        if self.layers.origins.contains_key(confirm) {
+            self.problem(confirm, told(absorb, "shorter", objects.absorb_after));
+        } else {
+            self.problem(absorb, told(confirm, "longer", objects.confirm));
         }
     }
 
@@ -258,6 +295,9 @@ impl Rules<'_> {
         let rotation = Rotation::of_degrees(typed.rotate);
         if rotation.is_none() && !self.is_broken(&key("rotate")) {
             self.problem(&key("rotate"), "must be 0, 90, 180 or 270");
+        }
+        if covers_everything(&typed.masks) {
+            self.warn(&key("masks"), "they cover the whole picture: nothing will be seen");
         }
         let camera = Camera {
             name,

@@ -268,6 +268,38 @@ fn every_rule_has_its_exact_line() {
                camera are used",
             ],
         ),
+        (
+            "[objects]\nconfirm = \"20s\"",
+            &[
+                "2: objects.confirm = \"20s\": must be shorter than objects.absorb_after (20s), or else everything \
+               belongs to the scene before it is told of",
+            ],
+        ),
+        (
+            "[objects]\nabsorb_after = \"1s\"\nconfirm = \"1m\"",
+            &[
+                "3: objects.confirm = \"1m\": must be shorter than objects.absorb_after (1s), or else everything \
+               belongs to the scene before it is told of",
+            ],
+        ),
+        // Groups.
+        (
+            "[groups]\nunknown = [\"tabby\"]",
+            &[
+                "2: groups.unknown = [\"tabby\"]: must have another name: things without a label are called unknown",
+            ],
+        ),
+        ("[groups]\n\"\" = [\"tabby\"]", &["2: groups.\"\" = [\"tabby\"]: must have a name"]),
+        (
+            "[groups]\n\"big cat\" = []",
+            &[
+                "2: groups.\"big cat\" = []: must be a list of one class or more, such as [\"tabby\", \"beagle\"]",
+            ],
+        ),
+        (
+            "[groups]\na.b = [\"tabby\"]",
+            &["2: groups.a = a table: must be a list of one class or more, such as [\"tabby\", \"beagle\"]"],
+        ),
         // One mistake is one problem.
         ("[mqtt]\ntls = 1\nca_file = \"/ca.pem\"", &["2: mqtt.tls = 1: must be true or false"]),
         ("[mqtt]\nuser = 1\npassword = \"hunter2\"", &["2: mqtt.user = 1: must be text in quotes"]),
@@ -706,6 +738,61 @@ fn zones_masks_and_regions_are_judged_where_they_stand() {
     assert_eq!((gate.name.as_str(), gate.top, gate.every.as_secs()), ("gate", 0.5, 5));
     let flags = Inputs { flags: pairs(&[("cameras.a.labels", "[\"dog\"]")]), ..text(&yard("")) };
     assert_eq!(loaded(&flags).config.cameras[0].labels, ["dog"]);
+}
+
+#[test]
+fn all_bad_polygons_are_told_and_a_closed_one_is_as_good_as_an_open_one() {
+    let yard = |lines: &str| text(&format!("[cameras.a]\nsource = \"test://\"\n{lines}"));
+    let masks =
+        "masks = [[[0, 0], [1, 1], [1, 0], [0, 1]], [[0, 0], [0.5, 0], [0.5, 1]], [[0, 0], [2, 0], [1, 1]]]";
+    assert_eq!(
+        problems(&yard(masks))[0].split_once("]]]: ").unwrap().1,
+        "polygon 1: must not cross itself: the side from [0, 0] to [1, 1] meets the side from [1, 0] to [0, 1]; list \
+         the corners in their order around it; polygon 3: must lie within the picture: [2, 0] is outside; corners are \
+         parts of its width and height, 0 to 1"
+    );
+    let closed = "masks = [[[0, 0], [1, 0], [1, 1], [0, 0]]]\nzones.lawn = [[0, 0], [1, 0], [1, 1], [0, 0]]";
+    let camera = loaded(&yard(closed)).config.cameras.remove(0);
+    assert_eq!((camera.masks[0].len(), camera.zones["lawn"].len()), (3, 3));
+    let warnings = |lines: &str| loaded(&yard(lines)).warnings;
+    assert_eq!(warnings(closed), [""; 0]);
+    assert_eq!(
+        warnings("masks = [[[0, 0], [0.6, 0], [0.6, 1], [0, 1]], [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]]"),
+        [
+            "camfire.toml:3: cameras.a.masks = [[[0, 0], [0.6, 0], [0.6, 1], [0, 1]], [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]]: they cover \
+          the whole picture: nothing will be seen"
+        ]
+    );
+}
+
+#[test]
+fn groups_may_be_called_anything_and_later_layers_win() {
+    let toml = "[groups]\n\"big cat\" = [\"tiger\", \"lion\"]\n\"a.b\" = [\"tabby\"]\n\"Größe\" = [\"beagle\"]\n\
+                [cameras.a]\nsource = \"test://\"\nlabels = [\"big cat\", \"a.b\", \"Größe\", \"unknown\"]\n";
+    let inputs = Inputs {
+        judge: Some(crate::model::judge),
+        flags: pairs(&[("groups.a.b", "[\"tiger cat\"]")]),
+        ..text(toml)
+    };
+    let groups = loaded(&inputs).config.groups;
+    assert_eq!(groups.keys().collect::<Vec<_>>(), ["Größe", "a.b", "big cat"]);
+    assert_eq!(groups["a.b"], ["tiger cat"]);
+}
+
+#[test]
+fn unknown_names_are_told_together_with_all_else() {
+    let toml = "[groups]\n\"big cat\" = [\"tigger\"]\npet = 1\n[cameras.a]\nlabels = [\"big cat\", \"pet\", \"caat\"]\n\
+                source = \"tset://\"\n";
+    let lines = problems(&Inputs { judge: Some(crate::model::judge), ..text(toml) });
+    for (line, part) in lines.iter().zip([
+        "2: groups.\"big cat\" = [\"tigger\"]: has \"tigger\", which is no class; did you mean \"tiger\"?",
+        "3: groups.pet = 1: must be a list",
+        "5: cameras.a.labels = [\"big cat\", \"pet\", \"caat\"]: has \"caat\", which is no label; did you mean \"cat\"?",
+        "6: cameras.a.source = \"tset://\": must be",
+    ]) {
+        assert!(line.contains(part), "{line} has no {part}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:#?}");
 }
 
 #[test]

@@ -12,13 +12,18 @@ use serde::Serialize;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use uuid::Uuid;
 
-/// Between two looks at how much there is, at most.
-const SWEEP: Duration = Duration::from_secs(600);
+/// Between two looks at how much there is: so many times in the time for which pictures are kept, within these limits.
+const SWEEPS: u32 = 10;
+const SHORTEST_SWEEP: Duration = Duration::from_secs(30);
+const LONGEST_SWEEP: Duration = Duration::from_secs(600);
 
 /// Pictures to be kept.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub struct Store {
     pub settings: config::Pictures,
     /// What is to be written; the workers have the other end. It ends when they have.
     pub files: Receiver<Filing>,
+    /// How many of them had to go because the disk was too slow.
+    pub dropped: Arc<AtomicU64>,
     /// Counts what is written.
     pub record: Arc<StoreRecord>,
     /// Time.
@@ -70,21 +77,35 @@ impl Store {
     pub fn run(self) {
         const TURN: Duration = Duration::from_secs(1);
         let Some(directory) = self.settings.directory.clone() else { return };
+        let config::Pictures { most_bytes, oldest, .. } = self.settings;
+        let pause = (oldest / SWEEPS).clamp(SHORTEST_SWEEP, LONGEST_SWEEP);
         let mut told = None;
-        let mut room = room::Room::new(directory.clone(), self.settings.most_bytes, self.settings.oldest);
+        let mut dropping = false;
+        let mut room = room::Room::new(directory.clone(), most_bytes, oldest);
         let mut swept_at = None;
         loop {
             let now = self.clock.monotonic();
             self.pulse.beat(now);
             let mut outcome = Ok(());
-            if swept_at.is_none_or(|at| now.saturating_sub(at) >= SWEEP) {
+            if swept_at.is_none_or(|at| now.saturating_sub(at) >= pause) {
                 swept_at = Some(now);
                 outcome = room.sweep(self.clock.now());
             }
-            match self.files.recv_timeout(TURN) {
-                Ok(filing) => outcome = outcome.and(self.write(&directory, filing, &mut room)),
+            let filing = self.files.recv_timeout(TURN);
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            if dropped > 0 && !dropping {
+                dropping = true;
+                tracing::warn!(directory = %directory.display(), "Pictures come faster than they can be written; some are left out.");
+            }
+            match filing {
+                Ok(filing) => outcome = self.write(&directory, filing, &mut room).and(outcome),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    if dropped > 0 {
+                        tracing::warn!(count = dropped, "Events whose pictures were left out.");
+                    }
+                    return;
+                }
             }
             self.record.file_bytes.store(room.bytes(), Ordering::Relaxed);
             match (outcome, &told) {
@@ -98,20 +119,30 @@ impl Store {
         }
     }
 
+    /// Errors: what cannot be written, or what cannot be removed for it.
     fn write(&self, directory: &Path, filing: Filing, room: &mut room::Room) -> io::Result<()> {
         let Filing { camera, id, started_at, pictures } = filing;
         let names = names(&camera, id, started_at);
-        let files =
-            [(names.crop, pictures.crop), (names.frame, pictures.frame), (names.marked, pictures.marked)];
+        let files: [(String, &[u8]); 3] =
+            [(names.crop, &pictures.crop), (names.frame, &pictures.frame), (names.marked, &pictures.marked)];
         let len: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        room.make(len, self.clock.now())?;
+        let made = room.make(len, self.clock.now());
+        if !room.has(len) {
+            let full = || {
+                io::Error::new(
+                    io::ErrorKind::StorageFull,
+                    format!("no room for {len} bytes by pictures.most_mib"),
+                )
+            };
+            return made.and_then(|()| Err(full()));
+        }
         for (name, bytes) in files {
             let path = directory.join(name);
             let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
             fs::create_dir_all(&folder)?;
             let half: PathBuf = path.with_extension("part");
             let before = fs::metadata(&path).map_or(0, |file| file.len());
-            let written = fs::write(&half, &bytes).and_then(|()| fs::rename(&half, &path));
+            let written = fs::write(&half, bytes).and_then(|()| fs::rename(&half, &path));
             if let Err(error) = written {
                 // Nothing of use is in it.
                 let _ = fs::remove_file(&half);
@@ -120,7 +151,7 @@ impl Store {
             room.grew(bytes.len() as u64, before);
             self.record.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        Ok(())
+        made
     }
 }
 
@@ -129,34 +160,36 @@ mod tests {
     use super::*;
     use crate::clock::SimulatedClock;
 
-    #[test]
-    fn pictures_are_kept_by_camera_and_day_and_newer_ones_replace_them() {
-        let folder = tempfile::tempdir().unwrap();
+    /// What a store of so many bytes makes of filings with pictures of so many bytes each.
+    fn store(folder: &Path, most_bytes: u64, sizes: &[usize]) -> Names {
         let clock = Arc::new(SimulatedClock::new());
         let (sender, files) = crossbeam_channel::unbounded();
         let settings = config::Pictures {
-            directory: Some(folder.path().join("pictures")),
-            most_bytes: 1 << 20,
+            directory: Some(folder.join("pictures")),
+            most_bytes,
             oldest: Duration::from_secs(3600),
             quality: 80,
             publish: false,
         };
         let record = Arc::new(StoreRecord::default());
-        let store = Store {
-            settings,
-            files,
-            record: record.clone(),
-            clock: clock.clone(),
-            pulse: Pulse::new("store", Duration::ZERO),
-        };
+        let pulse = Pulse::new("store", Duration::ZERO);
+        let (clock, dropped) = (clock.clone(), Arc::default());
+        let store = Store { settings, files, dropped, record: record.clone(), clock: clock.clone(), pulse };
         let started_at = clock.now();
-        for crop in [1u8, 2] {
-            let pictures = Pictures { crop: vec![crop; 10], frame: vec![0; 10], marked: vec![0; 10] };
+        for (crop, len) in (1u8..).zip(sizes) {
+            let pictures =
+                Pictures { crop: vec![crop; *len], frame: vec![0; *len].into(), marked: vec![0; *len] };
             sender.send(Filing { camera: "yard".into(), id: Uuid::nil(), started_at, pictures }).unwrap();
         }
         drop(sender);
         store.run();
-        let names = names("yard", Uuid::nil(), started_at);
+        names("yard", Uuid::nil(), started_at)
+    }
+
+    #[test]
+    fn pictures_are_kept_by_camera_and_day_and_newer_ones_replace_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = store(folder.path(), 1 << 20, &[10, 10]);
         assert_eq!(names.crop, "yard/2026-01-01/00000000-0000-0000-0000-000000000000-crop.jpg");
         let read = |name: &str| fs::read(folder.path().join("pictures").join(name)).unwrap();
         assert_eq!(read(&names.crop), [2; 10]);
@@ -168,5 +201,14 @@ mod tests {
             3,
             "nothing else"
         );
+    }
+
+    #[test]
+    fn what_is_more_than_there_may_be_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = store(folder.path(), 100, &[34]);
+        assert!(!folder.path().join("pictures").join(names.crop).exists());
+        let names = store(folder.path(), 100, &[34, 10, 34]);
+        assert_eq!(fs::read(folder.path().join("pictures").join(names.crop)).unwrap(), [2; 10]);
     }
 }

@@ -20,11 +20,12 @@ pub(super) struct Room {
     most_bytes: u64,
     oldest: Duration,
     bytes: u64,
+    remove: fn(&Path) -> io::Result<()>,
 }
 
 impl Room {
     pub(super) fn new(directory: PathBuf, most_bytes: u64, oldest: Duration) -> Room {
-        Room { directory, most_bytes, oldest, bytes: 0 }
+        Room { directory, most_bytes, oldest, bytes: 0, remove: |path| fs::remove_file(path) }
     }
 
     /// What there is, as far as it is known.
@@ -37,12 +38,22 @@ impl Room {
         self.make_down_to(self.most_bytes, now)
     }
 
-    /// Makes room for `len` more bytes.
+    /// Makes room for `len` more bytes, as far as so many may be there at all.
+    ///
+    /// Errors: what cannot be looked at or removed; there may be room all the same.
     pub(super) fn make(&mut self, len: u64, now: Timestamp) -> io::Result<()> {
-        if self.bytes + len <= self.most_bytes {
+        if self.has(len) {
+            return Ok(());
+        }
+        if len > self.most_bytes {
             return Ok(());
         }
         self.make_down_to(self.most_bytes.saturating_sub(len + self.most_bytes / SPARE), now)
+    }
+
+    /// Whether there is room for `len` more bytes.
+    pub(super) fn has(&self, len: u64) -> bool {
+        self.bytes + len <= self.most_bytes
     }
 
     /// A file was written in place of one of `before` bytes.
@@ -55,14 +66,24 @@ impl Room {
         // Oldest first; names decide between equals.
         let mut files = BTreeSet::new();
         self.bytes = 0;
-        for day in folders(&self.directory)?
-            .iter()
-            .map(|camera| folders(camera))
-            .collect::<io::Result<Vec<_>>>()?
-            .concat()
-        {
-            for entry in fs::read_dir(&day)? {
-                let path = entry?.path();
+        // One folder that cannot be read, one file that cannot be removed, keep no other from going.
+        let mut outcome = Ok(());
+        let mut days = Vec::new();
+        for camera in folders(&self.directory)? {
+            match folders(&camera) {
+                Ok(found) => days.extend(found),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        for day in days {
+            let entries = match fs::read_dir(&day) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            };
+            for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
                 let Ok(file) = fs::metadata(&path) else { continue };
                 if file.is_file() && is_ours(&path) {
                     self.bytes += file.len();
@@ -74,12 +95,15 @@ impl Room {
             if modified >= limit && self.bytes <= most {
                 break;
             }
-            fs::remove_file(&path)?;
-            self.bytes -= len;
+            match (self.remove)(&path) {
+                Ok(()) => self.bytes -= len,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes -= len,
+                Err(error) => outcome = Err(error),
+            }
             // The day's folder goes with its last picture; one that is not empty stays.
             let _ = path.parent().map(fs::remove_dir);
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -110,20 +134,48 @@ fn is_ours(path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn name(number: u8) -> String {
+        format!("{}-crop.jpg", uuid::Uuid::from_bytes([number; 16]))
+    }
+
+    /// A file of 100 bytes that is so old at `now`.
+    fn write(folder: &Path, name: &str, now: Timestamp, age_s: u64) -> PathBuf {
+        let day = folder.join("yard/2026-01-01");
+        fs::create_dir_all(&day).unwrap();
+        let path = day.join(name);
+        fs::write(&path, vec![0; 100]).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(system_time(now) - Duration::from_secs(age_s)).unwrap();
+        path
+    }
+
+    #[test]
+    fn one_file_that_cannot_be_removed_keeps_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let files: Vec<PathBuf> = (1..=3)
+            .map(|number| write(folder.path(), &name(number), now, 1000 * u64::from(number)))
+            .collect();
+        let mut room = Room::new(folder.path().into(), 320, Duration::from_secs(9000));
+        room.remove = |path| match path.ends_with(name(3)) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => fs::remove_file(path),
+        };
+        room.sweep(now).unwrap();
+        assert!(
+            room.make(100, now).is_err() && room.has(100),
+            "there is room, and it is told what went wrong"
+        );
+        assert_eq!(files.iter().map(|file| file.exists()).collect::<Vec<_>>(), [true, false, true]);
+        room.oldest = Duration::ZERO;
+        assert!(room.sweep(now).is_err() && !files[0].exists() && files[2].exists());
+    }
+
     #[test]
     fn the_oldest_go_first_and_what_is_not_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let day = folder.path().join("yard/2026-01-01");
-        fs::create_dir_all(&day).unwrap();
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-        let write = |name: &str, age_s: u64| {
-            let path = day.join(name);
-            fs::write(&path, vec![0; 100]).unwrap();
-            let file = fs::File::options().write(true).open(&path).unwrap();
-            file.set_modified(system_time(now) - Duration::from_secs(age_s)).unwrap();
-            path
-        };
-        let name = |number: u8| format!("{}-crop.jpg", uuid::Uuid::from_bytes([number; 16]));
+        let write = |name: &str, age_s: u64| write(folder.path(), name, now, age_s);
         let files: Vec<PathBuf> =
             (1..=5).map(|number| write(&name(number), 1000 * u64::from(number))).collect();
         let foreign = write("holiday.jpg", 1_000_000);

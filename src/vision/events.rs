@@ -20,6 +20,8 @@ pub struct Event {
     pub started_at: Timestamp,
     /// When it was last seen.
     pub seen_at: Timestamp,
+    /// From the one to the other, on the scene's own time line: the time of day may be set meanwhile.
+    pub lasted: Duration,
     /// The group that it seems to be.
     pub label: Option<usize>,
     /// Mean score of that group, or of the best one, 0 to 1.
@@ -66,6 +68,8 @@ pub enum Aspect {
 pub struct Moment {
     /// When.
     pub at: Timestamp,
+    /// The same on the scene's own time line.
+    pub time: Duration,
     /// Where.
     pub rect: Rect,
     /// How well, for comparison with other moments.
@@ -126,6 +130,16 @@ impl ZoneWatch {
         self.inside = inside;
         changed
     }
+
+    /// Believes the last look alone, for when nothing was told yet.
+    pub fn begin(&mut self) {
+        self.inside.clone_from(&self.before);
+        for zone in &self.inside {
+            if !self.visited.contains(zone) {
+                self.visited.push(*zone);
+            }
+        }
+    }
 }
 
 /// A better moment must be so much better, and so much later than the one before it: each costs a picture.
@@ -135,7 +149,7 @@ const PAUSE: Duration = Duration::from_millis(800);
 impl Moment {
     /// Whether `other` is worth taking in its place.
     pub fn gives_way_to(&self, other: &Moment) -> bool {
-        let passed = Duration::try_from(other.at.duration_since(self.at)).unwrap_or_default();
+        let passed = other.time.saturating_sub(self.time);
         other.quality > BETTER * self.quality && passed >= PAUSE
     }
 }
@@ -172,5 +186,27 @@ mod tests {
         assert_eq!(look(20.0), (true, 1, 1));
         assert_eq!(look(60.0), (false, 1, 1));
         assert_eq!(look(70.0), (true, 0, 1));
+    }
+
+    #[test]
+    fn what_is_in_a_zone_from_the_first_look_on_can_be_told_so() {
+        let zones = vec![("all".to_string(), Polygon(vec![(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]))];
+        let mut watch = ZoneWatch::default();
+        let rect = Rect { left: 10.0, top: 10.0, width: 10.0, height: 20.0 };
+        assert!(!watch.look(&zones, &rect, (100.0, 50.0)));
+        watch.begin();
+        assert_eq!((&watch.inside[..], &watch.visited[..]), (&[0][..], &[0][..]));
+        assert!(!watch.look(&zones, &rect, (100.0, 50.0)), "that is no news");
+    }
+
+    #[test]
+    fn a_better_moment_is_so_by_the_scenes_time_whatever_the_time_of_day_does() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let moment =
+            |at, ms, quality| Moment { at, time: Duration::from_millis(ms), rect: Rect::default(), quality };
+        let first = moment(at("2026-01-01T12:00:00Z"), 0, 1.0);
+        assert!(first.gives_way_to(&moment(at("2026-01-01T11:00:00Z"), 1000, 2.0)), "set back by an hour");
+        assert!(!first.gives_way_to(&moment(at("2026-01-01T13:00:00Z"), 200, 2.0)), "set on by an hour");
+        assert!(!first.gives_way_to(&moment(at("2026-01-01T12:00:01Z"), 1000, 1.1)));
     }
 }

@@ -36,6 +36,12 @@ impl Groups {
         labels: &Labels,
         own: &BTreeMap<String, Vec<String>>,
     ) -> Result<Groups, Vec<(String, String)>> {
+        let (groups, problems) = Groups::gather(labels, own);
+        if problems.is_empty() { Ok(groups) } else { Err(problems) }
+    }
+
+    /// The same, with the problems beside the groups: their names, at least, are right.
+    pub fn gather(labels: &Labels, own: &BTreeMap<String, Vec<String>>) -> (Groups, Vec<(String, String)>) {
         let mut groups = Groups { names: Vec::new(), of_class: vec![None; labels.len()] };
         let file: File = toml::from_str(BUILT_IN).expect("a test reads it");
         let fits = |(class, name): &(usize, String)| *class < labels.len() && labels.get(*class) == name;
@@ -77,7 +83,7 @@ impl Groups {
             }
             groups.add(name.clone(), classes.into_iter());
         }
-        if problems.is_empty() { Ok(groups) } else { Err(problems) }
+        (groups, problems)
     }
 
     fn add(&mut self, name: String, classes: impl Iterator<Item = usize>) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config,
-    frame::{Image, View},
+    frame::{Image, Rotation, View},
 };
 use std::time::Duration;
 
@@ -24,13 +24,18 @@ const REACH: usize = 2;
 /// The picture is looked at in 4 x 4 tiles; one has changed where so much of it stands out.
 const TILES: usize = 4;
 const CHANGED_TILE: f32 = 0.35;
-/// So many tiles make a change of the whole scene, if it were so few at the picture before.
+/// A tile counts of which masks leave so much; of fewer tiles than these nobody can tell a thing from another view.
+const OPEN_TILE: f32 = 0.25;
+const LEAST_TILES: usize = 4;
+/// So many sixteenths of the tiles make a change of the whole scene, if it were so few at the picture before.
 const ALL_TILES: usize = 14;
 const FEW_TILES: usize = 8;
 /// So much brighter or darker all at once is a lamp.
 const LAMP: f32 = 20.0;
 /// After a change of the scene, cameras need so long for their exposure; nothing new is seen meanwhile.
 const SETTLES: Duration = Duration::from_secs(2);
+/// Times of frames are exact to less than this, however they were measured.
+const ROUNDING: Duration = Duration::from_millis(10);
 /// The memory while it settles.
 const SETTLING_MEMORY: Duration = Duration::from_millis(300);
 /// A thing has new edges on so much of its outline; a hole has lost them on so much of it.
@@ -105,12 +110,14 @@ pub struct Moved {
     pub settling: bool,
 }
 
-/// The form of a picture, which decides what a cell means.
+/// The form of a picture, which decides what a cell means. Whether its rows are of two moments does not: some streams
+/// say so of each picture anew.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Form {
     width: usize,
     height: usize,
-    view: View,
+    pixel_aspect: f64,
+    rotation: Rotation,
 }
 
 /// One camera's sense of motion.
@@ -121,8 +128,9 @@ pub struct Motion {
     form: Option<Form>,
     luma: Luma,
     background: Background,
-    /// Cells behind a mask.
+    /// Cells behind a mask, and how many of each tile are behind none.
     ignored: Vec<bool>,
+    open: [[usize; TILES]; TILES],
     held: Vec<bool>,
     last_at: Duration,
     passed: Duration,
@@ -141,6 +149,7 @@ impl Motion {
             luma: Luma::default(),
             background: Background::default(),
             ignored: Vec::new(),
+            open: [[0; TILES]; TILES],
             held: Vec::new(),
             last_at: Duration::ZERO,
             passed: Duration::ZERO,
@@ -175,7 +184,7 @@ impl Motion {
         }
         let threshold = self.settings.threshold as f32;
         self.background.compare(&self.luma, threshold, &self.ignored);
-        let settling = at < self.settles_at;
+        let settling = self.settles(at);
         let lamp = self.take_lamp();
         if let Some(change) = self.relearn(settling) {
             self.settles_at = at + SETTLES;
@@ -220,7 +229,7 @@ impl Motion {
                 self.held[row + from..row + (run.end + 1).min(self.luma.width)].fill(true);
             }
         }
-        let memory = if self.last_at < self.settles_at { SETTLING_MEMORY } else { self.settings.memory };
+        let memory = if self.settles(self.last_at) { SETTLING_MEMORY } else { self.settings.memory };
         self.background.learn(self.passed, memory, &self.held);
     }
 
@@ -235,6 +244,11 @@ impl Motion {
         let runs = (top..top + height).map(|y| Run { y, start: left, end: left + width }).collect();
         let (right, bottom) = (left + width, top + height);
         self.background.absorb(&Blob { left, top, right, bottom, area: width * height, runs });
+    }
+
+    /// Whether the scene has changed a moment ago.
+    fn settles(&self, at: Duration) -> bool {
+        at + ROUNDING < self.settles_at
     }
 
     /// How `rect` looks in the picture last looked at.
@@ -297,6 +311,7 @@ impl Motion {
                 self.ignored[y * self.luma.width + x] = self.masks.iter().any(|mask| mask.contains(point));
             }
         }
+        self.open = tally(&self.ignored, self.luma.width, |ignored| !ignored);
     }
 
     /// Whether the whole picture is suddenly brighter or darker, in the same way everywhere. Then the memory is, too, and
@@ -314,36 +329,29 @@ impl Motion {
     /// Whether the whole scene has become another between the picture before and this one, so that it has to be learned
     /// anew.
     fn relearn(&mut self, settling: bool) -> Option<SceneChange> {
-        let (tiles, things, lights) = self.count_tiles();
-        let was = std::mem::replace(&mut self.tiles, tiles);
-        if tiles < ALL_TILES || was > FEW_TILES && !settling {
+        let (changed, counted) = self.count_tiles();
+        let was = std::mem::replace(&mut self.tiles, changed);
+        let of = |sixteenths: usize| (sixteenths * counted) as f32 / (TILES * TILES) as f32;
+        let is_sudden = was as f32 <= of(FEW_TILES) || settling;
+        if counted < LEAST_TILES || (changed as f32) < of(ALL_TILES) || !is_sudden {
             return None;
         }
+        let count = |mark: u8| self.background.marks().iter().filter(|&&cell| cell == mark).count();
+        let change = if count(LIGHT) > count(THING) { SceneChange::Light } else { SceneChange::View };
         self.background.begin(&self.luma);
         (self.tiles, self.light) = (0, 0.0);
-        Some(if lights > things { SceneChange::Light } else { SceneChange::View })
+        Some(change)
     }
 
-    /// Tiles that have changed, and how many of all cells are something else or in another light.
-    fn count_tiles(&self) -> (usize, usize, usize) {
+    /// Tiles that have changed, and how many count: what is behind a mask says nothing.
+    fn count_tiles(&self) -> (usize, usize) {
         let (width, height) = (self.luma.width, self.luma.height);
-        let mut changed = [[0usize; TILES]; TILES];
-        let (mut things, mut lights) = (0, 0);
-        for (y, row) in self.background.marks().chunks_exact(width).enumerate() {
-            if row.iter().all(|&mark| mark == STILL) {
-                continue;
-            }
-            for (tile, changed) in changed[y * TILES / height].iter_mut().enumerate() {
-                let columns = &row[tile * width / TILES..(tile + 1) * width / TILES];
-                let count = |mark: u8| columns.iter().filter(|&&cell| cell == mark).count();
-                let (thing, light) = (count(THING), count(LIGHT));
-                things += thing;
-                lights += light;
-                *changed += thing + light;
-            }
-        }
-        let least = CHANGED_TILE * (width * height) as f32 / (TILES * TILES) as f32;
-        (changed.iter().flatten().filter(|&&count| count as f32 >= least).count(), things, lights)
+        let marked = tally(self.background.marks(), width, |&mark| mark != STILL);
+        let least_open = OPEN_TILE * (width * height) as f32 / (TILES * TILES) as f32;
+        let tiles = self.open.iter().flatten().zip(marked.iter().flatten());
+        let counted = tiles.filter(|(open, _)| **open as f32 >= least_open.max(1.0));
+        let is_changed = |(open, marked): (&usize, &usize)| *marked as f32 >= CHANGED_TILE * *open as f32;
+        counted.fold((0, 0), |(changed, all), tile| (changed + usize::from(is_changed(tile)), all + 1))
     }
 
     /// What a blob is by its edges: a thing has edges of its own.
@@ -419,5 +427,98 @@ impl Motion {
 }
 
 fn form_of(image: &Image) -> Form {
-    Form { width: image.width, height: image.height, view: image.view }
+    let View { pixel_aspect, rotation, .. } = image.view;
+    Form { width: image.width, height: image.height, pixel_aspect, rotation }
+}
+
+/// Of each tile of a picture `width` cells wide, how many cells are so.
+fn tally<T>(cells: &[T], width: usize, is: impl Fn(&T) -> bool) -> [[usize; TILES]; TILES] {
+    let height = cells.len() / width;
+    let mut counts = [[0; TILES]; TILES];
+    for (y, row) in cells.chunks_exact(width).enumerate() {
+        if !row.iter().any(&is) {
+            continue;
+        }
+        for (tile, count) in counts[y * TILES / height].iter_mut().enumerate() {
+            *count +=
+                row[tile * width / TILES..(tile + 1) * width / TILES].iter().filter(|cell| is(cell)).count();
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Colorimetry, OwnedPlanes, PixelFormat, YuvMatrix};
+
+    const SIZE: (usize, usize) = (320, 180);
+
+    /// A textured view, each number another one, with noise.
+    fn picture(view: u64, seed: u64) -> Image {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut texture = fastrand::Rng::with_seed(1000 + view);
+        let blocks: Vec<u8> = (0..40 * 23).map(|_| texture.u8(30..220)).collect();
+        let of = |i: usize| blocks[i / SIZE.0 / 8 * 40 + i % SIZE.0 / 8];
+        let data = (0..SIZE.0 * SIZE.1).map(|i| of(i) + random.u8(0..3)).collect();
+        Image {
+            format: PixelFormat::Gray8,
+            width: SIZE.0,
+            height: SIZE.1,
+            colorimetry: Colorimetry { matrix: YuvMatrix::Bt601, full_range: true },
+            view: View::PLAIN,
+            planes: Box::new(OwnedPlanes(vec![(data, SIZE.0)])),
+        }
+    }
+
+    fn motion(masks: Vec<Polygon>) -> Motion {
+        let settings = config::Motion { threshold: 8.0, memory: Duration::from_secs(20), min_size: 0.03 };
+        Motion::new(settings, masks)
+    }
+
+    /// Shows views one after another, each at its time: the changes that were told, with their times, and the spots.
+    fn show(motion: &mut Motion, views: impl Iterator<Item = (Duration, u64)>) -> (Vec<Duration>, usize) {
+        let (mut changes, mut spots) = (Vec::new(), 0);
+        for (number, (at, view)) in views.enumerate() {
+            let moved = motion.look(&picture(view, number as u64), at, &[]).unwrap();
+            changes.extend(moved.change.map(|_| at));
+            spots += moved.spots.len();
+            motion.learn(std::iter::empty());
+        }
+        (changes, spots)
+    }
+
+    #[test]
+    fn another_view_is_recognised_beside_masks_of_any_size() {
+        let box_mask =
+            |right: f64, bottom: f64| Polygon(vec![(0.0, 0.0), (right, 0.0), (right, bottom), (0.0, bottom)]);
+        for masks in [vec![], vec![box_mask(1.0, 0.3)], vec![box_mask(0.6, 1.0)], vec![box_mask(1.0, 0.74)]] {
+            let views = (0..20).map(|n| (Duration::from_millis(200 * n), u64::from(n >= 10)));
+            let (changes, spots) = show(&mut motion(masks.clone()), views);
+            assert_eq!((changes, spots), (vec![Duration::from_secs(2)], 0), "{masks:?}");
+        }
+    }
+
+    #[test]
+    fn changes_as_far_apart_as_it_settles_are_told_alike_however_exact_the_times_are() {
+        for wrong_us in [-900, 0, 900] {
+            let views = (0..40i64).map(|n| {
+                let wrong_us = if n == 20 { wrong_us } else { 0 };
+                let view = if n < 10 { 0 } else { 1 + u64::from(n >= 20) };
+                (Duration::from_micros((200_000 * n + wrong_us) as u64), view)
+            });
+            assert_eq!(show(&mut motion(vec![]), views).0.len(), 2, "{wrong_us} µs");
+        }
+    }
+
+    #[test]
+    fn pictures_that_are_interlaced_now_and_then_are_of_one_form() {
+        let mut motion = motion(vec![]);
+        show(&mut motion, std::iter::once((Duration::ZERO, 0)));
+        let mut image = picture(0, 1);
+        image.view.interlaced = true;
+        assert!(motion.fits(&image));
+        image.view.rotation = Rotation::Half;
+        assert!(!motion.fits(&image));
+    }
 }

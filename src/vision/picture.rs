@@ -19,7 +19,7 @@ use embedded_graphics::{
 };
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 /// Around a thing that is cut out, in parts of its size.
 const MARGIN: f64 = 0.1;
@@ -32,8 +32,8 @@ const YELLOW: Rgb888 = Rgb888::new(255, 210, 0);
 pub struct Pictures {
     /// The thing, cut out.
     pub crop: Vec<u8>,
-    /// All that the camera saw.
-    pub frame: Vec<u8>,
+    /// All that the camera saw; the same for all things of a moment.
+    pub frame: Arc<[u8]>,
     /// The same with the thing's box and name drawn on.
     pub marked: Vec<u8>,
 }
@@ -50,23 +50,27 @@ impl Painter {
         Painter { quality, whole: None }
     }
 
-    /// Pictures of the thing at `rect`.
+    /// Pictures of the things at these places, each with its caption.
     ///
     /// Errors ([`Kind::System`]): pixels that cannot be read.
-    pub fn take(&mut self, image: &Image, rect: &Rect, caption: &str) -> Result<Pictures, Error> {
+    pub fn take(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
         let unreadable = |e| Error::caused(Kind::System, "the picture cannot be read", e);
-        let around = rect.grown(MARGIN).intersection(&Rect::whole(image));
-        let scale = (MOST_CROP / around.width.max(around.height)).min(1.0);
-        let pixels = |length: f64| (length * scale).round().max(1.0) as usize;
-        let (width, height) = (pixels(around.width), pixels(around.height));
-        let mut cutter = Preprocessor::new(width, height);
-        let crop = self.encode(cutter.run(image, &around).map_err(unreadable)?, (width, height))?;
-
-        let (mut rgb, size) = self.rgb(image)?;
-        let frame = self.encode(&rgb, size)?;
-        mark(&mut rgb, size, rect, caption, YELLOW);
-        let marked = self.encode(&rgb, size)?;
-        Ok(Pictures { crop, frame, marked })
+        let (clean, size) = self.rgb(image)?;
+        let frame: Arc<[u8]> = self.encode(&clean, size)?.into();
+        let mut all = Vec::new();
+        for (rect, caption) in things {
+            let around = rect.grown(MARGIN).intersection(&Rect::whole(image));
+            let scale = (MOST_CROP / around.width.max(around.height)).min(1.0);
+            let pixels = |length: f64| (length * scale).round().max(1.0) as usize;
+            let extent = (pixels(around.width), pixels(around.height));
+            let mut cutter = Preprocessor::new(extent.0, extent.1);
+            let crop = self.encode(cutter.run(image, &around).map_err(unreadable)?, extent)?;
+            let mut rgb = clean.clone();
+            mark(&mut rgb, size, rect, caption, YELLOW);
+            let marked = self.encode(&rgb, size)?;
+            all.push(Pictures { crop, frame: frame.clone(), marked });
+        }
+        Ok(all)
     }
 
     /// All of the picture as a JPEG file.
@@ -192,7 +196,10 @@ mod tests {
             .collect();
         let image = Image::from_rgb(width, height, rgb);
         let rect = Rect { left: 100.0, top: 80.0, width: 60.0, height: 40.0 };
-        let pictures = Painter::new(90).take(&image, &rect, "cat 83 %").unwrap();
+        let thing = (rect, "cat 83 %".to_string());
+        let both = Painter::new(90).take(&image, &[thing.clone(), thing]).unwrap();
+        let [pictures, other] = &both[..] else { panic!("one each") };
+        assert!(Arc::ptr_eq(&pictures.frame, &other.frame), "the whole frame is encoded once");
         let open = |jpeg: &[u8]| image::load_from_memory(jpeg).unwrap().to_rgb8();
         let crop = open(&pictures.crop);
         assert_eq!(crop.dimensions(), (72, 48), "a tenth around it");
@@ -210,7 +217,8 @@ mod tests {
     fn what_sticks_out_is_cut() {
         let image = Image::from_rgb(40, 30, vec![9; 3600]);
         let rect = Rect { left: -5.0, top: -5.0, width: 100.0, height: 10.0 };
-        let pictures = Painter::new(80).take(&image, &rect, "a very long caption for it").unwrap();
-        assert!(!pictures.marked.is_empty());
+        let thing = (rect, "a very long caption for it".to_string());
+        let pictures = Painter::new(80).take(&image, &[thing]).unwrap();
+        assert!(!pictures[0].marked.is_empty());
     }
 }

@@ -22,8 +22,14 @@ use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// Frames further apart than this are of two stories.
+/// Frames further apart than this and than so many of the camera's intervals are of two stories.
 const LONGEST_GAP: Duration = Duration::from_secs(60);
+const LONGEST_GAP_INTERVALS: u32 = 3;
+/// A frame that is older than the newest so far by no more than this and than so many intervals is only late.
+const LATE: Duration = Duration::from_secs(1);
+const LATE_INTERVALS: u32 = 3;
+/// A better picture of a thing that stays is handed out at the latest after so long.
+const FILE_EVERY: Duration = Duration::from_secs(10);
 /// A thing that is not sure after so many looks is looked at only now and then: it may have no name.
 const MANY_LOOKS: u32 = 8;
 /// Even a sure thing's looks become rarer while it stands: so many times the usual pause.
@@ -41,10 +47,10 @@ pub trait Look {
     /// Where in the picture last looked at the network saw a class; see [`head::Head::activation`].
     fn activation(&mut self, class: usize) -> Option<Activation>;
 
-    /// Pictures of a thing at `rect`, with `caption` on one of them.
+    /// Pictures of each of these things, with its caption on one of them.
     ///
     /// Errors: pixels that cannot be read.
-    fn paint(&mut self, image: &Image, rect: &Rect, caption: &str) -> Result<Pictures, Error>;
+    fn paint(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error>;
 }
 
 /// What a user wants of a camera's scene.
@@ -76,9 +82,13 @@ pub struct Scene {
     /// What was last told to be in view.
     occupancy: Option<BTreeMap<Option<usize>, usize>>,
     ids: Ids,
-    /// The last frame's time, on the scene's own time line and as the camera had it, and the picture's size.
+    /// By track, where the network saw what it saw in the last look at it, as long as that was not told.
+    evidence: BTreeMap<u64, Activation>,
+    /// The last frame's time on the scene's own time line.
     now: Duration,
+    /// The camera's latest moment, and when the last frame was captured.
     last: Option<(Duration, Timestamp)>,
+    /// The last picture's.
     size: (f64, f64),
 }
 
@@ -94,6 +104,18 @@ struct Story {
     best: Option<Moment>,
     /// Of its best moment, as long as they were not handed out.
     pictures: Option<Pictures>,
+    /// When pictures were last handed out.
+    filed_at: Duration,
+}
+
+/// What there is to say of a track at a frame.
+struct News {
+    /// Its place among all.
+    track: usize,
+    kind: Option<EventKind>,
+    /// How it is seen now.
+    moment: Moment,
+    is_better: bool,
 }
 
 /// What a frame shows.
@@ -113,8 +135,10 @@ pub struct Seen {
     pub regions: Vec<RegionState>,
     /// Pictures of things that have come or gone, of their best moments, with when they were first seen.
     pub pictures: Vec<(Uuid, Timestamp, Pictures)>,
-    /// Where the network saw what it saw in the last look at a thing, if that is wanted.
-    pub evidence: Option<(Uuid, Activation)>,
+    /// Where the network saw what it saw in its looks at things, if that is wanted.
+    pub evidence: Vec<(Uuid, Activation)>,
+    /// Why pictures are missing.
+    pub unpainted: Option<Error>,
     /// How often the network looked.
     pub looks: u32,
 }
@@ -141,7 +165,7 @@ pub struct Object {
     pub rect: Rect,
     /// It does not stand still.
     pub moving: bool,
-    /// It was seen here, and not only foretold.
+    /// It was seen here; else it is hidden, and foretold to be here.
     pub visible: bool,
     /// The best classes of the last look.
     pub top: Vec<Score>,
@@ -162,6 +186,7 @@ impl Scene {
             stories: BTreeMap::new(),
             occupancy: None,
             ids: Ids::new(settings.seed),
+            evidence: BTreeMap::new(),
             now: Duration::ZERO,
             last: None,
             size: (0.0, 0.0),
@@ -185,21 +210,26 @@ impl Scene {
         self.zones.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Looks at the next frame. Frames that are not later than the one before count as of the same moment.
+    /// Looks at the next frame. Frames that are not later than those before count as of the same moment.
     ///
-    /// Errors: pixels that cannot be read, or an engine that fails; the memory is sound all the same.
-    pub fn see(&mut self, frame: &Frame, eye: &mut dyn Look) -> Result<Seen, Error> {
+    /// Errors: pixels that cannot be read, or an engine that fails. What was seen all the same is sound, as is the memory,
+    /// and is told only here.
+    pub fn see(&mut self, frame: &Frame, eye: &mut dyn Look) -> (Seen, Result<(), Error>) {
         let image = &frame.image;
         let mut seen = Seen { size: upright_size(image), ..Seen::default() };
-        let passed = self.last.map_or(Duration::ZERO, |(moment, _)| frame.moment.saturating_sub(moment));
-        if passed > LONGEST_GAP {
+        let latest = self.last.map_or(frame.moment, |(latest, _)| latest);
+        let passed = frame.moment.saturating_sub(latest);
+        if passed > LONGEST_GAP.max(self.intervals(LONGEST_GAP_INTERVALS)) {
             self.end_tracks(End::CameraLost, &mut seen);
         }
         if !self.motion.fits(image) {
             self.end_tracks(End::VideoChanged, &mut seen);
         }
         self.now += passed;
-        self.last = Some((frame.moment, frame.captured_at));
+        // Streams whose frames come out of order do not make time run faster; one that begins anew does so from there.
+        let is_late = latest.saturating_sub(frame.moment) <= LATE.max(self.intervals(LATE_INTERVALS));
+        let latest = if is_late { latest.max(frame.moment) } else { frame.moment };
+        self.last = Some((latest, frame.captured_at));
         self.size = seen.size;
         if let Some(moved) = self.motion.look(image, self.now, &self.tracker.standing()) {
             seen.change = moved.change;
@@ -208,11 +238,18 @@ impl Scene {
                 self.end(&track, why, &mut seen);
             }
         }
-        self.look_closer(image, eye, &mut seen)?;
-        self.tell(image, eye, &mut seen)?;
+        let looked = self.look_closer(image, eye, &mut seen);
+        self.tell(image, eye, &mut seen);
+        self.hand_out_evidence(&mut seen);
         self.count(&mut seen);
-        self.look_at_regions(frame, eye, &mut seen)?;
-        Ok(seen)
+        let regions = self.look_at_regions(frame, eye, &mut seen);
+        (seen, looked.and(regions))
+    }
+
+    /// So many times the time between two frames at the camera's rate.
+    fn intervals(&self, count: u32) -> Duration {
+        let interval = Duration::try_from_secs_f64(1.0 / self.settings.camera.rate_fps);
+        interval.unwrap_or(Duration::MAX).saturating_mul(count)
     }
 
     /// Tells what is in view if it was not told so yet.
@@ -287,19 +324,48 @@ impl Scene {
             let class = top.first().map(|best| best.index);
             track.verdict.add(&groups, top, weight, now, objects.score);
             if self.settings.camera.evidence
-                && let Some(story) = self.stories.get(&track.number)
-                && let Some(class) = class
+                && let Some(activation) = class.and_then(|class| eye.activation(class))
             {
-                seen.evidence = eye.activation(class).map(|activation| (story.id, activation));
+                self.evidence.insert(track.number, activation);
             }
         }
         Ok(())
     }
 
     /// Makes events and objects of the tracks.
-    fn tell(&mut self, image: &Image, eye: &mut dyn Look, seen: &mut Seen) -> Result<(), Error> {
-        let Some((_, captured_at)) = self.last else { return Ok(()) };
-        for track in self.tracker.tracks().iter().filter(|track| track.confirmed) {
+    fn tell(&mut self, image: &Image, eye: &mut dyn Look, seen: &mut Seen) {
+        let Some((_, captured_at)) = self.last else { return };
+        let news = self.news(captured_at);
+        self.take_pictures(&news, image, eye, seen);
+        for News { track, kind, moment, .. } in news {
+            let track = &self.tracker.tracks()[track];
+            let Some(story) = self.stories.get_mut(&track.number) else { continue };
+            let is_due = kind.is_some() || self.now.saturating_sub(story.filed_at) >= FILE_EVERY;
+            if is_due && let Some(pictures) = story.pictures.take() {
+                story.filed_at = self.now;
+                seen.pictures.push((story.id, story.started_at, pictures));
+            }
+            if let Some(kind) = kind {
+                story.announced = true;
+                let best = story.best.unwrap_or(moment);
+                seen.events.push(event(track, story, kind, best, captured_at, self.now, seen.size));
+            }
+            seen.objects.push(Object {
+                id: story.id,
+                label: story.label,
+                score: track.verdict.score(),
+                rect: track.expected(self.now, &Rect::of_edges(0.0, 0.0, seen.size.0, seen.size.1)),
+                moving: track.moving,
+                visible: track.seen_at == self.now,
+                top: track.verdict.top().to_vec(),
+            });
+        }
+    }
+
+    /// What there is to say of the tracks that are told of, in their order.
+    fn news(&mut self, captured_at: Timestamp) -> Vec<News> {
+        let mut all = Vec::new();
+        for (index, track) in self.tracker.tracks().iter().enumerate().filter(|(_, track)| track.confirmed) {
             let started_at = earlier(captured_at, self.now, track.first_at);
             let story = self.stories.entry(track.number).or_insert_with(|| Story {
                 id: self.ids.next(started_at),
@@ -310,13 +376,14 @@ impl Scene {
                 zones: ZoneWatch::default(),
                 best: None,
                 pictures: None,
+                filed_at: self.now,
             });
             let is_seen = track.seen_at == self.now;
-            let zones_changed = is_seen && story.zones.look(&self.zones, &track.rect, seen.size);
+            let zones_changed = is_seen && story.zones.look(&self.zones, &track.rect, self.size);
             let label = track.verdict.label();
-            let name = self.settings.groups.name_or_unknown(label);
             let kind = if !story.announced {
                 let wanted = &self.settings.camera.labels;
+                let name = self.settings.groups.name_or_unknown(label);
                 (wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)).then_some(EventKind::Start)
             } else {
                 let changed = [
@@ -329,38 +396,72 @@ impl Scene {
                 (!changed.is_empty()).then_some(EventKind::Update(changed))
             };
             (story.label, story.moving) = (label, track.moving);
-            story.announced |= kind.is_some();
-            if !story.announced {
+            if kind == Some(EventKind::Start) {
+                story.zones.begin();
+            }
+            if !story.announced && kind.is_none() {
                 continue;
             }
-            let moment = moment(track, captured_at, seen.size);
-            let is_better = story.best.is_none_or(|best| best.gives_way_to(&moment));
-            if is_seen && is_better {
-                story.best = Some(moment);
-                if self.settings.pictures {
-                    story.pictures =
-                        Some(eye.paint(image, &track.rect, &caption(name, track.verdict.score()))?);
-                }
-            }
-            if let Some(kind) = kind {
-                let best = story.best.unwrap_or(moment);
-                if kind == EventKind::Start {
-                    seen.pictures
-                        .extend(story.pictures.take().map(|pictures| (story.id, story.started_at, pictures)));
-                }
-                seen.events.push(event(track, story, kind, best, captured_at, self.now, seen.size));
-            }
-            seen.objects.push(Object {
-                id: story.id,
-                label,
-                score: track.verdict.score(),
-                rect: track.rect,
-                moving: track.moving,
-                visible: is_seen,
-                top: track.verdict.top().to_vec(),
-            });
+            let moment = moment(track, captured_at, self.now, self.size);
+            let is_better = is_seen && story.best.is_none_or(|best| best.gives_way_to(&moment));
+            all.push(News { track: index, kind, moment, is_better });
         }
-        Ok(())
+        all
+    }
+
+    /// Takes pictures of better moments, as many as a frame may cost: first of what there is none of, then of what has
+    /// waited longest. A moment without its picture is not the best one, so that it is tried again.
+    fn take_pictures(&mut self, news: &[News], image: &Image, eye: &mut dyn Look, seen: &mut Seen) {
+        let number = |news: &News| self.tracker.tracks()[news.track].number;
+        let mut better: Vec<(u64, Moment)> =
+            news.iter().filter(|news| news.is_better).map(|news| (number(news), news.moment)).collect();
+        if !self.settings.pictures {
+            for (number, moment) in better {
+                self.stories.entry(number).and_modify(|story| story.best = Some(moment));
+            }
+            return;
+        }
+        better.sort_by_key(|(number, _)| {
+            let best = self.stories.get(number).and_then(|story| story.best);
+            (best.map(|best| best.time), *number)
+        });
+        better.truncate(self.settings.objects.crops);
+        let things: Vec<(Rect, String)> = better
+            .iter()
+            .filter_map(|(number, moment)| {
+                let track = self.tracker.tracks().iter().find(|track| track.number == *number)?;
+                let name = self.settings.groups.name_or_unknown(track.verdict.label());
+                Some((moment.rect, caption(name, track.verdict.score())))
+            })
+            .collect();
+        if things.is_empty() {
+            return;
+        }
+        match eye.paint(image, &things) {
+            Ok(pictures) => {
+                for ((number, moment), pictures) in better.into_iter().zip(pictures) {
+                    self.stories.entry(number).and_modify(|story| {
+                        (story.best, story.pictures) = (Some(moment), Some(pictures));
+                    });
+                }
+            }
+            Err(error) => seen.unpainted = Some(error),
+        }
+    }
+
+    /// Hands out where the network saw what it saw in things that are told of.
+    fn hand_out_evidence(&mut self, seen: &mut Seen) {
+        let (stories, tracks) = (&self.stories, self.tracker.tracks());
+        for (number, activation) in std::mem::take(&mut self.evidence) {
+            match stories.get(&number) {
+                Some(story) if story.announced => seen.evidence.push((story.id, activation)),
+                // It may be told of later.
+                _ if tracks.iter().any(|track| track.number == number) => {
+                    self.evidence.insert(number, activation);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The last of a track.
@@ -369,7 +470,7 @@ impl Scene {
             return;
         };
         let Some((_, captured_at)) = self.last else { return };
-        let best = story.best.unwrap_or_else(|| moment(track, captured_at, self.size));
+        let best = story.best.unwrap_or_else(|| moment(track, captured_at, self.now, self.size));
         seen.pictures.extend(story.pictures.take().map(|pictures| (story.id, story.started_at, pictures)));
         seen.events.push(event(track, &story, EventKind::End(why), best, captured_at, self.now, self.size));
     }
@@ -406,11 +507,11 @@ pub fn caption(name: &str, score: f32) -> String {
 }
 
 /// How well a thing is seen: large, whole, by itself and recognised is best.
-fn moment(track: &Track, at: Timestamp, size: (f64, f64)) -> Moment {
+fn moment(track: &Track, at: Timestamp, time: Duration, size: (f64, f64)) -> Moment {
     let whole = if is_cut(&track.rect, size) { 0.5 } else { 1.0 };
     let alone = if track.alone { 1.0 } else { 0.7 };
     let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.verdict.score())) * whole * alone;
-    Moment { at, rect: track.rect, quality }
+    Moment { at, time, rect: track.rect, quality }
 }
 
 /// Whether a part of it is beyond the picture's edge, as far as one can see.
@@ -433,6 +534,7 @@ fn event(
         at: captured_at,
         started_at: story.started_at,
         seen_at: earlier(captured_at, now, track.seen_at),
+        lasted: track.seen_at.saturating_sub(track.first_at),
         label: story.label,
         score: track.verdict.score(),
         rect: track.rect,
@@ -449,6 +551,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Main, Source},
+        error::Kind,
         frame::{CaptureClock, Colorimetry, OwnedPlanes, PixelFormat, View, YuvMatrix},
         vision::labels::Labels,
     };
@@ -457,21 +560,42 @@ mod tests {
     struct Namer {
         looks: u32,
         scores: [f32; 2],
+        /// How many pictures were taken at a time.
+        painted: Vec<usize>,
+        looks_fail: bool,
+        /// So many more pictures fail.
+        paints_fail: u32,
+    }
+
+    impl Namer {
+        fn new() -> Namer {
+            Namer { looks: 0, scores: [0.9, 0.1], painted: Vec::new(), looks_fail: false, paints_fail: 0 }
+        }
     }
 
     impl Look for Namer {
         fn look(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
             self.looks += 1;
-            Ok(&self.scores)
+            if self.looks_fail { Err(Error::new(Kind::System, "no look")) } else { Ok(&self.scores) }
         }
 
         fn activation(&mut self, _: usize) -> Option<Activation> {
             Some(Activation { width: 1, height: 1, grey: vec![255] })
         }
 
-        fn paint(&mut self, _: &Image, _: &Rect, caption: &str) -> Result<Pictures, Error> {
-            let bytes = caption.as_bytes().to_vec();
-            Ok(Pictures { crop: bytes.clone(), frame: bytes.clone(), marked: bytes })
+        fn paint(&mut self, _: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
+            self.painted.push(things.len());
+            if self.paints_fail > 0 {
+                self.paints_fail -= 1;
+                return Err(Error::new(Kind::System, "no paint"));
+            }
+            let bytes = |caption: &String| caption.as_bytes().to_vec();
+            let pictures = |(_, caption): &(Rect, String)| Pictures {
+                crop: bytes(caption),
+                frame: bytes(caption).into(),
+                marked: bytes(caption),
+            };
+            Ok(things.iter().map(pictures).collect())
         }
     }
 
@@ -493,13 +617,19 @@ mod tests {
 
     /// A grey picture with noise and a box of stripes at `left`.
     fn image(size: (usize, usize), left: Option<usize>, seed: u64) -> Image {
-        let (width, height) = size;
+        let things: Vec<[usize; 4]> = left.map(|left| [left, 60, 90, 60]).into_iter().collect();
+        drawn(size, &things, seed)
+    }
+
+    /// A grey picture with noise and boxes of stripes: left, top, width, height.
+    fn drawn((width, height): (usize, usize), things: &[[usize; 4]], seed: u64) -> Image {
         let mut random = fastrand::Rng::with_seed(seed);
         let data = (0..width * height)
             .map(|i| {
                 let (x, y) = (i % width, i / width);
-                let inside =
-                    left.is_some_and(|left| (left..left + 90).contains(&x)) && (60..120).contains(&y);
+                let inside = things.iter().any(|&[left, top, columns, rows]| {
+                    (left..left + columns).contains(&x) && (top..top + rows).contains(&y)
+                });
                 let value = if inside { if x / 8 % 2 == 0 { 200 } else { 150 } } else { 80 };
                 value + random.u8(0..4)
             })
@@ -514,21 +644,28 @@ mod tests {
         }
     }
 
+    fn start() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn frame(number: usize, image: Image, moment: Duration) -> Frame {
+        Frame {
+            number: number as u64 + 1,
+            captured_at: start() + moment,
+            capture_clock: CaptureClock::Arrival,
+            moment,
+            ledger: Default::default(),
+            image,
+        }
+    }
+
     /// Shows pictures one after another, each with its time; what was told, with the picture's number.
     fn show(scene: &mut Scene, pictures: Vec<(Image, Duration)>) -> (Vec<(usize, Event)>, u32) {
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mut namer = Namer { looks: 0, scores: [0.9, 0.1] };
+        let mut namer = Namer::new();
         let mut told = Vec::new();
         for (number, (image, moment)) in pictures.into_iter().enumerate() {
-            let frame = Frame {
-                number: number as u64 + 1,
-                captured_at: start + moment,
-                capture_clock: CaptureClock::Arrival,
-                moment,
-                ledger: Default::default(),
-                image,
-            };
-            let seen = scene.see(&frame, &mut namer).unwrap();
+            let (seen, outcome) = scene.see(&frame(number, image, moment), &mut namer);
+            outcome.unwrap();
             told.extend(seen.events.into_iter().map(|event| (number, event)));
         }
         (told, namer.looks)
@@ -600,6 +737,167 @@ mod tests {
             matches!(&told[..], [(0, event)] if event.kind == EventKind::End(End::CameraLost)),
             "{told:#?}"
         );
+    }
+
+    /// Frames of a thing that passes.
+    fn passing_frames() -> impl Iterator<Item = Frame> {
+        (0..45).map(|number| frame(number, image(SIZE, passing(number), number as u64), at(number)))
+    }
+
+    #[test]
+    fn the_time_of_day_may_be_set_while_a_thing_is_there() {
+        for step_s in [-3600, 3600] {
+            let mut yard = scene("");
+            let (mut events, mut pictures) = (Vec::new(), 0);
+            for mut frame in passing_frames() {
+                if frame.number > 16 {
+                    frame.captured_at += jiff::SignedDuration::from_secs(step_s);
+                }
+                let (seen, _) = yard.see(&frame, &mut Namer::new());
+                events.extend(seen.events);
+                pictures += seen.pictures.len();
+            }
+            let end = events.last().unwrap();
+            assert_eq!((&end.kind, end.lasted), (&EventKind::End(End::Lost), Duration::from_millis(2800)));
+            assert!(pictures >= 1);
+        }
+    }
+
+    #[test]
+    fn what_happened_is_told_even_if_nothing_can_be_looked_at_or_painted() {
+        let mut yard = scene("regions.gate.box = [0, 0, 1, 1]");
+        let mut namer = Namer { looks_fail: true, paints_fail: u32::MAX, ..Namer::new() };
+        let (mut events, mut failures, mut unpainted) = (Vec::new(), 0, 0);
+        for frame in passing_frames() {
+            let (seen, outcome) = yard.see(&frame, &mut namer);
+            events.extend(seen.events);
+            failures += u32::from(outcome.is_err());
+            unpainted += u32::from(seen.unpainted.is_some());
+        }
+        let kinds: Vec<&EventKind> = events.iter().map(|event| &event.kind).collect();
+        assert_eq!(kinds, [&EventKind::Start, &EventKind::End(End::Lost)]);
+        assert!(failures > 0 && unpainted > 0);
+    }
+
+    #[test]
+    fn a_picture_that_fails_costs_the_picture_alone() {
+        let mut yard = scene("");
+        let mut namer = Namer { paints_fail: 1, ..Namer::new() };
+        let (mut pictures, mut unpainted, mut starts) = (0, 0, 0);
+        for frame in passing_frames() {
+            let (seen, outcome) = yard.see(&frame, &mut namer);
+            outcome.unwrap();
+            starts += seen.events.iter().filter(|event| event.kind == EventKind::Start).count();
+            (pictures, unpainted) =
+                (pictures + seen.pictures.len(), unpainted + usize::from(seen.unpainted.is_some()));
+        }
+        assert_eq!((starts, unpainted), (1, 1));
+        assert!(pictures >= 1, "it is tried again");
+    }
+
+    #[test]
+    fn evidence_is_of_things_that_are_told_of() {
+        let told = |labels: &str| {
+            let mut yard = scene(&format!("evidence = true\nlabels = {labels}"));
+            let mut namer = Namer::new();
+            let (mut ids, mut evidence) = (Vec::new(), Vec::new());
+            for frame in passing_frames() {
+                let (seen, _) = yard.see(&frame, &mut namer);
+                ids.extend(seen.events.iter().map(|event| event.id));
+                evidence.extend(seen.evidence.into_iter().map(|(id, _)| id));
+            }
+            (ids, evidence, namer.looks as usize)
+        };
+        let (ids, evidence, looks) = told("[]");
+        assert!(evidence.len() + 1 >= looks && !evidence.is_empty(), "{} of {looks}", evidence.len());
+        assert!(evidence.iter().all(|id| *id == ids[0]));
+        let (ids, evidence, looks) = told("['dog']");
+        assert!(ids.is_empty() && evidence.is_empty() && looks > 0);
+    }
+
+    #[test]
+    fn a_start_tells_the_zones_in_which_it_is() {
+        let mut yard = scene("zones.all = [[0, 0], [1, 0], [1, 1], [0, 1]]");
+        let pictures =
+            (0..14).map(|number| (image(SIZE, passing(number), number as u64), at(number))).collect();
+        let (told, _) = show(&mut yard, pictures);
+        let [(_, start)] = &told[..] else { panic!("{told:#?}") };
+        assert_eq!((&start.zones[..], &start.visited[..]), (&[0][..], &[0][..]));
+    }
+
+    #[test]
+    fn gaps_are_long_by_the_cameras_rate() {
+        for (rate, is_lost) in [("5", true), ("0.01", false)] {
+            let mut yard = scene(&format!("rate_fps = {rate}"));
+            let pictures = (0..16).map(|number| {
+                let moment = if number == 15 { at(14) + Duration::from_secs(250) } else { at(number) };
+                (image(SIZE, passing(number), number as u64), moment)
+            });
+            let (told, _) = show(&mut yard, pictures.collect());
+            let lost = told.iter().any(|(_, event)| event.kind == EventKind::End(End::CameraLost));
+            assert_eq!(lost, is_lost, "at {rate} frames a second: {told:#?}");
+        }
+    }
+
+    #[test]
+    fn frames_out_of_order_do_not_make_time_run_faster() {
+        let mut yard = scene("");
+        let order = [0usize, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9];
+        show(&mut yard, order.iter().map(|&n| (image(SIZE, None, n as u64), at(n))).collect());
+        assert_eq!(yard.now, at(10));
+        // The stream begins anew.
+        show(&mut yard, (0..=5).map(|n| (image(SIZE, None, n as u64), at(n))).collect());
+        assert_eq!(yard.now, at(15));
+    }
+
+    #[test]
+    fn what_is_hidden_is_told_where_it_is_expected() {
+        let mut yard = scene("");
+        let mut last = None;
+        for number in 0..17 {
+            let left = passing(number).filter(|_| number < 16);
+            let (seen, _) =
+                yard.see(&frame(number, image(SIZE, left, number as u64), at(number)), &mut Namer::new());
+            let [object] = &seen.objects[..] else { continue };
+            assert_eq!(object.visible, number < 16);
+            if !object.visible {
+                let before: Rect = last.unwrap();
+                assert!(
+                    (20.0..40.0).contains(&(object.rect.left - before.left)),
+                    "{:?} after {before:?}",
+                    object.rect
+                );
+            }
+            last = Some(object.rect);
+        }
+        assert!(last.is_some());
+    }
+
+    #[test]
+    fn a_frame_costs_only_so_many_pictures_and_those_of_what_stays_are_not_held_back() {
+        let mut yard = scene("\n[objects]\ncrops = 1");
+        let mut namer = Namer::new();
+        let mut handed_out = BTreeMap::<Uuid, Vec<usize>>::new();
+        for number in 0..90usize {
+            // Two things that come at once, and grow.
+            let by = number.saturating_sub(10);
+            let things = [[20 + 2 * by, 20, 60 + 2 * by, 60 + by], [20 + 2 * by, 200, 60 + 2 * by, 60 + by]];
+            let things = if number < 10 { &[][..] } else { &things };
+            let (seen, outcome) =
+                yard.see(&frame(number, drawn(SIZE, things, number as u64), at(number)), &mut namer);
+            outcome.unwrap();
+            assert!(seen.events.iter().all(|event| event.kind != EventKind::End(End::Lost)));
+            seen.pictures.into_iter().for_each(|(id, ..)| handed_out.entry(id).or_default().push(number));
+        }
+        assert!(
+            namer.painted.iter().all(|&count| count == 1) && namer.painted.len() >= 4,
+            "{:?}",
+            namer.painted
+        );
+        assert_eq!(handed_out.len(), 2);
+        for times in handed_out.values() {
+            assert!(times.len() >= 2 && times[0] <= 14, "{handed_out:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ const STANDS: f64 = 0.12;
 const STANDS_FOR: Duration = Duration::from_secs(2);
 /// Seen less long before than this, a track is where it was foretold; after that its speed is no longer believed.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// So much of its diagonal in a second, towards the picture's edge, is a way out.
+const OUTWARDS: f64 = 0.1;
 /// A guess that is not seen for so long is none.
 const GUESS: Duration = Duration::from_millis(1200);
 
@@ -78,6 +80,8 @@ pub struct Track {
     pub first_at: Duration,
     /// When it was last seen.
     pub seen_at: Duration,
+    /// When it was last where it must be: seen, or in the same spot as others and not made out there.
+    held_at: Duration,
     /// No longer a guess.
     pub confirmed: bool,
     /// It does not stand still.
@@ -101,9 +105,15 @@ pub struct Track {
 
 impl Track {
     /// Where it will be at `at` if it goes on like this; partly or wholly outside the picture, too.
-    fn foretell(&self, at: Duration) -> Rect {
-        let passed = at.saturating_sub(self.seen_at).min(BELIEVED).as_secs_f64();
+    pub fn foretell(&self, at: Duration) -> Rect {
+        let passed = at.saturating_sub(self.held_at).min(BELIEVED).as_secs_f64();
         self.rect.moved((self.speed.0 * passed, self.speed.1 * passed))
+    }
+
+    /// Where it is at `at` as far as one can tell: where it was seen, or within a picture of this size where it is foretold.
+    pub fn expected(&self, at: Duration, size: &Rect) -> Rect {
+        let foretold = self.foretell(at).intersection(size);
+        if self.held_at == at || foretold.area() < 1.0 { self.rect } else { foretold }
     }
 
     /// How it looked, if it stands still.
@@ -184,7 +194,7 @@ impl Tracker {
         for track in &mut self.tracks {
             track.stands = track.standing().is_some() && stands.next().is_some_and(|stands| *stands);
             if track.stands {
-                (track.seen_at, track.alone) = (at, true);
+                (track.seen_at, track.held_at, track.alone) = (at, at, true);
             }
         }
         let foretold: Vec<Rect> =
@@ -243,7 +253,7 @@ impl Tracker {
         let distance = (x - spot_x).hypot(y - spot_y) / mean_diagonal.max(1.0);
         let overlap = foretold.iou(&spot.rect);
         let inside = foretold.share_in(&spot.rect).max(spot.rect.share_in(foretold));
-        let unseen = at.saturating_sub(track.seen_at) > BELIEVED;
+        let unseen = at.saturating_sub(track.held_at) > BELIEVED;
         let reach = if track.has_speed() && !unseen { REACH } else { FIRST_REACH };
         if distance > reach && inside < 0.5 {
             return 0.0;
@@ -320,19 +330,21 @@ impl Tracker {
             return;
         }
         track.alone = false;
-        let passed = at.saturating_sub(track.seen_at).as_secs_f64();
+        let passed = at.saturating_sub(track.held_at).as_secs_f64();
         if shared {
             // Its own size is known from before; where it is, by how it looked, or else by its speed.
             let found = track
                 .patch
                 .as_ref()
                 .map(|patch| motion.find(patch, foretold, SEARCH * foretold.diagonal(), image));
-            let place = match found {
-                Some((by, agreement)) if agreement >= AGREES => foretold.moved(by),
-                _ => *foretold,
-            };
-            track.rect = place;
-            track.seen_at = at;
+            track.rect = *foretold;
+            if let Some((by, agreement)) = found
+                && agreement >= AGREES
+            {
+                track.rect = foretold.moved(by);
+                track.seen_at = at;
+            }
+            track.held_at = at;
             track.pictures += 1;
             return;
         }
@@ -349,7 +361,7 @@ impl Tracker {
             track.speed.1 += gain * (speed.1 - track.speed.1);
         }
         track.rect = rect;
-        track.seen_at = at;
+        (track.seen_at, track.held_at) = (at, at);
         track.pictures += 1;
         (track.alone, track.is_learned) = (true, false);
         if let Some(largest) = spots.max_by(|a, b| a.rect.area().total_cmp(&b.rect.area())) {
@@ -377,12 +389,12 @@ impl Tracker {
         step: &mut Step,
     ) {
         let mut kept = Vec::new();
-        let mut held = vec![false; moved.spots.len()];
+        let mut covered = vec![false; moved.spots.len()];
         for (index, mut track) in std::mem::take(&mut self.tracks).into_iter().enumerate() {
-            let seen = track.seen_at == at;
+            let held = track.held_at == at;
             let spots = || (0..moved.spots.len()).filter(|spot| pairing.owners[*spot].contains(&index));
-            let unseen_for = at.saturating_sub(track.seen_at);
-            if !seen {
+            let unseen_for = at.saturating_sub(track.held_at);
+            if !held {
                 let outside = is_leaving(&track, size, at);
                 let patience = if track.confirmed { self.settings.lost_after } else { GUESS };
                 if outside || unseen_for >= patience {
@@ -413,12 +425,13 @@ impl Tracker {
                 continue;
             }
             if track.confirmed {
-                spots().for_each(|spot| held[spot] = true);
+                spots().for_each(|spot| covered[spot] = true);
             }
             kept.push(track);
         }
         self.tracks = kept;
-        motion.learn(moved.spots.iter().zip(&held).filter(|(_, held)| **held).map(|(spot, _)| spot));
+        let spots = moved.spots.iter().zip(&covered);
+        motion.learn(spots.filter(|(_, covered)| **covered).map(|(spot, _)| spot));
     }
 
     /// The background was learned anew, with all that stands in it: what stands is held by how it looks, the rest is
@@ -442,6 +455,7 @@ impl Tracker {
             speed: (0.0, 0.0),
             first_at: at,
             seen_at: at,
+            held_at: at,
             confirmed: false,
             moving: true,
             alone: true,
@@ -500,13 +514,87 @@ fn velocity(before: &Rect, now: &Rect, size: &Rect, passed: f64) -> (f64, f64) {
     )
 }
 
-/// Whether it was on its way out where it was last seen, and must be gone by `at`.
+/// Whether it was on its way out where it was last seen, and must be gone by `at`: it is mostly outside by its speed, or
+/// it went outwards at the picture's edge and has not been seen for a while.
 fn is_leaving(track: &Track, size: &Rect, at: Duration) -> bool {
     const NEAR: f64 = 0.01;
+    const OUTSIDE: f64 = 0.6;
+    const UNSEEN: Duration = Duration::from_millis(600);
     let (x, y) = (NEAR * size.width, NEAR * size.height);
-    let rect = &track.rect;
-    let touches =
-        rect.left <= x || rect.top <= y || rect.right() >= size.width - x || rect.bottom() >= size.height - y;
+    let (rect, (right, down)) = (&track.rect, track.speed);
+    // Slower than that, by its own size in a second, is none of its own.
+    let least = OUTWARDS * rect.diagonal();
+    let edges = [
+        (rect.left <= x, -right),
+        (rect.top <= y, -down),
+        (rect.right() >= size.width - x, right),
+        (rect.bottom() >= size.height - y, down),
+    ];
+    let touches = edges.iter().any(|(touches, _)| *touches);
+    let goes_out = edges.iter().any(|(touches, outwards)| *touches && *outwards >= least);
     let visible = track.foretell(at).intersection(size).area() / rect.area().max(1.0);
-    touches && (visible < 0.4 || at.saturating_sub(track.seen_at) >= Duration::from_millis(600))
+    touches && visible < 1.0 - OUTSIDE || goes_out && at.saturating_sub(track.held_at) >= UNSEEN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thing in a picture of 640 x 360 that was seen at 10 s and not since.
+    fn track(rect: Rect, speed: (f64, f64)) -> Track {
+        let at = Duration::from_secs(10);
+        Track {
+            number: 1,
+            rect,
+            speed,
+            first_at: Duration::from_secs(5),
+            seen_at: at,
+            held_at: at,
+            confirmed: true,
+            moving: true,
+            alone: true,
+            verdict: Verdict::default(),
+            stands: false,
+            is_learned: false,
+            pictures: 9,
+            first: rect,
+            histogram: Vec::new(),
+            patch: None,
+            anchor: (rect, at),
+        }
+    }
+
+    const SIZE: Rect = Rect { left: 0.0, top: 0.0, width: 640.0, height: 360.0 };
+
+    #[test]
+    fn what_touches_the_edge_has_left_only_if_it_went_outwards() {
+        let at_the_right = Rect { left: 560.0, top: 100.0, width: 80.0, height: 60.0 };
+        let leaving = |speed, ms: u64| {
+            is_leaving(&track(at_the_right, speed), &SIZE, Duration::from_millis(10_000 + ms))
+        };
+        assert!(leaving((50.0, 0.0), 600) && !leaving((50.0, 0.0), 400), "slowly outwards");
+        assert!(leaving((400.0, 0.0), 200), "by its speed it is outside");
+        for speed in [(0.0, 0.0), (-50.0, 0.0), (0.0, 50.0), (2.0, 0.0)] {
+            assert!(!leaving(speed, 1900), "{speed:?} is no way out at the right");
+        }
+        let inside = Rect { left: 300.0, ..at_the_right };
+        assert!(!is_leaving(&track(inside, (50.0, 0.0)), &SIZE, Duration::from_secs(12)));
+    }
+
+    #[test]
+    fn what_is_hidden_is_expected_where_it_went_within_the_picture() {
+        let track = track(Rect { left: 100.0, top: 100.0, width: 80.0, height: 60.0 }, (100.0, 0.0));
+        let left = |ms: u64| track.expected(Duration::from_millis(10_000 + ms), &SIZE).left;
+        assert_eq!(
+            (left(0), left(500), left(3000)),
+            (100.0, 150.0, 200.0),
+            "and its speed is not believed for long"
+        );
+        let gone = Track { speed: (-1000.0, 0.0), ..track };
+        assert_eq!(
+            gone.expected(Duration::from_secs(12), &SIZE),
+            gone.rect,
+            "outside there is nothing to show"
+        );
+    }
 }
