@@ -231,6 +231,11 @@ impl Daemon {
         self.way.accounts()
     }
 
+    /// What is counted about a camera besides, by its place in the configuration.
+    pub fn record(&self, camera: usize) -> &CameraRecord {
+        &self.cameras[camera].1
+    }
+
     /// What the stages say, where nobody publishes it.
     pub fn messages(&self) -> &Receiver<Message> {
         &self.messages.lasting

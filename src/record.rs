@@ -23,6 +23,10 @@ pub struct CameraRecord {
     pub hung_teardowns: AtomicU64,
     /// Only keyframes are being decoded.
     pub resting: AtomicBool,
+    /// Pictures that the decoder says are damaged.
+    pub damaged: AtomicU64,
+    /// Where the last of the frames that have come ends, in nanoseconds of the stream's own time since it was opened.
+    pub reached_ns: AtomicU64,
     /// Where the frames' time went since the last message.
     latencies: Mutex<LatencyHistograms>,
 }
