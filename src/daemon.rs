@@ -296,6 +296,11 @@ impl Daemon {
         self.books.way.accounts()
     }
 
+    /// What is counted about a camera besides, by its place in the configuration.
+    pub fn record(&self, camera: usize) -> &CameraRecord {
+        &self.books.cameras[camera].1
+    }
+
     /// What the stages say, where nobody publishes it.
     pub fn messages(&self) -> &Receiver<Message> {
         &self.messages.lasting

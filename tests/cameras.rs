@@ -155,21 +155,28 @@ fn cameras_that_fail_say_why_and_leave_the_others_alone() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("no-video.mp4");
     std::fs::write(&text, "this is a text about cats, no video\n".repeat(99)).unwrap();
+    let sound = folder.path().join("sound.ogg");
+    let made =
+        format!("audiotestsrc num-buffers=50 ! vorbisenc ! oggmux ! filesink location={}", sound.display());
+    launch_to_end(&made);
     let config = format!(
         "[cameras.good]\nsource = 'test://ball'\n\
          [cameras.text]\nsource = 'file://{}'\n\
+         [cameras.sound]\nsource = 'file://{}'\n\
          [cameras.absent]\nsource = 'file:///nowhere/clip.mp4'\n\
          [cameras.device]\nsource = 'v4l2:///dev/video977'\n\
          [cameras.refused]\nsource = 'rtsp://127.0.0.1:1/cam'\n\
          [cameras.element]\nsource = 'custom'\nlaunch = 'nosuchsrc ! video/x-raw'\n\
          [cameras.silent]\nsource = 'custom'\nstall_timeout = '1s'\nfirst_frame_timeout = '1s'\n\
          launch = 'videotestsrc is-live=true ! identity drop-probability=1.0'\n",
-        text.display()
+        text.display(),
+        sound.display()
     );
     let mut camfire = Camfire::run(&config, &broker.flags());
     let reasons = Arc::new(Mutex::new(Vec::new()));
     for (camera, state) in [
         ("text", "unsupported"),
+        ("sound", "unsupported"),
         ("absent", "unreachable"),
         ("device", "unreachable"),
         ("refused", "unreachable"),
@@ -181,6 +188,7 @@ fn cameras_that_fail_say_why_and_leave_the_others_alone() {
     }
     let reasons = reasons.lock().unwrap().clone();
     let reason = |camera| reasons.iter().find(|(name, _)| *name == camera).unwrap().1.as_str();
+    assert_eq!(reason("sound"), "there is no video in it");
     assert!(reason("absent").contains("/nowhere/clip.mp4"), "{reasons:?}");
     assert!(reason("device").contains("/dev/video977"), "{reasons:?}");
     assert!(reason("refused").to_lowercase().contains("connect"), "{reasons:?}");

@@ -1,7 +1,14 @@
 //! What is seen in short scenes, by `camfire analyze`: how well, the same on every run, and with every way of decoding.
 
-use crate::support::{camfire_output, root, stderr, stdout};
+use crate::support::{camfire, camfire_output, launch_to_end, root, send_signal, stderr, stdout, wait_for};
+use gstreamer::prelude::*;
 use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 /// Analyses a scene of tests/data/scenes.
 fn analyze(scene: &str, more: &[&str]) -> String {
@@ -48,11 +55,12 @@ fn what_passes_is_told_once_and_at_once_and_nothing_else_is() {
 
 #[test]
 fn the_same_clip_gives_the_same_events_whoever_looks_and_however_it_is_decoded() {
-    let events_of = |more: &[&str]| analyze("stop", more);
+    let events_of = |more: &[&str]| analyze("stop", &[&["--detections"], more].concat());
     let first = events_of(&[]);
-    assert!(!events(&first).is_empty());
-    assert_eq!(first, events_of(&["--set", "engine.workers=1"]));
-    assert_eq!(first, events_of(&["--set", "engine.workers=3"]));
+    assert!(!events(&first).is_empty() && first.contains("/detections"));
+    for workers in ["1", "2", "3"] {
+        assert_eq!(first, events_of(&["--set", &format!("engine.workers={workers}")]), "{workers} workers");
+    }
     // While the scene is still only keyframes are decoded; everything is told all the same, with its true time.
     let all = events(&events_of(&["--set", "cameras.clip.decode=all"]));
     let adaptive = events(&first);
@@ -93,11 +101,281 @@ fn a_clip_is_written_with_what_was_seen_drawn_on() {
     assert!(again.status.success() && !again.stdout.is_empty(), "{}", stderr(&again));
 }
 
+/// A clip of so many frames of a ball that flies about, 15 a second; `rest` is caps, encoder and container.
+fn ball(folder: &Path, name: &str, frames: u32, rest: &str) -> PathBuf {
+    let file = folder.join(name);
+    let drawn = format!("videotestsrc num-buffers={frames} pattern=ball");
+    launch_to_end(&format!("{drawn} ! {rest} ! filesink location={}", file.display()));
+    file
+}
+
+/// The last frame of a clip: width and height, and the colours of its pixels.
+fn last_frame(file: &Path) -> ((usize, usize), Vec<[u8; 3]>) {
+    let pipeline = gstreamer::parse::launch(&format!(
+        "filesrc location={} ! decodebin ! videoconvert ! video/x-raw,format=RGB ! fakesink name=sink sync=false",
+        file.display()
+    ))
+    .unwrap()
+    .downcast::<gstreamer::Pipeline>()
+    .unwrap();
+    pipeline.set_state(gstreamer::State::Playing).unwrap();
+    let kinds = [gstreamer::MessageType::Eos, gstreamer::MessageType::Error];
+    let bus = pipeline.bus().unwrap();
+    let end = bus.timed_pop_filtered(gstreamer::ClockTime::from_seconds(60), &kinds).unwrap();
+    assert_eq!(end.type_(), gstreamer::MessageType::Eos, "{end:?}");
+    let sample = pipeline.by_name("sink").unwrap().property::<gstreamer::Sample>("last-sample");
+    let info = gstreamer_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    let (width, height, stride) = (info.width() as usize, info.height() as usize, info.stride()[0] as usize);
+    let map = sample.buffer().unwrap().map_readable().unwrap();
+    let pixels = map
+        .chunks(stride)
+        .take(height)
+        .flat_map(|row| row[..3 * width].chunks_exact(3).map(|rgb| [rgb[0], rgb[1], rgb[2]]))
+        .collect();
+    drop(map);
+    pipeline.set_state(gstreamer::State::Null).unwrap();
+    ((width, height), pixels)
+}
+
+/// What encoders and players would stumble over: odd sizes, other planes than 4:2:0, pixels that are not square.
+#[test]
+fn boxes_are_drawn_around_things_whatever_the_pixels_are_like() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, rest, size) in [
+        (
+            "odd.mp4",
+            "video/x-raw,format=Y444,width=321,height=241,framerate=15/1 ! x264enc ! mp4mux",
+            (322, 242),
+        ),
+        (
+            "grey.mkv",
+            "video/x-raw,format=GRAY8,width=320,height=240,framerate=15/1 ! matroskamux",
+            (320, 240),
+        ),
+        (
+            "wide.mp4",
+            "video/x-raw,format=I420,width=320,height=240,framerate=15/1,pixel-aspect-ratio=2/1 ! x264enc ! mp4mux",
+            (320, 240),
+        ),
+    ] {
+        let clip = ball(folder.path(), name, 60, rest);
+        let seen = folder.path().join("seen.mp4");
+        let output =
+            camfire_output(&["analyze", clip.to_str().unwrap(), "--annotate", seen.to_str().unwrap()]);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let (found, pixels) = last_frame(&seen);
+        assert_eq!(found, size, "{name}");
+        // The ball is white. Left and right of its middle are the sides of its box.
+        let white: Vec<usize> =
+            (0..pixels.len()).filter(|&i| pixels[i].iter().all(|part| *part > 200)).collect();
+        let mean =
+            |part: &dyn Fn(usize) -> usize| white.iter().map(|&i| part(i)).sum::<usize>() / white.len();
+        let (x, y) = (mean(&|i| i % size.0), mean(&|i| i / size.0));
+        let is_side = |x: usize| {
+            let [red, green, blue] = pixels[y * size.0 + x];
+            red > 150 && green > 100 && blue < 120
+        };
+        let near = |mut columns: std::ops::Range<usize>| columns.any(is_side);
+        assert!(near(x.saturating_sub(40)..x) && near(x..(x + 40).min(size.0)), "{name}: ball at {x}, {y}");
+    }
+}
+
+#[test]
+fn zones_masks_and_regions_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let caps = "video/x-raw,format=I420,width=320,height=240,framerate=15/1";
+    let clip = ball(folder.path(), "ball.mp4", 30, &format!("{caps} ! x264enc ! mp4mux"));
+    let seen = folder.path().join("seen.mp4");
+    let mut arguments = vec!["analyze", clip.to_str().unwrap(), "--annotate", seen.to_str().unwrap()];
+    for set in [
+        "cameras.clip.zones.lawn=[[0.1, 0.2], [0.4, 0.2], [0.4, 0.9], [0.1, 0.9]]",
+        "cameras.clip.masks=[[[0.6, 0.2], [0.9, 0.2], [0.9, 0.5], [0.6, 0.5]]]",
+        "cameras.clip.regions.gate.box=[0.6, 0.7, 0.3, 0.2]",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    let output = camfire_output(&arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let ((width, _), pixels) = last_frame(&seen);
+    let at = |x: f64, y: f64| pixels[(y * 240.0) as usize * width + (x * 320.0) as usize];
+    let [red, green, blue] = at(0.1, 0.6);
+    assert!(red < 120 && green > 100 && blue > 100, "the zone's left side: {red} {green} {blue}");
+    let [red, green, blue] = at(0.6, 0.4);
+    assert!(red > 80 && green < 70 && blue < 70, "the mask's left side: {red} {green} {blue}");
+    let [red, green, blue] = at(0.6, 0.8);
+    assert!(red > 100 && green > 100 && blue > 100, "the region's left side: {red} {green} {blue}");
+    // Captions stand on a ground of their colour, above the corner.
+    let [red, green, blue] = pixels[(48 - 19) * width + 32 + 38];
+    assert!(red < 130 && green > 100 && blue > 100, "the zone's name: {red} {green} {blue}");
+}
+
+#[test]
+fn a_recording_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (clip, by_link, by_name) = (path("clip.mp4"), path("link.mp4"), path("name.mp4"));
+    std::fs::copy(root().join("tests/data/scenes/noise.mp4"), &clip).unwrap();
+    symlink(&clip, &by_link).unwrap();
+    std::fs::hard_link(&clip, &by_name).unwrap();
+    std::fs::create_dir(path("folder.mp4")).unwrap();
+    symlink("/dev/full", path("full.mp4")).unwrap();
+    let before = std::fs::read(&clip).unwrap();
+    for (target, words) in [
+        (clip.clone(), "is the recording itself"),
+        (by_link, "is the recording itself"),
+        (by_name, "is the recording itself"),
+        (path("folder.mp4"), "is a folder"),
+        (path("full.mp4"), "is no ordinary file"),
+        (path("no/such/folder.mp4"), "there is no such folder"),
+        (path("seen.avi"), "must end in .mp4"),
+    ] {
+        let output =
+            camfire_output(&["analyze", clip.to_str().unwrap(), "--annotate", target.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{}", target.display());
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+        assert!(output.stdout.is_empty(), "refused before the clip is looked at");
+    }
+    assert!(std::fs::read(&clip).unwrap() == before);
+}
+
+/// Names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    std::fs::read_dir(folder).unwrap().map(name).collect()
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_half_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = root().join("tests/data/scenes/noise.mp4");
+    let camfire = camfire();
+    // A limit on the size of files is the disk that is full after so much. The signal of it must be ignored.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
+        .arg(camfire.get_program())
+        .args(["analyze", clip.to_str().unwrap(), "--annotate"])
+        .arg(folder.path().join("seen.mp4"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("seen.mp4: ") && stderr(&output).contains("too large"), "{output:?}");
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn signals_end_an_analysis_as_shells_expect_and_nothing_half_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let truth = root().join("assets/demo.truth.json");
+    // The first line comes while the clip is looked at, the score before it is drawn.
+    for (signal, code, line) in [("INT", 130, "/events"), ("TERM", 143, "\"score\"")] {
+        let mut child = camfire()
+            .args(["analyze", "assets/demo.mp4", "--json", "--truth", truth.to_str().unwrap(), "--annotate"])
+            .arg(folder.path().join("seen.mp4"))
+            .current_dir(root())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|found| found.unwrap().contains(line)), "{line}");
+        send_signal(signal, child.id());
+        let status = wait_for("the end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(code), "{signal}");
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_clip_that_is_not_whole_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let caps = "video/x-raw,format=I420,width=320,height=240,framerate=15/1";
+    let rest = format!("{caps} ! x264enc key-int-max=15 ! mp4mux faststart=true");
+    let clip = ball(folder.path(), "whole.mp4", 150, &rest);
+    let bytes = std::fs::read(&clip).unwrap();
+    let cut = folder.path().join("cut.mp4");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let broken = folder.path().join("broken.mp4");
+    let mut noise = bytes.clone();
+    (bytes.len() / 2..bytes.len()).step_by(97).for_each(|at| noise[at] = !noise[at]);
+    std::fs::write(&broken, noise).unwrap();
+    for (clip, words) in [
+        (&clip, None),
+        (&cut, Some("it says to be 10.0 s long: it may be cut off or damaged")),
+        (&broken, Some("it is damaged: the decoder found")),
+    ] {
+        let output = camfire_output(&["analyze", clip.to_str().unwrap()]);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{}", stderr(&output));
+        match words {
+            Some(words) => assert!(stderr(&output).contains(words), "{}", stderr(&output)),
+            None => assert_eq!(stderr(&output), ""),
+        }
+    }
+}
+
+#[test]
+fn sound_alone_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, encoder) in [("sound.ogg", "vorbisenc ! oggmux"), ("sound.wav", "wavenc")] {
+        let file = folder.path().join(name);
+        launch_to_end(&format!(
+            "audiotestsrc num-buffers=50 ! {encoder} ! filesink location={}",
+            file.display()
+        ));
+        let output = camfire_output(&["analyze", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(stderr(&output), format!("camfire: {}: there is no video in it\n", file.display()));
+    }
+}
+
+#[test]
+fn a_recording_is_found_by_its_address_too() {
+    let address = format!("file://{}", root().join("tests/data/scenes/noise.mp4").display());
+    let output = camfire_output(&["analyze", &address, "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), analyze("noise", &[]));
+}
+
+#[test]
+fn a_truth_that_does_not_fit_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |truth: &str| {
+        let file = folder.path().join("t.json");
+        std::fs::write(&file, truth).unwrap();
+        let clip = root().join("tests/data/scenes/noise.mp4");
+        camfire_output(&["analyze", clip.to_str().unwrap(), "--truth", file.to_str().unwrap()])
+    };
+    for (truth, words) in [
+        ("[]", "must be a JSON object with a list of `objects` (docs/seeing.md"),
+        ("not JSON", "is no JSON"),
+        (
+            r#"{"objects": [{"label": "motorcylce", "first_s": 0, "last_s": 1, "boxes": [{"t_s": 0, "box": [0, 0, 9, 9]}]}]}"#,
+            "has \"motorcylce\", which is no label; did you mean \"motorcycle\"?",
+        ),
+    ] {
+        let output = run(truth);
+        assert_eq!(output.status.code(), Some(2), "{truth}");
+        let text = stderr(&output);
+        assert!(text.contains("t.json: ") && text.contains(words) && !text.contains("struct"), "{text}");
+    }
+    let output = run(r#"{"clip": "yard.mp4", "frames": 99, "objects": []}"#);
+    assert!(output.status.success());
+    let text = stderr(&output);
+    assert!(
+        text.contains("a clip called yard.mp4") && text.contains("99 frames, the clip has 140"),
+        "{text}"
+    );
+}
+
 #[test]
 fn what_cannot_be_analysed_is_refused_by_name() {
     for (arguments, words) in [
         (vec!["analyze", "no-such-clip.mp4"], "no-such-clip.mp4"),
         (vec!["analyze", "Cargo.toml"], "Cargo.toml"),
+        (vec!["analyze", "src"], "src: is a folder"),
+        (vec!["analyze", "rtsp://yard/stream"], "is a camera's address; a recording's path is wanted"),
+        (
+            vec!["analyze", "assets/demo.mp4", "--set", "cameras.yard.rate_fps=2"],
+            "--set cameras.yard.rate_fps=2: without --config the only camera is called clip",
+        ),
         (vec!["analyze", "assets/demo.mp4", "--truth", "Cargo.toml"], "Cargo.toml"),
         (
             vec!["analyze", "assets/demo.mp4", "--set", "cameras.clip.labels=[\"motorcylce\"]"],
@@ -107,5 +385,6 @@ fn what_cannot_be_analysed_is_refused_by_name() {
         let output = camfire_output(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("trying again"), "it does not: {}", stderr(&output));
     }
 }

@@ -2,34 +2,38 @@
 //! fast as it goes.
 
 use super::{
+    annotate::Target,
     output::{self, SeenEvent, SeenFrame, SeenState},
     setup::{self, ConfigArguments, Signals},
-    truth::{self, Truth},
+    truth::{self, Extent, Truth},
 };
 use crate::{
-    camera::gst,
+    camera::{Ended, gst},
     clock::RecordingClock,
-    config::{self, Camera, Config, Source},
+    config::{self, Config, Source},
     daemon::{Daemon, Publishing},
     error::{Error, Kind},
     model::Model,
     publish::{
-        messages::{CameraState, CameraStatus, Detections, Message},
+        messages::{CameraState, CameraStatus, Detections, Event, Message, Size},
         topics::Topics,
     },
-    vision::{picture, rect::Rect, scene::caption},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 /// What stands in for a camera where no configuration is given.
 const CONFIG: &str = "[cameras.clip]\nsource = \"test://\"";
+/// Who logs what a camera's state is.
+const CAMERA_REPORT: &str = "camfire::camera::report";
+/// So much may be missing at the end: containers round, and a last frame may have no length.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Arguments of `camfire analyze`.
 #[derive(clap::Args)]
@@ -56,36 +60,44 @@ pub struct Arguments {
     /// What is really in the clip (as assets/demo.truth.json): tells how well it was seen
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
-    /// Writes the clip with boxes, labels, zones and masks drawn on
+    /// Writes the clip with boxes, labels, zones, regions and masks drawn on, always as MP4
     #[arg(long, value_name = "FILE.mp4")]
     annotate: Option<PathBuf>,
 }
 
 /// Prints what happens in the clip, and what else was asked for.
-pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
+    arguments.clip = recording(&arguments.clip)?;
+    let clip = &arguments.clip;
+    let target = arguments.annotate.as_deref().map(|file| Target::check(clip, file)).transpose()?;
     let truth = arguments.truth.as_deref().map(Truth::read).transpose()?;
     let config = configuration(&arguments)?;
-    // What comes and goes is told on stdout; the log is for what goes wrong.
-    let is_default = config.log.level == config::LogLevel::Info;
-    setup::start_log(if is_default { config::LogLevel::Warn } else { config.log.level });
+    // What comes and goes is told on stdout; the log is for what goes wrong. What a camera's state is to the daemon,
+    // which would try again, is not the clip's.
+    match config.log.level {
+        config::LogLevel::Info => setup::start_log_without(config::LogLevel::Warn, Some(CAMERA_REPORT)),
+        level => setup::start_log(level),
+    }
     let model = Model::open(&config.engine.network, &config.groups)?;
+    if let Some(truth) = &truth {
+        truth.check_labels(&model.groups)?;
+    }
     gst::init()?;
-    let mut signals = Signals::catch()?;
-    let progress = Progress::new(gst::clip_duration(&arguments.clip));
+    let signals = Signals::catch()?;
+    let duration = gst::clip_duration(clip);
+    let progress = Progress::new(duration);
     let (camera, topics) = (config.cameras[0].clone(), Topics::new(&config));
     let clock = Arc::new(RecordingClock::new());
     let daemon = Daemon::start(config, &model, &Publishing::Direct, clock, Arc::default(), 0)?;
     let messages = daemon.messages().clone();
-    let Arguments { json, detections, .. } = arguments;
-    let mut record =
-        Record { json, detections, topics, frames: Vec::new(), events: Vec::new(), changes: Vec::new() };
+    let mut record = Record::new(&arguments, topics);
     let mut over = false;
     let outcome = loop {
-        if signals.wait(Duration::from_millis(1)) {
-            break Err(Error::new(Kind::System, "interrupted"));
+        if signals.has_come() {
+            break Ok(Ended::Stopped);
         }
         match messages.recv_timeout(Duration::from_millis(20)) {
-            Ok(Message::Camera(status)) => match verdict(&status, &arguments.clip) {
+            Ok(Message::Camera(status)) => match verdict(&status, clip) {
                 Ok(ended) => over |= ended,
                 Err(error) => break Err(error),
             },
@@ -94,25 +106,30 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
                     progress.at(frame.captured_at);
                 }
                 progress.bar.suspend(|| record.take(message));
-                for message in messages.try_iter() {
-                    if let Message::Camera(status) = &message {
-                        over |= status.state == CameraState::Ended;
-                    } else {
-                        progress.bar.suspend(|| record.take(message));
-                    }
-                }
             }
-            Err(_) if over && daemon.accounts()[0].pending == 0 => break Ok(()),
+            Err(_) if over && daemon.accounts()[0].pending == 0 => break Ok(Ended::Finished),
             Err(_) => {}
         }
     };
     progress.bar.finish_and_clear();
+    let seen = Extent {
+        frames: daemon.accounts()[0].captured,
+        length: Duration::from_nanos(daemon.record(0).reached_ns.load(Ordering::Relaxed)),
+        size: record.size,
+    };
+    let faults = gst::decoder_faults() + daemon.record(0).damaged.load(Ordering::Relaxed);
     daemon.stop();
-    outcome?;
+    if outcome? == Ended::Stopped {
+        return Ok(signals.exit_code());
+    }
     for message in messages.try_iter() {
         record.take(message);
     }
+    warn_of_damage(clip, duration, seen.length, faults);
     if let Some(truth) = truth {
+        for difference in truth.differences(clip, &seen) {
+            eprintln!("camfire: {difference}");
+        }
         let score = truth::score(&truth, &record.frames, &record.events, &record.changes);
         if arguments.json {
             output::line!("{}", serde_json::json!({ "score": score }));
@@ -120,22 +137,67 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             output::line!("{score}");
         }
     }
-    if let Some(file) = &arguments.annotate {
-        annotate(&arguments.clip, file, &camera, &record)?;
+    if let Some(target) = target
+        && target.write(clip, &camera, &record.frames, || signals.has_come())? == Ended::Stopped
+    {
+        return Ok(signals.exit_code());
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Tells where the clip is not whole, as far as its container and the decoder know.
+fn warn_of_damage(clip: &Path, declared: Option<Duration>, length: Duration, faults: u64) {
+    let clip = clip.display();
+    let seconds = |length: Duration| length.as_secs_f64();
+    if let Some(declared) = declared.filter(|declared| *declared > length + LONGEST_REST) {
+        eprintln!(
+            "camfire: {clip}: its pictures end after {:.1} s, and it says to be {:.1} s long: it may be cut off or damaged",
+            seconds(length),
+            seconds(declared)
+        );
+    }
+    if faults > 0 {
+        eprintln!("camfire: {clip}: it is damaged: the decoder found {faults} faults in it");
+    }
+}
+
+/// The recording's path; also of a `file://` address.
+///
+/// Errors ([`Kind::Input`]): it cannot be read or is no file.
+fn recording(clip: &Path) -> Result<PathBuf, Error> {
+    let refuse = |why: &str| Error::new(Kind::Input, format!("{}: {why}", clip.display()));
+    let path = match clip.to_str() {
+        Some(address) if address.contains("://") && !clip.exists() => {
+            config::file_path(address).map_err(|why| refuse(&why))?
+        }
+        _ => clip.to_path_buf(),
+    };
+    let unreadable = |e| Error::caused(Kind::Input, clip.display().to_string(), e);
+    let there = std::fs::metadata(&path).map_err(unreadable)?;
+    if there.is_dir() {
+        return Err(refuse("is a folder; one recording is wanted"));
+    }
+    if !there.is_file() {
+        return Err(refuse("is no ordinary file"));
+    }
+    std::fs::File::open(&path).map_err(unreadable)?;
+    Ok(path)
+}
+
 /// The configuration of the one camera that the clip stands in for.
 fn configuration(arguments: &Arguments) -> Result<Config, Error> {
-    let clip = std::path::absolute(&arguments.clip)
-        .and_then(|clip| std::fs::File::open(&clip).map(|_| clip))
-        .map_err(|e| Error::caused(Kind::Input, arguments.clip.display().to_string(), e))?;
     let mut config = match &arguments.config {
         Some(file) => {
             ConfigArguments { config: Some(file.clone()), set: arguments.set.clone() }.load()?.config
         }
         None => {
+            let stranger = |key: &str| {
+                key.strip_prefix("cameras.").is_some_and(|rest| rest.split('.').next() != Some("clip"))
+            };
+            if let Some((key, value)) = arguments.set.iter().find(|(key, _)| stranger(key)) {
+                let message = format!("--set {key}={value}: without --config the only camera is called clip");
+                return Err(Error::new(Kind::Input, message));
+            }
             let main = config::Main::Text { name: "the built-in camera".into(), text: CONFIG.into() };
             setup::load(main, arguments.set.clone())?.config
         }
@@ -154,7 +216,9 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
             format!("there is no camera {}, only {known}", arguments.camera.as_deref().unwrap_or("at all"));
         return Err(Error::new(Kind::Input, message));
     };
-    camera.source = Source::File { path: clip, repeat: false, realtime: false };
+    let path = std::path::absolute(&arguments.clip)
+        .map_err(|e| Error::caused(Kind::Input, arguments.clip.display().to_string(), e))?;
+    camera.source = Source::File { path, repeat: false, realtime: false };
     (camera.pipeline, camera.login, camera.snapshot_source) = (None, None, None);
     camera.options.clear();
     (config.pictures.directory, config.pictures.publish) = (None, false);
@@ -163,7 +227,7 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
 
 /// Whether the clip is over.
 ///
-/// Errors ([`Kind::Input`]): it cannot be read.
+/// Errors ([`Kind::Input`]): it cannot be read. The camera would be tried again, and the clip told a second time.
 fn verdict(status: &CameraStatus, clip: &Path) -> Result<bool, Error> {
     match (status.state, &status.reason) {
         (CameraState::Ended, _) => Ok(true),
@@ -201,29 +265,58 @@ impl Progress {
     }
 }
 
-/// All that was said of the clip.
+/// What is printed of what is said of the clip, and what is kept of it.
 struct Record {
     json: bool,
     detections: bool,
+    /// It is scored later.
+    scores: bool,
+    /// It is drawn later.
+    draws: bool,
     topics: Topics,
+    /// The picture's, once one has been looked at.
+    size: Option<Size>,
+    /// Without the classes of each thing, which neither needs.
     frames: Vec<Detections>,
-    events: Vec<crate::publish::messages::Event>,
+    events: Vec<Event>,
     changes: Vec<Timestamp>,
 }
 
 impl Record {
+    fn new(arguments: &Arguments, topics: Topics) -> Record {
+        Record {
+            json: arguments.json,
+            detections: arguments.detections,
+            scores: arguments.truth.is_some(),
+            draws: arguments.annotate.is_some(),
+            topics,
+            size: None,
+            frames: Vec::new(),
+            events: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
     /// Prints a message that is worth it, and keeps what is needed later.
-    fn take(&mut self, message: Message) {
-        match &message {
+    fn take(&mut self, mut message: Message) {
+        match &mut message {
             Message::Detections(frame) => {
-                self.frames.push(frame.clone());
+                self.size = Some(frame.size);
+                // How fast this machine is belongs to no recording: the same clip gives the same lines.
+                frame.latency_ms = 0.0;
+                if self.scores || self.draws {
+                    let mut frame = frame.clone();
+                    frame.trace = None;
+                    frame.objects.iter_mut().for_each(|object| object.top = Vec::new());
+                    self.frames.push(frame);
+                }
                 if !self.detections {
                     return;
                 }
             }
-            Message::Event(event) => self.events.push(event.clone()),
-            Message::Scene(change) => self.changes.push(change.at),
-            Message::Region(_) => {}
+            Message::Event(event) if self.scores => self.events.push(event.clone()),
+            Message::Scene(change) if self.scores => self.changes.push(change.at),
+            Message::Event(_) | Message::Scene(_) | Message::Region(_) => {}
             Message::Occupancy(_)
             | Message::Camera(_)
             | Message::Stats(_)
@@ -261,47 +354,4 @@ impl Record {
 struct JsonLine {
     topic: String,
     payload: Box<serde_json::value::RawValue>,
-}
-
-/// Writes the clip with what was seen drawn on.
-fn annotate(clip: &Path, file: &Path, camera: &Camera, record: &Record) -> Result<(), Error> {
-    use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
-    const COLOURS: [Rgb888; 6] = [
-        Rgb888::new(255, 210, 0),
-        Rgb888::new(80, 220, 100),
-        Rgb888::new(90, 180, 255),
-        Rgb888::new(255, 120, 190),
-        Rgb888::new(255, 140, 60),
-        Rgb888::new(190, 150, 255),
-    ];
-    let mut numbers: Vec<&str> = Vec::new();
-    for object in record.frames.iter().flat_map(|frame| &frame.objects) {
-        if !numbers.contains(&object.id.as_str()) {
-            numbers.push(&object.id);
-        }
-    }
-    let draw = |at: Duration, rgb: &mut [u8], size: (usize, usize)| {
-        let parts = |corners: &[(f64, f64)]| -> Vec<(f64, f64)> {
-            corners.iter().map(|(x, y)| (x * size.0 as f64, y * size.1 as f64)).collect()
-        };
-        for mask in &camera.masks {
-            picture::outline(rgb, size, &parts(mask), Rgb888::RED);
-        }
-        for corners in camera.zones.values() {
-            picture::outline(rgb, size, &parts(corners), Rgb888::CYAN);
-        }
-        // The frame that was analysed last by then; what is drawn moves at the rate at which it was looked at.
-        let at_ms = at.as_millis() as i64;
-        let before = record.frames.partition_point(|frame| frame.captured_at.as_millisecond() <= at_ms);
-        let Some(frame) = before.checked_sub(1).map(|index| &record.frames[index]) else { return };
-        for object in &frame.objects {
-            let [left, top, width, height] = object.r#box.map(|number| number as f64);
-            let number = numbers.iter().position(|id| *id == object.id).unwrap_or_default();
-            let still = if object.moving { "" } else { " still" };
-            let text = format!("#{} {}{still}", number + 1, caption(&object.label, object.score));
-            let rect = Rect { left, top, width, height };
-            picture::mark(rgb, size, &rect, &text, COLOURS[number % COLOURS.len()]);
-        }
-    };
-    gst::redraw(clip, file, camera.rotation, draw)
 }

@@ -108,8 +108,11 @@ impl SeenFrame {
         };
         let objects: Vec<String> = self.objects.iter().map(object).collect();
         let objects = if objects.is_empty() { "–".to_string() } else { objects.join(" · ") };
-        let (time, latency) = (time_of_day(&self.captured_at), self.latency_ms);
-        format!("{time}  {}  {objects}  ({latency:.0} ms)", self.camera)
+        let time = time_of_day(&self.captured_at);
+        // Of a recording it is not told.
+        let latency =
+            if self.latency_ms > 0.0 { format!("  ({:.0} ms)", self.latency_ms) } else { String::new() };
+        format!("{time}  {}  {objects}{latency}", self.camera)
     }
 }
 

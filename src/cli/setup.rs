@@ -11,9 +11,10 @@ use std::{
     io::{IsTerminal, Read},
     os::{linux::fs::MetadataExt, unix::net::UnixStream},
     path::PathBuf,
+    process::ExitCode,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -121,6 +122,11 @@ fn kernel_set(name: &str) -> Result<engine::KernelSet, String> {
 
 /// Starts the log: to the journal with its priorities under systemd, else to stderr for people.
 pub fn start_log(level: LogLevel) {
+    start_log_without(level, None);
+}
+
+/// The same, without what one module says.
+pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -132,7 +138,8 @@ pub fn start_log(level: LogLevel) {
     let levels = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("camfire", level)
-        .with_target("gstreamer", level);
+        .with_target("gstreamer", level)
+        .with_targets(module.map(|module| (module, LevelFilter::OFF)));
     let registry = tracing_subscriber::registry().with(levels);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     if is_journal() {
@@ -181,6 +188,8 @@ pub struct Signals {
     /// One byte for each signal.
     pipe: UnixStream,
     hangup: Arc<AtomicBool>,
+    /// The number of the last one, 0 before the first.
+    last: Arc<AtomicUsize>,
 }
 
 impl Signals {
@@ -193,13 +202,15 @@ impl Signals {
             let once = Arc::new(AtomicBool::new(false));
             let hangup = Arc::new(AtomicBool::new(false));
             signal_hook::flag::register(SIGHUP, hangup.clone())?;
+            let last = Arc::new(AtomicUsize::new(0));
             for signal in [SIGTERM, SIGINT] {
                 // In this order: the first signal finds the flag down, the second finds it up.
                 signal_hook::flag::register_conditional_shutdown(signal, 1, once.clone())?;
                 signal_hook::flag::register(signal, once.clone())?;
+                signal_hook::flag::register_usize(signal, last.clone(), signal as usize)?;
                 signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
             }
-            Ok(Signals { pipe, hangup })
+            Ok(Signals { pipe, hangup, last })
         };
         catch().map_err(|e| Error::caused(Kind::System, "signals cannot be caught", e))
     }
@@ -207,6 +218,16 @@ impl Signals {
     /// Whether a SIGHUP came since the last call.
     pub fn take_hangup(&self) -> bool {
         self.hangup.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a signal has come, without waiting.
+    pub fn has_come(&self) -> bool {
+        self.last.load(Ordering::Relaxed) != 0
+    }
+
+    /// How a process ends that a signal has ended, as shells tell it: 130 after Ctrl-C.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(128 + self.last.load(Ordering::Relaxed) as u8)
     }
 
     /// Waits for a signal, `timeout` at most; true if one came.

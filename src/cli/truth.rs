@@ -6,29 +6,65 @@
 
 use crate::{
     error::{Error, Kind},
-    publish::messages::{Detections, Event, EventType},
-    vision::rect::Rect,
+    publish::messages::{Detections, Event, EventType, Size},
+    vision::{groups::Groups, rect::Rect},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, path::Path};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// A box of an event and one of a thing agree from this overlap on.
 const AGREES: f64 = 0.3;
 /// A change of the scene is told rightly within so many seconds.
 const CHANGE_S: f64 = 2.0;
 
+/// How many frames a clip's truth and the clip may differ by: decoders leave out a last one.
+const FRAMES: u64 = 1;
+/// Seconds that a thing may be in view after the clip's end: frame times are rounded.
+const REST_S: f64 = 1.0;
+
 /// What is in a clip.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct Truth {
+    file: PathBuf,
+    about: About,
     objects: Vec<Thing>,
+}
+
+/// What is told of the clip as a whole.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct About {
+    /// Its file's name.
+    clip: Option<String>,
+    frames: Option<u64>,
+    width: Option<u32>,
+    height: Option<u32>,
     /// When the whole scene changes, in seconds.
-    #[serde(default)]
     scene_changes: Vec<f64>,
+    /// Labels of things that the network cannot name; else they are taken for slips.
+    other_labels: Vec<String>,
+}
+
+/// What a clip turned out to be.
+pub struct Extent {
+    /// Frames in it.
+    pub frames: u64,
+    /// To the end of the last.
+    pub length: Duration,
+    /// Its pictures', if any was looked at.
+    pub size: Option<Size>,
 }
 
 /// A thing in it.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `label`, `first_s`, `last_s` and `boxes`")]
 struct Thing {
     label: String,
     first_s: f64,
@@ -44,6 +80,7 @@ struct Thing {
 
 /// Where it is; in between it moves evenly.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `t_s` and `box`")]
 struct Place {
     t_s: f64,
     r#box: [f64; 4],
@@ -54,17 +91,97 @@ impl Truth {
     ///
     /// Errors ([`Kind::Input`]): it cannot be read or is none.
     pub fn read(file: &Path) -> Result<Truth, Error> {
-        let place = || file.display().to_string();
-        let text = std::fs::read(file).map_err(|e| Error::caused(Kind::Input, place(), e))?;
-        let truth: Truth =
-            serde_json::from_slice(&text).map_err(|e| Error::caused(Kind::Input, place(), e))?;
-        match truth.objects.iter().position(|thing| thing.boxes.is_empty()) {
-            Some(index) => {
-                Err(Error::new(Kind::Input, format!("{}: object {} has no boxes", place(), index + 1)))
-            }
-            None => Ok(truth),
-        }
+        let place = file.display().to_string();
+        let text = std::fs::read(file).map_err(|e| Error::caused(Kind::Input, place.clone(), e))?;
+        let refuse = |why: String| {
+            let message =
+                format!("{place}: {why} (docs/seeing.md, \"Truth files\", tells what belongs in it)");
+            Error::new(Kind::Input, message)
+        };
+        let value = serde_json::from_slice(&text).map_err(|e| refuse(format!("is no JSON: {e}")))?;
+        let (about, objects) = parse(value).map_err(refuse)?;
+        Ok(Truth { file: file.to_path_buf(), about, objects })
     }
+
+    /// Errors ([`Kind::Input`]): labels that the network has not, each once, and what was probably meant.
+    pub fn check_labels(&self, groups: &Groups) -> Result<(), Error> {
+        let is_strange = |label: &&String| !self.about.other_labels.contains(label);
+        let labels: BTreeSet<&String> =
+            self.objects.iter().map(|thing| &thing.label).filter(is_strange).collect();
+        let labels: Vec<String> = labels.into_iter().cloned().collect();
+        let problems = groups.judge(&labels);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: {} (what the network cannot name is to be listed in `other_labels`)",
+            self.file.display(),
+            problems.join("; ")
+        );
+        Err(Error::new(Kind::Input, message))
+    }
+
+    /// In what the clip that was looked at is another than the one the truth is of, a sentence each.
+    pub fn differences(&self, clip: &Path, seen: &Extent) -> Vec<String> {
+        let About { clip: name, frames, width, height, .. } = &self.about;
+        let mut differences = Vec::new();
+        let mut differ = |truth: String, found: String| {
+            differences.push(format!("{}: it is of {truth}, the clip has {found}", self.file.display()));
+        };
+        let found = clip.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(name) = name.as_ref().filter(|name| **name != found) {
+            differ(format!("a clip called {name}"), format!("the name {found}"));
+        }
+        if let Some(frames) = frames.filter(|frames| frames.abs_diff(seen.frames) > FRAMES) {
+            differ(format!("{frames} frames"), seen.frames.to_string());
+        }
+        if let (Some(width), Some(height), Some(size)) = (width, height, seen.size)
+            && size != [*width, *height]
+        {
+            differ(format!("{width} x {height} pixels"), format!("{} x {}", size[0], size[1]));
+        }
+        let last_s = self.objects.iter().map(|thing| thing.last_s).fold(0.0, f64::max);
+        let length_s = seen.length.as_secs_f64();
+        if last_s > length_s + REST_S {
+            differ(format!("a clip with something in view at {last_s:.1} s"), format!("{length_s:.1} s"));
+        }
+        differences
+    }
+}
+
+/// On failure, what should be where.
+fn parse(value: Value) -> Result<(About, Vec<Thing>), String> {
+    let Value::Object(mut about) = value else {
+        return Err("must be a JSON object with a list of `objects`".to_string());
+    };
+    let Some(Value::Array(objects)) = about.remove("objects") else {
+        return Err("must have a list of `objects`".to_string());
+    };
+    let about = serde_json::from_value(Value::Object(about)).map_err(|e| plain(&e))?;
+    let thing = |(index, value): (usize, Value)| {
+        let place = |why: &str| format!("object {} {why}", index + 1);
+        let thing: Thing =
+            serde_json::from_value(value).map_err(|e| place(&format!("is not right: {}", plain(&e))))?;
+        if thing.boxes.is_empty() { Err(place("has no boxes")) } else { Ok(thing) }
+    };
+    let objects = objects.into_iter().enumerate().map(thing).collect::<Result<_, _>>()?;
+    Ok((about, objects))
+}
+
+/// An error of serde in words of JSON.
+fn plain(error: &serde_json::Error) -> String {
+    let words = [
+        ("missing field", "it lacks"),
+        ("invalid type: ", "found "),
+        ("invalid value: ", "found "),
+        ("expected f64", "expected a number"),
+        ("expected u32", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("a sequence", "a list"),
+        ("found sequence", "found a list"),
+        ("found map", "found an object"),
+    ];
+    words.iter().fold(error.to_string(), |text, (jargon, word)| text.replace(jargon, word))
 }
 
 impl Thing {
@@ -237,9 +354,9 @@ fn summary(
         start_delay_frames: median_and_most(start_frames),
         end_delay_s: median_and_most(end_s),
         scene_changes: [
-            truth.scene_changes.len(),
+            truth.about.scene_changes.len(),
             changes.len(),
-            truth.scene_changes.iter().filter(near).count(),
+            truth.about.scene_changes.iter().filter(near).count(),
         ],
         faults: missed.chain(wrong).collect(),
     }
@@ -342,5 +459,62 @@ mod tests {
         let left = |t_s| thing.place(t_s).map(|rect| rect.left);
         assert_eq!([left(0.5), left(1.0), left(1.5), left(2.5)], [None, Some(0.0), Some(10.0), Some(20.0)]);
         assert_eq!(left(3.5), None);
+    }
+
+    #[test]
+    fn what_is_no_truth_is_told_what_should_be_where() {
+        let cat = |more: Value| {
+            let mut cat = serde_json::json!({
+                "label": "cat", "first_s": 1, "last_s": 3, "boxes": [{"t_s": 1, "box": [0, 0, 10, 10]}]
+            });
+            cat.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::json!({ "objects": [cat] })
+        };
+        assert!(parse(cat(serde_json::json!({}))).is_ok());
+        for (value, expected) in [
+            (serde_json::json!([]), "must be a JSON object with a list of `objects`"),
+            (serde_json::json!({}), "must have a list of `objects`"),
+            (serde_json::json!({"objects": {}}), "must have a list of `objects`"),
+            (serde_json::json!({"objects": [{}]}), "object 1 is not right: it lacks `label`"),
+            (cat(serde_json::json!({"boxes": []})), "object 1 has no boxes"),
+            (
+                serde_json::json!({"objects": ["cat"]}),
+                "object 1 is not right: found string \"cat\", expected an object with `label`, `first_s`, `last_s` and `boxes`",
+            ),
+            (
+                cat(serde_json::json!({"last_s": "3"})),
+                "object 1 is not right: found string \"3\", expected a number",
+            ),
+            (
+                cat(serde_json::json!({"boxes": [[1, 2]]})),
+                "object 1 is not right: invalid length 2, expected an object with `t_s` and `box` with 2 elements",
+            ),
+        ] {
+            assert_eq!(parse(value).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_truth_of_another_clip_is_told() {
+        let thing = serde_json::json!({
+            "label": "cat", "first_s": 1, "last_s": 29.5, "boxes": [{"t_s": 1, "box": [0, 0, 10, 10]}]
+        });
+        let about = serde_json::json!({
+            "clip": "demo.mp4", "frames": 450, "width": 1280, "height": 720, "objects": [thing]
+        });
+        let (about, objects) = parse(about).unwrap();
+        let truth = Truth { file: "t.json".into(), about, objects };
+        let seen = |frames, seconds, size| Extent { frames, length: Duration::from_secs(seconds), size };
+        let same = seen(449, 30, Some([1280, 720]));
+        assert_eq!(truth.differences(Path::new("/a/demo.mp4"), &same), [""; 0]);
+        assert_eq!(
+            truth.differences(Path::new("/a/yard.mp4"), &seen(240, 24, Some([640, 360]))),
+            [
+                "t.json: it is of a clip called demo.mp4, the clip has the name yard.mp4",
+                "t.json: it is of 450 frames, the clip has 240",
+                "t.json: it is of 1280 x 720 pixels, the clip has 640 x 360",
+                "t.json: it is of a clip with something in view at 29.5 s, the clip has 24.0 s",
+            ]
+        );
     }
 }

@@ -24,6 +24,7 @@ mod tests;
 pub use keys::nearest;
 pub use layers::dotted;
 pub use problems::Problems;
+pub use source::file_path;
 
 pub use crate::frame::Rotation;
 use serde::Deserialize;

@@ -78,6 +78,16 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
     }
 }
 
+/// The path in a `file://` address.
+///
+/// On failure, what would be right.
+pub fn file_path(address: &str) -> Result<PathBuf, String> {
+    match parse(address)? {
+        Address::File(path) => Ok(path),
+        _ => Err("is a camera's address; a recording's path is wanted".into()),
+    }
+}
+
 fn unknown_scheme(text: &str) -> String {
     let mut rule = format!("must be {KINDS} with an address behind it, or \"custom\"");
     let scheme = text.split(':').next().unwrap_or_default();

@@ -161,7 +161,7 @@ mod tests {
     use crate::clock::SimulatedClock;
 
     /// What a store of so many bytes makes of filings with pictures of so many bytes each.
-    fn store(folder: &Path, most_bytes: u64, sizes: &[usize]) -> Names {
+    fn store(folder: &Path, most_bytes: u64, sizes: &[usize]) -> (Names, Arc<StoreRecord>) {
         let clock = Arc::new(SimulatedClock::new());
         let (sender, files) = crossbeam_channel::unbounded();
         let settings = config::Pictures {
@@ -173,7 +173,7 @@ mod tests {
         };
         let record = Arc::new(StoreRecord::default());
         let pulse = Pulse::new("store", Duration::ZERO);
-        let (clock, dropped) = (clock.clone(), Arc::default());
+        let dropped = Arc::default();
         let store = Store { settings, files, dropped, record: record.clone(), clock: clock.clone(), pulse };
         let started_at = clock.now();
         for (crop, len) in (1u8..).zip(sizes) {
@@ -183,13 +183,13 @@ mod tests {
         }
         drop(sender);
         store.run();
-        names("yard", Uuid::nil(), started_at)
+        (names("yard", Uuid::nil(), started_at), record)
     }
 
     #[test]
     fn pictures_are_kept_by_camera_and_day_and_newer_ones_replace_them() {
         let folder = tempfile::tempdir().unwrap();
-        let names = store(folder.path(), 1 << 20, &[10, 10]);
+        let (names, record) = store(folder.path(), 1 << 20, &[10, 10]);
         assert_eq!(names.crop, "yard/2026-01-01/00000000-0000-0000-0000-000000000000-crop.jpg");
         let read = |name: &str| fs::read(folder.path().join("pictures").join(name)).unwrap();
         assert_eq!(read(&names.crop), [2; 10]);
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn what_is_more_than_there_may_be_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
-        let names = store(folder.path(), 100, &[34]);
+        let (names, _) = store(folder.path(), 100, &[34]);
         assert!(!folder.path().join("pictures").join(names.crop).exists());
-        let names = store(folder.path(), 100, &[34, 10, 34]);
+        let (names, _) = store(folder.path(), 100, &[34, 10, 34]);
         assert_eq!(fs::read(folder.path().join("pictures").join(names.crop)).unwrap(), [2; 10]);
     }
 }

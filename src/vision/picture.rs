@@ -126,14 +126,18 @@ pub fn mark(rgb: &mut [u8], size: (usize, usize), rect: &Rect, caption: &str, co
     );
 }
 
-/// Draws the outline of a polygon, corners in pixels.
-pub fn outline(rgb: &mut [u8], size: (usize, usize), corners: &[(f64, f64)], colour: Rgb888) {
+/// Draws the outline of a polygon with a caption at its topmost corner; corners in pixels.
+pub fn outline(rgb: &mut [u8], size: (usize, usize), corners: &[(f64, f64)], caption: &str, colour: Rgb888) {
     use embedded_graphics::primitives::Line;
     let point = |(x, y): &(f64, f64)| Point::new(x.round() as i32, y.round() as i32);
     let mut canvas = Canvas { rgb, size };
     for (from, to) in corners.iter().zip(corners.iter().cycle().skip(1)) {
         let line = Line::new(point(from), point(to)).into_styled(PrimitiveStyle::with_stroke(colour, 2));
         let Ok(()) = line.draw(&mut canvas);
+    }
+    let topmost = corners.iter().min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)));
+    if let Some(corner) = topmost {
+        let Ok(()) = draw_caption(&mut canvas, point(corner), caption, colour);
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Capture<'a> {
         sink.set_property("max-buffers", 1u32);
         sink.set_property("drop", !patient);
 
-        let gate = Arc::new(GateState::new(camera, stage.slot.clone()));
+        let gate = Arc::new(GateState::new(camera, stage.slot.clone(), stage.record.clone()));
         let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
         let taker = Taker::new(stage, pace, gate.clone(), gated);
         let news = taker.news();
@@ -125,6 +125,7 @@ impl<'a> Capture<'a> {
             return Err(self.why_not_started(&bus));
         }
         let mut missing_plugin = None;
+        let mut video = None;
         let mut rewound = stage.clock.monotonic();
         let mut watchdog = Watchdog::new(&stage.camera, stage.clock.monotonic());
         let mut keep_alive = KeepAlive::new(&self.bin, stage.clock.monotonic());
@@ -150,7 +151,12 @@ impl<'a> Capture<'a> {
             keep_alive.turn(now);
             let Some(message) = bus.timed_pop(TURN) else { continue };
             match message.view() {
-                gst::MessageView::Error(error) => return Err(self.failure(error, missing_plugin)),
+                gst::MessageView::Error(error) => {
+                    return Err(self
+                        .unlinked(error, video)
+                        .unwrap_or_else(|| self.failure(error, missing_plugin)));
+                }
+                gst::MessageView::StreamCollection(streams) => video = video_in(streams)?.or(video),
                 gst::MessageView::Eos(_) => return Ok(Ended::Finished),
                 gst::MessageView::AsyncDone(_) if rewind => {
                     rewind = false;
@@ -240,6 +246,14 @@ impl<'a> Capture<'a> {
         failure
     }
 
+    /// Of a stream whose `video` nothing takes, what is wrong in words; GStreamer has none.
+    fn unlinked(&self, error: &gst::message::Error, video: Option<String>) -> Option<Failure> {
+        let is_unlinked = error.debug().is_some_and(|debug| debug.contains("not-linked"));
+        let video = video.filter(|_| is_unlinked && self.gate.arrived.load(Ordering::Relaxed) == 0)?;
+        let why = format!("its video is {video}, for which there is no pipeline");
+        Some(Failure::new(Trouble::Unsupported, why))
+    }
+
     /// The camera sends something else than this pipeline decodes.
     fn wrong_stream(&self) -> Option<Failure> {
         let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -314,14 +328,19 @@ pub fn first_picture(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) ->
                     .ok_or_else(|| Failure::new(Trouble::Unsupported, "the picture cannot be read"));
             }
             match bus
-                .pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos])
+                .pop_filtered(&[
+                    gst::MessageType::Error,
+                    gst::MessageType::Eos,
+                    gst::MessageType::StreamCollection,
+                ])
                 .as_ref()
                 .map(|m| m.view())
             {
                 Some(gst::MessageView::Error(error)) => {
                     return Err(wrong_stream().unwrap_or_else(|| describe(error, None)));
                 }
-                Some(_) => return Err(Failure::new(Trouble::Unsupported, "there is no video in it")),
+                Some(gst::MessageView::StreamCollection(streams)) => drop(video_in(streams)?),
+                Some(_) => return Err(without_video()),
                 None => {}
             }
         }
@@ -333,8 +352,36 @@ pub fn first_picture(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) ->
     picture
 }
 
+/// What the video is encoded with, of a stream whose parts are known now; none where that is not told.
+///
+/// Errors: none of the parts is a video.
+fn video_in(streams: &gst::message::StreamCollection) -> Result<Option<String>, Failure> {
+    let is_parser = |source: &gst::Object| {
+        let element = source.downcast_ref::<gst::Element>();
+        element.and_then(|element| element.factory()).is_some_and(|factory| factory.name() == "parsebin")
+    };
+    // Others tell of parts of it.
+    if !streams.src().is_some_and(is_parser) {
+        return Ok(None);
+    }
+    let streams = streams.stream_collection();
+    let others = gst::StreamType::AUDIO | gst::StreamType::TEXT;
+    let video = streams.iter().find(|stream| !others.contains(stream.stream_type()));
+    match video {
+        Some(video) => {
+            Ok(video.caps().and_then(|caps| caps.structure(0).map(|stream| stream.name().to_string())))
+        }
+        None if streams.is_empty() => Ok(None),
+        None => Err(without_video()),
+    }
+}
+
+fn without_video() -> Failure {
+    Failure::new(Trouble::Unsupported, "there is no video in it")
+}
+
 /// A bus error in words, and what kind of trouble it is.
-fn describe(message: &gst::message::Error, missing: Option<String>) -> Failure {
+pub(super) fn describe(message: &gst::message::Error, missing: Option<String>) -> Failure {
     if let Some(missing) = missing {
         return Failure::new(Trouble::Unsupported, missing);
     }

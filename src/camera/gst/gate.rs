@@ -12,7 +12,9 @@ use super::super::{
     decode::{Arrival, Gate, LeftOut, Limits, Out, Role},
     pace::RateLimit,
 };
-use crate::{config::Camera, control::CameraControl, queue::Slot, vision::scene::Scene};
+use crate::{
+    config::Camera, control::CameraControl, queue::Slot, record::CameraRecord, vision::scene::Scene,
+};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use std::{
@@ -50,11 +52,13 @@ pub(super) struct GateState {
     pub(super) pictures: AtomicU64,
     /// Those of them that were for a glance.
     pub(super) glances: AtomicU64,
+    /// What is counted beyond this attempt.
+    pub(super) record: Arc<CameraRecord>,
     slot: Arc<Slot<Scene>>,
 }
 
 impl GateState {
-    pub(super) fn new(camera: &Camera, slot: Arc<Slot<Scene>>) -> GateState {
+    pub(super) fn new(camera: &Camera, slot: Arc<Slot<Scene>>, record: Arc<CameraRecord>) -> GateState {
         let limits = Limits {
             longest_interval: camera.keyframe_limit,
             still_after: STILL_AFTER,
@@ -67,6 +71,7 @@ impl GateState {
             keyed: AtomicBool::new(false),
             pictures: AtomicU64::new(0),
             glances: AtomicU64::new(0),
+            record,
             slot,
         }
     }
@@ -198,6 +203,8 @@ pub(super) fn install(
         let running = running_time(pad, buffer.pts().or(buffer.dts()));
         let at = running.map_or(last_at, Duration::from);
         last_at = at;
+        let end = at + buffer.duration().map_or(Duration::ZERO, Duration::from);
+        state.record.reached_ns.fetch_max(end.as_nanos() as u64, Ordering::Relaxed);
         if is_jpeg(pad) {
             state.arrived.fetch_add(1, Ordering::Relaxed);
             if let Some(settings) = control.changed_since(&mut control_seen) {

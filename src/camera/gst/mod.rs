@@ -20,11 +20,21 @@ mod taker;
 mod teardown;
 
 pub use attempt::{SHORTEST_CLIP, Watcher, first_picture, run_once};
-pub use redraw::{clip_duration, redraw};
+pub use redraw::{Paths, clip_duration, redraw};
 
 use super::template::{self, Pipeline};
 use crate::error::{Error, Kind};
 use gstreamer::{self as gst, prelude::*};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What [`decoder_faults`] tells.
+static DECODER_FAULTS: AtomicU64 = AtomicU64::new(0);
+
+/// How often libav's decoders have logged an error since the start, of whichever stream. They go on then with what they
+/// make up, and GStreamer passes it on as if nothing had been.
+pub fn decoder_faults() -> u64 {
+    DECODER_FAULTS.load(Ordering::Relaxed)
+}
 
 /// Loads GStreamer and sends what it logs to our log; call once.
 ///
@@ -35,6 +45,9 @@ pub fn init() -> Result<(), Error> {
     gst::log::set_default_threshold(gst::DebugLevel::Warning);
     // Whatever matters also arrives on the bus; the rest is for those who look for it.
     gst::log::add_log_function(|category, level, _file, _function, _line, _object, message| {
+        if level == gst::DebugLevel::Error && category.name() == "libav" {
+            DECODER_FAULTS.fetch_add(1, Ordering::Relaxed);
+        }
         if level <= gst::DebugLevel::Warning {
             let message = message.get().unwrap_or_default();
             tracing::debug!(target: "gstreamer", category = category.name(), "{message}");

@@ -1,7 +1,8 @@
 //! Clips from file to file: how long one is, and a copy of one with something drawn on every frame.
 
-use super::taker;
+use super::{attempt::describe, taker, teardown};
 use crate::{
+    camera::Ended,
     config::Rotation,
     error::{Error, Kind},
 };
@@ -18,30 +19,51 @@ const ENCODERS: [(&str, &str); 3] = [
     ("avenc_mpeg4", "avenc_mpeg4 bitrate=6000000"),
 ];
 
+/// How often the loop looks around: at both pipelines and at whether it is over.
+const TURN: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// Turns without a frame before the reader is given up: half a minute.
+const MOST_SILENT_TURNS: u32 = 600;
+/// Frames that may wait for the encoder, in bytes; one always may.
+const MOST_WAITING: u64 = 16_000_000;
+
 /// The length of a clip, if its container tells it.
 pub fn clip_duration(clip: &Path) -> Option<Duration> {
     let pipeline = gst::parse::launch("filesrc name=src ! parsebin ! fakesink")
         .ok()?
         .downcast::<gst::Pipeline>()
         .ok()?;
-    pipeline.by_name("src")?.set_property("location", clip);
-    pipeline.set_state(gst::State::Paused).ok()?;
-    let prerolled = pipeline.state(PATIENCE).0.is_ok();
+    set_location(&pipeline, "src", clip);
+    let prerolled = pipeline.set_state(gst::State::Paused).is_ok() && {
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let message =
+            bus.timed_pop_filtered(PATIENCE, &[gst::MessageType::AsyncDone, gst::MessageType::Error]);
+        message.is_some_and(|message| message.type_() == gst::MessageType::AsyncDone)
+    };
     let duration = prerolled.then(|| pipeline.query_duration::<gst::ClockTime>()).flatten();
-    pipeline.set_state(gst::State::Null).ok()?;
+    teardown::tear_down("length", pipeline, || {});
     duration.map(Duration::from)
 }
 
-/// Writes `clip` to the MP4 file `to`, turned upright, with `draw` called on each frame: its time, its packed RGB, width
-/// and height.
+/// What is read and written.
+pub struct Paths<'a> {
+    /// The clip.
+    pub clip: &'a Path,
+    /// The MP4 file.
+    pub to: &'a Path,
+    /// What errors call that.
+    pub name: &'a Path,
+}
+
+/// Writes a clip to an MP4 file, turned upright, with `draw` called on each frame: its time, its packed RGB, width and
+/// height. Ends early when `is_over`.
 ///
 /// Errors: no encoder ([`Kind::System`]), a clip that cannot be read ([`Kind::Input`]), a file that cannot be written.
 pub fn redraw(
-    clip: &Path,
-    to: &Path,
+    paths: &Paths<'_>,
     rotation: Rotation,
-    mut draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
-) -> Result<(), Error> {
+    draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
+    is_over: impl FnMut() -> bool,
+) -> Result<Ended, Error> {
     let Some((_, encoder)) = ENCODERS.iter().find(|(name, _)| gst::ElementFactory::find(name).is_some())
     else {
         let message = "no encoder for MP4: install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-libav";
@@ -57,42 +79,111 @@ pub fn redraw(
         "filesrc name=src ! decodebin ! videoconvert ! videoflip method={turn} ! video/x-raw,format=RGB ! \
          appsink name=sink sync=false max-buffers=4"
     ))?;
+    // Said here and not left to the encoder: what it would choose by itself, players of MP4 may not know.
     let writer = launch(&format!(
-        "appsrc name=in format=time block=true max-bytes=16000000 ! videoconvert ! {encoder} ! mp4mux ! filesink name=out"
+        "appsrc name=in format=time ! videoconvert ! video/x-raw,format=I420 ! {encoder} ! mp4mux ! filesink name=out"
     ))?;
-    set_location(&reader, "src", clip);
-    set_location(&writer, "out", to);
+    set_location(&reader, "src", paths.clip);
+    set_location(&writer, "out", paths.to);
     let sink = reader.by_name("sink").and_then(|sink| sink.downcast::<AppSink>().ok());
     let input = writer.by_name("in").and_then(|input| input.downcast::<AppSrc>().ok());
     let (Some(sink), Some(input)) = (sink, input) else {
         return Err(Error::new(Kind::System, "GStreamer has no appsink or appsrc"));
     };
-    let mut copy = || -> Result<(), Error> {
-        start(&reader, clip, Kind::Input)?;
-        start(&writer, to, Kind::System)?;
-        while let Ok(sample) = sink.pull_sample() {
-            let Some(buffer) = drawn(&sample, &mut draw) else {
-                return Err(Error::new(
-                    Kind::Input,
-                    format!("{}: a frame that cannot be read", clip.display()),
-                ));
-            };
-            input.set_caps(sample.caps_owned().as_ref());
-            if input.push_buffer(buffer).is_err() {
-                break;
+    input.set_property("max-bytes", 2 * MOST_WAITING);
+    let copy = Copy { paths, reader, writer, sink, input };
+    let ended = copy.run(draw, is_over);
+    let Copy { reader, writer, .. } = copy;
+    for pipeline in [reader, writer] {
+        teardown::tear_down("annotate", pipeline, || {});
+    }
+    ended
+}
+
+/// The two pipelines and their ends that meet here. Neither may be waited for without looking at the other: one that has
+/// failed takes no frames and gives none.
+struct Copy<'a> {
+    paths: &'a Paths<'a>,
+    reader: gst::Pipeline,
+    writer: gst::Pipeline,
+    sink: AppSink,
+    input: AppSrc,
+}
+
+impl Copy<'_> {
+    fn run(
+        &self,
+        mut draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
+        mut is_over: impl FnMut() -> bool,
+    ) -> Result<Ended, Error> {
+        let unreadable = |why: &str| Error::new(Kind::Input, format!("{}: {why}", self.paths.clip.display()));
+        self.start(&self.reader)?;
+        self.start(&self.writer)?;
+        let mut silent_turns = 0;
+        loop {
+            if is_over() {
+                return Ok(Ended::Stopped);
+            }
+            self.look_at(&self.reader, gst::ClockTime::ZERO)?;
+            self.look_at(&self.writer, gst::ClockTime::ZERO)?;
+            if self.input.current_level_bytes() >= MOST_WAITING {
+                self.look_at(&self.writer, TURN)?;
+                continue;
+            }
+            match self.sink.try_pull_sample(TURN) {
+                Some(sample) => {
+                    silent_turns = 0;
+                    let (frame, caps) =
+                        drawn(&sample, &mut draw).ok_or_else(|| unreadable("a frame that cannot be read"))?;
+                    self.input.set_caps(Some(&caps));
+                    // What is wrong with the writer is on its bus.
+                    let _ = self.input.push_buffer(frame);
+                }
+                None if self.sink.is_eos() => break,
+                None => silent_turns += 1,
+            }
+            if silent_turns > MOST_SILENT_TURNS {
+                return Err(unreadable("no frame for half a minute"));
             }
         }
-        fault(&reader, clip, Kind::Input)?;
-        let _ = input.end_of_stream();
-        let bus = writer.bus().expect("a pipeline has a bus");
-        bus.timed_pop_filtered(None, &[gst::MessageType::Eos, gst::MessageType::Error])
-            .map_or(Ok(()), |message| told(&message, to, Kind::System))
-    };
-    let copied = copy();
-    for pipeline in [reader, writer] {
-        let _ = pipeline.set_state(gst::State::Null);
+        // An end may be one because of an error.
+        self.look_at(&self.reader, gst::ClockTime::ZERO)?;
+        let _ = self.input.end_of_stream();
+        while !self.look_at(&self.writer, TURN)? {
+            if is_over() {
+                return Ok(Ended::Stopped);
+            }
+        }
+        Ok(Ended::Finished)
     }
-    copied
+
+    fn start(&self, pipeline: &gst::Pipeline) -> Result<(), Error> {
+        if pipeline.set_state(gst::State::Playing).is_err() {
+            self.look_at(pipeline, TURN)?;
+            return Err(self.fault(pipeline, "GStreamer does not start".to_string()));
+        }
+        Ok(())
+    }
+
+    /// Waits for what is on the pipeline's bus; true if it has come to its end.
+    fn look_at(&self, pipeline: &gst::Pipeline, timeout: gst::ClockTime) -> Result<bool, Error> {
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let message = bus.timed_pop_filtered(timeout, &[gst::MessageType::Eos, gst::MessageType::Error]);
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(error)) => Err(self.fault(pipeline, describe(error, None).reason)),
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    fn fault(&self, pipeline: &gst::Pipeline, reason: String) -> Error {
+        let (kind, path) = if *pipeline == self.reader {
+            (Kind::Input, self.paths.clip)
+        } else {
+            (Kind::System, self.paths.name)
+        };
+        Error::new(kind, format!("{}: {reason}", path.display()))
+    }
 }
 
 fn launch(line: &str) -> Result<gst::Pipeline, Error> {
@@ -108,48 +199,39 @@ fn set_location(pipeline: &gst::Pipeline, element: &str, path: &Path) {
     }
 }
 
-fn start(pipeline: &gst::Pipeline, path: &Path, kind: Kind) -> Result<(), Error> {
-    match pipeline.set_state(gst::State::Playing) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            fault(pipeline, path, kind)?;
-            Err(Error::caused(kind, path.display().to_string(), error))
-        }
-    }
-}
-
-/// An error on the pipeline's bus.
-fn fault(pipeline: &gst::Pipeline, path: &Path, kind: Kind) -> Result<(), Error> {
-    let bus = pipeline.bus().expect("a pipeline has a bus");
-    bus.pop_filtered(&[gst::MessageType::Error]).map_or(Ok(()), |message| told(&message, path, kind))
-}
-
-fn told(message: &gst::Message, path: &Path, kind: Kind) -> Result<(), Error> {
-    match message.view() {
-        gst::MessageView::Error(error) => Err(Error::caused(kind, path.display().to_string(), error.error())),
-        _ => Ok(()),
-    }
-}
-
-/// A copy of the sample's frame that was drawn on, with its time in the stream.
+/// A copy of the sample's frame that was drawn on, with its time in the stream, and its caps. The encoders want an even
+/// number of rows and columns: an odd last one is there twice.
 fn drawn(
     sample: &gst::Sample,
     draw: &mut impl FnMut(Duration, &mut [u8], (usize, usize)),
-) -> Option<gst::Buffer> {
-    let info = taker::usable(sample.caps()?).ok()?;
+) -> Option<(gst::Buffer, gst::Caps)> {
+    let mut caps = sample.caps_owned()?;
+    let info = taker::usable(&caps).ok()?;
     let (width, height) = (info.width() as usize, info.height() as usize);
-    let mut buffer = sample.buffer()?.copy_deep().ok()?;
-    let at = sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time(buffer.pts()?)?;
-    let writable = buffer.make_mut();
-    writable.set_pts(at);
+    let source = sample.buffer()?;
+    let at = sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time(source.pts()?)?;
     let stride = info.stride()[0] as usize;
-    let mut map = writable.map_writable().ok()?;
+    let map = source.map_readable().ok()?;
     let mut rgb: Vec<u8> =
         map.chunks(stride).take(height).flat_map(|row| &row[..3 * width]).copied().collect();
     draw(Duration::from(at), &mut rgb, (width, height));
-    for (row, drawn) in map.chunks_mut(stride).zip(rgb.chunks_exact(3 * width)) {
-        row[..3 * width].copy_from_slice(drawn);
+
+    let (even_width, even_height) = (width.next_multiple_of(2), height.next_multiple_of(2));
+    if (even_width, even_height) != (width, height) {
+        let stream = caps.make_mut().structure_mut(0)?;
+        stream.set("width", even_width as i32);
+        stream.set("height", even_height as i32);
     }
-    drop(map);
-    Some(buffer)
+    let stride = gstreamer_video::VideoInfo::from_caps(&caps).ok()?.stride()[0] as usize;
+    let mut bytes = vec![0; stride * even_height];
+    for (y, row) in bytes.chunks_exact_mut(stride).enumerate() {
+        let from = 3 * width * y.min(height - 1);
+        row[..3 * width].copy_from_slice(&rgb[from..from + 3 * width]);
+        row.copy_within(3 * (width - 1)..3 * width, 3 * (even_width - 1));
+    }
+    let mut buffer = gst::Buffer::from_mut_slice(bytes);
+    let writable = buffer.get_mut()?;
+    writable.set_pts(at);
+    writable.set_duration(source.duration());
+    Some((buffer, caps))
 }

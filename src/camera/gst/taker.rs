@@ -142,6 +142,9 @@ impl Taker {
             Role::Glance => self.gate.glances.fetch_add(1, Ordering::Relaxed),
             Role::Picture => 0,
         };
+        if sample.buffer().is_some_and(|buffer| buffer.flags().contains(gst::BufferFlags::CORRUPTED)) {
+            self.gate.record.damaged.fetch_add(1, Ordering::Relaxed);
+        }
         // The gate's time, as decoders make sure that their own never goes back.
         let running = mark.map(|(_, at)| at).or_else(|| running_time(&sample));
         let at = running.map_or(decoded, Duration::from);
