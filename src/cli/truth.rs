@@ -487,7 +487,7 @@ mod tests {
             ),
             (
                 cat(serde_json::json!({"boxes": [[1, 2]]})),
-                "object 1 is not right: invalid length 2, expected an object with `t_s` and `box` with 2 elements",
+                "object 1 is not right: found integer `2`, expected an array of length 4",
             ),
         ] {
             assert_eq!(parse(value).unwrap_err(), expected);
