@@ -103,7 +103,7 @@ impl Trouble {
         self.failures += 1;
         // The others may be well: all are asked before any pause.
         let rounds = (self.failures as usize - 1) / self.brokers;
-        if (self.failures as usize) % self.brokers != 0 {
+        if !(self.failures as usize).is_multiple_of(self.brokers) {
             return NEXT_PAUSE;
         }
         let pause = match refused {
