@@ -260,20 +260,22 @@ pub fn score(truth: &Truth, frames: &[Detections], events: &[Event], changes: &[
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for (t_s, boxes) in &told.frames {
             let Some(place) = found.place(*t_s) else { continue };
-            for (event, rect) in boxes {
-                overlaps.entry((thing, *event)).or_default().push(place.iou(rect));
+            for told in boxes.iter().filter(|told| told.visible) {
+                overlaps.entry((thing, told.event)).or_default().push(place.iou(&told.rect));
             }
-            let agreeing: Vec<(usize, f64)> = boxes
+            let agreeing: Vec<(&Spotted, f64)> = boxes
                 .iter()
-                .map(|(event, rect)| (*event, place.iou(rect)))
+                .map(|told| (told, place.iou(&told.rect)))
                 .filter(|(_, iou)| *iou >= AGREES)
                 .collect();
-            for (event, _) in &agreeing {
-                *counts.entry(*event).or_default() += 1;
+            let visible = || agreeing.iter().filter(|(told, _)| told.visible);
+            for (told, _) in visible() {
+                *counts.entry(told.event).or_default() += 1;
             }
-            let best = agreeing.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(event, _)| *event);
+            let best = visible().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(told, _)| told.event);
+            // What is hidden behind another thing and expected here has not been taken for that one.
             if let Some(best) = best
-                && !agreeing.iter().any(|(event, _)| Some(*event) == holder)
+                && !agreeing.iter().any(|(told, _)| Some(told.event) == holder)
             {
                 switches += usize::from(holder.is_some() && !found.minor);
                 holder = Some(best);
@@ -371,11 +373,19 @@ fn median_and_most(mut values: Vec<f64>) -> Option<[f64; 2]> {
 /// What was told, by event and by frame.
 struct Told {
     events: Vec<Life>,
-    /// Of each analysed frame its time in seconds, and where the things of which events were its number is.
-    frames: Vec<(f64, Vec<(usize, Rect)>)>,
+    /// Of each analysed frame its time in seconds, and where things were told to be.
+    frames: Vec<(f64, Vec<Spotted>)>,
 }
 
 /// An event from start to end.
+/// Where a thing was told to be in a frame.
+struct Spotted {
+    event: usize,
+    rect: Rect,
+    /// It was seen there, and not only expected.
+    visible: bool,
+}
+
 struct Life {
     label: String,
     start_s: f64,
@@ -409,11 +419,12 @@ impl Told {
         let mut seen = Vec::new();
         for frame in frames {
             let mut boxes = Vec::new();
-            for object in frame.objects.iter().filter(|object| object.visible) {
-                let Some(&number) = numbers.get(object.id.as_str()) else { continue };
+            for object in &frame.objects {
+                let Some(&event) = numbers.get(object.id.as_str()) else { continue };
                 let [left, top, width, height] = object.r#box.map(|number| number as f64);
-                lives[number].frames += 1;
-                boxes.push((number, Rect { left, top, width, height }));
+                lives[event].frames += usize::from(object.visible);
+                let rect = Rect { left, top, width, height };
+                boxes.push(Spotted { event, rect, visible: object.visible });
             }
             seen.push((seconds(frame.captured_at), boxes));
         }
