@@ -126,6 +126,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         is_interrupted = signals.wait(Duration::from_millis(1));
     }
+    eprintln!("Everything is made: {made} events. Waiting for acknowledgements.");
     let deadline = clock.monotonic() + arguments.patience;
     let sum =
         |count: fn(&DeliveryRecord) -> u64| boards.iter().map(|board| count(&board.record)).sum::<u64>();

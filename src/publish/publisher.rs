@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Connections that end on one and the same message before it is given up.
 const MOST_STRIKES: u32 = 5;
+/// No broker's limit is less.
+const LEAST_LIMIT: usize = 4096;
 /// Before a message is tried again that a connection may have ended on.
 const SUSPICION_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers of events in Frigate's shape, which have no place for one; no camera can be called so.
@@ -103,6 +105,7 @@ impl Publisher {
             true => opened.outbox.replay_from(self.outbox.replay),
             false => opened.outbox.cursor(),
         };
+        let limit = self.config.most_packet_bytes;
         Desk {
             trouble: Trouble::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
             commander: self.commander,
@@ -126,6 +129,8 @@ impl Publisher {
             positions: VecDeque::new(),
             furthest: 0,
             suspicion: None,
+            limit,
+            told_too_large: false,
             counted_at: None,
             states: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -164,6 +169,10 @@ struct Desk {
     /// The furthest row that was ever acknowledged.
     furthest: i64,
     suspicion: Option<Suspicion>,
+    /// Pictures larger than this are not sent: by the configuration, or as the broker has taught.
+    limit: usize,
+    /// It was said that some are not.
+    told_too_large: bool,
     /// When the slow counts were last taken.
     counted_at: Option<Duration>,
     states: BTreeMap<String, State>,
@@ -522,13 +531,12 @@ impl Desk {
     /// Whether a connection may have ended because of what was on its way.
     fn suspect(&mut self, up: &Up) {
         let mut on_its_way = up.open.values().map(|(ticket, _)| ticket).chain(&up.handed);
-        if up.got_further || up.on_its_way() == 0 {
-            self.suspicion = None;
-            return;
-        }
         let states = on_its_way.clone().any(|ticket| matches!(ticket, Ticket::State(_)));
         let Some(suspicion) = &mut self.suspicion else {
-            self.suspicion = Some(Suspicion { until_row: up.last_row, states, on: None });
+            // Of rows the next one is to blame only if none was taken; states are told again to each connection.
+            if states || !up.got_further && up.on_its_way() > 0 {
+                self.suspicion = Some(Suspicion { until_row: up.last_row, states, on: None });
+            }
             return;
         };
         // A broker that does not even take the greeting says nothing of messages.
@@ -572,6 +580,10 @@ impl Desk {
             Ticket::Gap(_) | Ticket::Errand | Ticket::Greeting => return,
         };
         tracing::error!(topic, bytes, why, "Broker does not take a message; it is given up.");
+        if matches!(ticket, Ticket::State(_)) && bytes >= LEAST_LIMIT {
+            // Most likely it was too large: the next picture would be as well.
+            self.limit = self.limit.min(topic.len() + bytes + OVERHEAD_BYTES - 1);
+        }
     }
 
     /// Hands over as much as the connection takes; true if nothing is left.
@@ -593,7 +605,9 @@ impl Desk {
             Some(_) => 1,
             None => WINDOW,
         };
-        let limit = self.config.most_packet_bytes;
+        // What must arrive is not judged by a guess.
+        let (limit, guessed) = (self.config.most_packet_bytes, self.limit);
+        let may_fit = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= guessed;
         let fits = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= limit;
         for gap in self.outbox.gaps() {
             let ticket = Ticket::Gap(gap.clone());
@@ -619,7 +633,7 @@ impl Desk {
                     tracing::error!(
                         topic = row.topic,
                         bytes = row.payload.len(),
-                        "Message is larger than mqtt.most_packet; it is given up."
+                        "Message is larger than mqtt.most_packet_kib; it is given up."
                     );
                     continue;
                 }
@@ -629,7 +643,7 @@ impl Desk {
                 self.sent(up, &row);
             }
         }
-        if is_caught_up && !self.tell_states(up, window, fits) {
+        if is_caught_up && !self.tell_states(up, window, may_fit) {
             return false;
         }
         if self.suspicion.is_some() {
@@ -646,7 +660,7 @@ impl Desk {
         }
         let clock = &self.clock;
         self.newest.retain(|topic, (payload, trace)| {
-            if !fits(topic, payload) {
+            if !may_fit(topic, payload) {
                 return false;
             }
             let sent = up.line.publish(topic, false, false, payload);
@@ -685,7 +699,15 @@ impl Desk {
         }
         for topic in too_large {
             let bytes = self.states.remove(&topic).map_or(0, |state| state.payload.len());
-            tracing::warn!(topic, bytes, "Message is larger than mqtt.most_packet and is not sent.");
+            if !std::mem::replace(&mut self.told_too_large, true) {
+                let limit = self.limit;
+                tracing::warn!(
+                    topic,
+                    bytes,
+                    limit,
+                    "Messages larger than the broker takes, or mqtt.most_packet_kib, are not sent."
+                );
+            }
         }
         true
     }

@@ -124,21 +124,23 @@ pub(super) fn set_aside(path: &Path, now: Timestamp, why: &str) -> String {
 }
 
 /// Room that is kept for the day when the disk is full, for making room there needs some.
-const RESERVE: &[u8] = &[0x5a; 256 << 10];
+const RESERVE: &[u8] = &[0x5a; 512 << 10];
 
 fn reserve_of(path: &Path) -> PathBuf {
     with_suffix(path, "-reserve")
 }
 
-/// Sees to it that there is a reserve, unless the disk has no room for one.
-pub(super) fn keep_reserve(path: &Path) {
+/// Sees to it that there is a reserve; false where the disk has no room for one.
+pub(super) fn keep_reserve(path: &Path) -> bool {
     let reserve = reserve_of(path);
     if std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE.len() as u64) {
-        return;
+        return true;
     }
-    if std::fs::write(&reserve, RESERVE).is_err() {
+    let is_kept = std::fs::write(&reserve, RESERVE).is_ok();
+    if !is_kept {
         spend_reserve(path);
     }
+    is_kept
 }
 
 /// Gives the reserve up.
@@ -183,9 +185,10 @@ fn open_file(path: &Path) -> Result<Found, Refusal> {
     if mode != "wal" {
         return Err(Refusal::NotNow(format!("its file system has no room for a write-ahead log: {mode}")));
     }
-    // The log is used again from its beginning; after a large cut it gives its room back.
-    db.pragma_update(None, "wal_autocheckpoint", 1000)?;
-    db.query_row("PRAGMA journal_size_limit=4194304", [], |_| Ok(()))?;
+    // The log is used again from its beginning, and stays shorter than the reserve, which it must fit into when the disk is
+    // full; after a large cut it gives its room back.
+    db.pragma_update(None, "wal_autocheckpoint", 128)?;
+    db.query_row("PRAGMA journal_size_limit=524288", [], |_| Ok(()))?;
     let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(Refusal::NoGood(verdict));

@@ -28,12 +28,16 @@ const GROUP: Duration = Duration::from_secs(1);
 const LIGHT_GROUP: Duration = Duration::from_secs(5);
 /// Rows that are held in memory while the disk takes none; beyond that the oldest of them go.
 const MOST_HELD: usize = 10_000;
+/// Rows that are written in one go.
+const PART: usize = 100;
 /// When room is needed, such a part of the rows goes at once.
 const SHARE: i64 = 20;
 /// Between two attempts at a disk that takes nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same where it was full, and room has been made.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
+/// After the reserve was spent, so long no other is laid by.
+const RESERVE_PAUSE: Duration = Duration::from_secs(60);
 /// Between two looks at how much there is.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -115,8 +119,8 @@ pub struct Outbox {
     swept_at: Option<Duration>,
     /// The disk takes nothing: tried again then.
     retry_at: Option<Duration>,
-    /// Attempts in a row for which the disk had no room.
-    full: u32,
+    /// The disk was full, and its reserve is in use.
+    reserve_spent_at: Option<Duration>,
     told: Option<String>,
     lost: u64,
 }
@@ -152,7 +156,7 @@ impl Outbox {
             gaps_behind: false,
             swept_at: None,
             retry_at: None,
-            full: 0,
+            reserve_spent_at: None,
             told: None,
             lost: 0,
         };
@@ -202,12 +206,12 @@ impl Outbox {
         if outcome.is_ok() && self.swept_at.is_none_or(|swept| now.saturating_sub(swept) >= SWEEP) {
             self.swept_at = Some(now);
             outcome = self.sweep(at);
-            self.path.as_deref().inspect(|path| file::keep_reserve(path));
+            self.keep_reserve(now);
         }
         match outcome {
             Ok(()) => {
-                (self.retry_at, self.full) = (None, 0);
-                if self.told.take().is_some() {
+                self.retry_at = None;
+                if self.reserve_spent_at.is_none() && self.told.take().is_some() {
                     tracing::info!("Outbox can be written again.");
                 }
             }
@@ -360,31 +364,36 @@ impl Outbox {
         let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 
+    /// In parts: on a disk that is nearly full, little may fit where much does not.
     fn write_held(&mut self, sync: bool) -> rusqlite::Result<()> {
         self.synchronous(sync)?;
-        let transaction = self.db.unchecked_transaction()?;
-        {
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO message (row, camera, seq, at_ms, topic, retained, payload) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            )?;
-            for row in &self.held {
-                insert.execute(params![
-                    row.row,
-                    row.camera,
-                    row.seq as i64,
-                    row.at_ms,
-                    row.topic,
-                    row.retained,
-                    row.payload
-                ])?;
+        while !self.held.is_empty() || self.gaps_behind {
+            let count = self.held.len().min(PART);
+            let transaction = self.db.unchecked_transaction()?;
+            {
+                let mut insert = transaction.prepare_cached(
+                    "INSERT INTO message (row, camera, seq, at_ms, topic, retained, payload) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )?;
+                for row in self.held.range(..count) {
+                    insert.execute(params![
+                        row.row,
+                        row.camera,
+                        row.seq as i64,
+                        row.at_ms,
+                        row.topic,
+                        row.retained,
+                        row.payload
+                    ])?;
+                }
             }
+            for gap in self.gaps.values().filter(|_| self.gaps_behind) {
+                file::write_gap(&transaction, gap)?;
+            }
+            transaction.commit()?;
+            self.held.drain(..count);
+            (self.gaps_behind, self.uncommitted) = (false, true);
         }
-        for gap in self.gaps.values().filter(|_| self.gaps_behind) {
-            file::write_gap(&transaction, gap)?;
-        }
-        transaction.commit()?;
-        self.held.clear();
-        (self.gaps_behind, self.uncommitted) = (false, true);
         Ok(())
     }
 
@@ -513,20 +522,37 @@ impl Outbox {
         self.retry_at = Some(now + PAUSE);
         if code == Some(ErrorCode::DiskFull) {
             self.retry_at = Some(now + FULL_PAUSE);
-            self.full += 1;
-            self.make_room();
+            self.make_room(now);
         }
     }
 
-    /// The disk is full: first the log is worked into the file, so that it can be written anew; if that was not enough, the
-    /// oldest go, whose pages can be written again. Both need room themselves, for which there is the reserve.
-    fn make_room(&mut self) {
-        self.path.as_deref().inspect(|path| file::spend_reserve(path));
+    /// The disk is full: the log is worked into the file, so that it can be written anew, the file grows no more, and the
+    /// oldest go, whose pages can be written again. All of that needs a little room itself, for which there is the reserve.
+    fn make_room(&mut self, now: Duration) {
+        if let Some(path) = self.path.as_deref()
+            && self.reserve_spent_at.is_none()
+        {
+            file::spend_reserve(path);
+        }
+        self.reserve_spent_at = Some(now);
         let _ = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-        let Some(first) = self.first_row().filter(|_| self.full > 1) else { return };
+        if let Ok(pages) = self.db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)) {
+            let _ = self.db.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()));
+        }
+        let Some(first) = self.first_row() else { return };
         let share = ((self.next_row - first) / SHARE).max(1);
         if let Err(error) = self.cut(first + share) {
             tracing::debug!(%error, "No room could be made.");
+        }
+    }
+
+    /// Lets the file grow again once the disk has room for the reserve.
+    fn keep_reserve(&mut self, now: Duration) {
+        let is_too_soon =
+            self.reserve_spent_at.is_some_and(|spent| now.saturating_sub(spent) < RESERVE_PAUSE);
+        let Some(path) = self.path.as_deref().filter(|_| !is_too_soon) else { return };
+        if file::keep_reserve(path) && self.reserve_spent_at.take().is_some() {
+            let _ = self.db.query_row(&format!("PRAGMA max_page_count={}", u32::MAX - 1), [], |_| Ok(()));
         }
     }
 
@@ -829,9 +855,10 @@ mod tests {
         assert_eq!(rows.last().unwrap().seq, 400, "the newest are there");
         let gap = &outbox.gaps()[0];
         assert_eq!((gap.first_seq, gap.last_seq, gap.count), (1, rows[0].seq - 1, rows[0].seq - 1));
-        outbox.db.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        // Once there is room for a reserve again, the file grows again.
         let lost = outbox.lost();
-        for second in 400..500 {
+        outbox.keep_reserve(Duration::from_secs(1000));
+        for second in 1000..1100 {
             accept(&mut outbox, "yard", second, &[0; 900]);
             commit(&mut outbox, 2 * second as u64);
         }
