@@ -14,7 +14,7 @@ SECONDS_EACH ?= 1800
 # For make scenes: another number, other scenes.
 SEED ?= 1
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing memcheck fuzz model clip scenes scenes-short
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing memcheck fuzz measure-delivery model clip scenes scenes-short
 help:
 	@echo "make run    build camfire and see it work: a clip, a broker, what is seen"
 	@echo "make test   everything that must hold: format, lints, tests"
@@ -24,6 +24,7 @@ help:
 	@echo "make cycle-model  what it would take on a Pi 4 and a Pi 5, by a static model of their cores"
 	@echo "make measure-capture  what docs/capture.md tells (CLIPS=folder of clips of fixed cameras)"
 	@echo "make measure-seeing   what docs/seeing.md tells (CLIPS=folder of real clips, PEER=another program)"
+	@echo "make measure-delivery what docs/delivery.md and docs/fleet.md tell (WHAT=\"bytes fleet\" for some of it)"
 	@echo "make memcheck  the engine's tests under valgrind"
 	@echo "make fuzz   half an hour each of broken models (needs cargo-fuzz; SECONDS_EACH=n)"
 	@echo "make model  build models/ again from the published weights (PHOTOS=folder)"
@@ -69,6 +70,11 @@ measure-seeing:
 	cargo build --release --locked
 	CLIPS=$(CLIPS) PEER="$(PEER)" python3 benches/seeing.py scores cost
 
+measure-delivery: build/delivery-venv
+	@packaging/need.sh $(run_packages)
+	cargo build --release --locked
+	build/delivery-venv/bin/python benches/delivery.py $(WHAT)
+
 # What Miri would look for, in the code as it is compiled: Miri needs a nightly compiler and knows no assembly.
 memcheck:
 	@packaging/need.sh $(build_packages) valgrind
@@ -95,6 +101,11 @@ scenes-short: build/clip-venv
 	build/clip-venv/bin/python assets/make_scenes.py --short --seed 7 --out tests/data/scenes
 
 build/model-venv: models/requirements.txt
+	python3 -m venv $@
+	$@/bin/pip install --quiet -r $<
+	@touch $@
+
+build/delivery-venv: benches/delivery.requirements.txt
 	python3 -m venv $@
 	$@/bin/pip install --quiet -r $<
 	@touch $@

@@ -52,7 +52,7 @@ pub enum Message {
 /// Which one it is of the messages that must arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Number {
-    /// Of the outbox: a new one begins where a fresh outbox was begun.
+    /// Of the outbox: a new one begins with a fresh outbox, and after a power cut.
     pub stream: String,
     /// Counts the camera's (or the node's own) durable messages of this stream from 1, without a gap.
     pub seq: u64,

@@ -26,7 +26,7 @@ const TABLES: &str = "
     CREATE TABLE memory (topic TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE meta (
         only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL, clean INTEGER NOT NULL,
-        next_row INTEGER NOT NULL, numbers TEXT NOT NULL);";
+        next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL);";
 
 /// What a file says of itself.
 pub(super) struct Meta {
@@ -203,20 +203,24 @@ fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
     if !is_made {
         let transaction = db.unchecked_transaction()?;
         transaction.execute_batch(TABLES)?;
-        let stream = format!("{:016x}", fastrand::u64(..));
         transaction.execute(
-            "INSERT INTO meta (only, stream, cursor, clean, next_row, numbers) VALUES (0, ?, 0, 1, 1, '{}')",
-            [&stream],
+            "INSERT INTO meta (only, stream, cursor, clean, next_row, numbers, boot) VALUES (0, ?, 0, 1, 1, '{}', ?)",
+            [new_stream(), boot()],
         )?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
-    let (meta, known_row, numbers): (Meta, i64, String) =
-        db.query_row("SELECT stream, cursor, clean, next_row, numbers FROM meta", [], |row| {
+    let (mut meta, known_row, numbers, last_boot): (Meta, i64, String, String) =
+        db.query_row("SELECT stream, cursor, clean, next_row, numbers, boot FROM meta", [], |row| {
             let meta = Meta { stream: row.get(0)?, cursor: row.get(1)?, clean: row.get(2)? };
-            Ok((meta, row.get(3)?, row.get(4)?))
+            Ok((meta, row.get(3)?, row.get(4)?, row.get(5)?))
         })?;
+    // The machine went down under the last process: numbers that went out may not have reached the disk, and must not be
+    // given again in the same stream.
+    if !meta.clean && last_boot != boot() {
+        meta.stream = new_stream();
+    }
     let mut numbers: BTreeMap<String, u64> =
         serde_json::from_str(&numbers).map_err(|error| Refusal::NoGood(error.to_string()))?;
     let mut next_row = known_row;
@@ -246,8 +250,18 @@ fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
         let gaps = query.query_map([], gap)?.collect::<rusqlite::Result<Vec<Gap>>>()?;
         gaps.into_iter().map(|gap| (gap.camera.clone(), gap)).collect()
     };
+    db.execute("UPDATE meta SET stream = ?, boot = ?", [&meta.stream, &boot()])?;
     write_meta(&db, meta.cursor, false, &numbers, next_row)?;
     Ok(Found { db, path, meta, numbers, next_row, gaps, notes: Vec::new() })
+}
+
+fn new_stream() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+/// Which run of the machine this is; the same always where the kernel does not say.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
 }
 
 /// Writes what is not in the rows themselves.

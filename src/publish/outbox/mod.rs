@@ -707,6 +707,21 @@ mod tests {
     }
 
     #[test]
+    fn after_a_power_cut_numbers_are_of_another_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("outbox.db");
+        let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+        accept(&mut outbox, "yard", 0, b"x");
+        commit(&mut outbox, 0);
+        let stream = outbox.stream().to_string();
+        outbox.db.execute("UPDATE meta SET boot = 'another run of the machine'", []).unwrap();
+        kill(outbox);
+        let mut outbox = Outbox::open(settings(Some(&file)), at(1)).outbox;
+        assert_ne!(outbox.stream(), stream);
+        assert_eq!((outbox.number("yard"), outbox.waiting()), (2, 1));
+    }
+
+    #[test]
     fn the_last_seconds_before_the_cursor_are_sent_again() {
         let mut outbox = Outbox::open(settings(None), at(0)).outbox;
         for second in 0..20 {
