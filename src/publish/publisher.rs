@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Connections that end on one and the same message before it is given up.
 const MOST_STRIKES: u32 = 5;
+/// After a bad end: a broker that has died has forgotten who was there to listen, and they must have the time to come back.
+const RETURN_PAUSE: Duration = Duration::from_secs(2);
 /// No broker's limit is less.
 const LEAST_LIMIT: usize = 4096;
 /// Before a message is tried again that a connection may have ended on.
@@ -126,6 +128,7 @@ impl Publisher {
             connection: 0,
             link: Link::Down { retry_at: Duration::ZERO },
             resume_row,
+            ended_badly: false,
             positions: VecDeque::new(),
             furthest: 0,
             suspicion: None,
@@ -164,6 +167,8 @@ struct Desk {
     link: Link,
     /// The row behind which the next connection begins.
     resume_row: i64,
+    /// The last connection stood, and ended badly.
+    ended_badly: bool,
     /// Where the cursor was when, for the last seconds.
     positions: VecDeque<(Duration, i64)>,
     /// The furthest row that was ever acknowledged.
@@ -203,6 +208,8 @@ struct Up {
     rows: BTreeSet<i64>,
     /// The last row that was handed over.
     last_row: i64,
+    /// Nothing else is said before.
+    ready_at: Duration,
     /// It has been said that we are there.
     greeting_said: bool,
     /// The broker has acknowledged that: small messages pass.
@@ -405,12 +412,14 @@ impl Desk {
         // What was seen while nobody listened is of no worth any more.
         self.newest.clear();
         let last_row = self.resume_row.min(self.outbox.cursor());
+        let ended_badly = std::mem::take(&mut self.ended_badly);
         let mut up = Up {
             line,
             handed: VecDeque::new(),
             open: BTreeMap::new(),
             rows: BTreeSet::new(),
             last_row,
+            ready_at: if ended_badly { now + RETURN_PAUSE } else { now },
             greeting_said: false,
             is_greeted: false,
             got_further: false,
@@ -517,6 +526,7 @@ impl Desk {
             if self.suspicion.is_some() && up.is_greeted {
                 most_pause = SUSPICION_PAUSE;
             }
+            self.ended_badly = self.suspicion.as_ref().is_none_or(|suspicion| suspicion.on.is_none());
             self.resume_row = match self.suspicion {
                 // What is suspected is next: repeats would only stand in its way.
                 Some(_) => self.outbox.cursor(),
@@ -598,6 +608,9 @@ impl Desk {
     }
 
     fn send_over(&mut self, up: &mut Up) -> bool {
+        if self.clock.monotonic() < up.ready_at {
+            return false;
+        }
         self.clear_suspicion(up);
         // One at a time where one of them may be poison, and not before small ones are known to pass.
         let window = match &self.suspicion {
@@ -936,6 +949,7 @@ mod tests {
             self.desk.connect_if_due();
             self.sent = self.played.0.lock().unwrap().published.len();
             self.tell(Happened::Connected);
+            self.clock.advance(RETURN_PAUSE);
             self.desk.turn();
         }
 
