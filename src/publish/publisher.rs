@@ -51,7 +51,7 @@ const SUSPICION_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers of events in Frigate's shape, which have no place for one; no camera can be called so.
 const FRIGATE: &str = "frigate/events";
 /// Answers that may wait; whoever asks faster than they go out gets none.
-const MOST_ERRANDS: usize = 1000;
+const MOST_ERRANDS_BYTES: usize = 8 << 20;
 /// Home Assistant has much to do when it has just come.
 const BIRTH_PAUSE: Duration = Duration::from_secs(5);
 /// What MQTT puts around topic and payload, at most.
@@ -210,6 +210,8 @@ struct Up {
     last_row: i64,
     /// Nothing else is said before.
     ready_at: Duration,
+    /// The subscriptions hold, if there are any.
+    is_heard: bool,
     /// It has been said that we are there.
     greeting_said: bool,
     /// The broker has acknowledged that: small messages pass.
@@ -253,6 +255,7 @@ impl Desk {
         let controls = self.commander.as_ref().map(|commander| commander.cameras.clone()).unwrap_or_default();
         controls.iter().for_each(|control| self.tell_settings(control));
         let (mut lasting, mut passing) = (messages.lasting.clone(), messages.passing.clone());
+        let mut events = happened.clone();
         let (mut is_lasting_open, mut is_passing_open) = (true, true);
         while is_lasting_open || is_passing_open {
             pulse.beat(self.clock.monotonic());
@@ -266,18 +269,26 @@ impl Desk {
                     Ok(message) => self.take_in(message),
                     Err(_) => (is_passing_open, passing) = (false, crossbeam_channel::never()),
                 },
-                recv(happened) -> event => if let Ok((number, event)) = event {
-                    self.react(number, event);
+                recv(events) -> event => match event {
+                    Ok((number, event)) => self.react(number, event),
+                    // Their thread has ended.
+                    Err(_) => events = crossbeam_channel::never(),
                 },
                 default(TURN) => {}
             }
             // Whatever else there is goes with it, in one group.
             lasting.try_iter().take(1000).for_each(|message| self.take_in(message));
             passing.try_iter().for_each(|message| self.take_in(message));
-            happened.try_iter().take(1000).for_each(|(number, event)| self.react(number, event));
+            for (number, event) in events.try_iter().take(1000) {
+                // A command may take a while.
+                pulse.beat(self.clock.monotonic());
+                self.react(number, event);
+            }
             self.turn();
         }
-        self.say_goodbye(happened, pulse);
+        if !self.say_goodbye(happened, pulse) {
+            self.outbox.go_back(self.resume_row);
+        }
         self.outbox.close(self.clock.monotonic(), self.clock.now());
     }
 
@@ -292,7 +303,7 @@ impl Desk {
             self.states.values_mut().for_each(|state| state.told = false);
         }
         if self.is_kept_waiting(now) {
-            let why = format!("it has not acknowledged anything for {} s", PATIENCE.as_secs());
+            let why = format!("it leaves a message unacknowledged for {} s", PATIENCE.as_secs());
             self.fail(&why, false);
         }
         if matches!(self.link, Link::Up(_)) {
@@ -419,6 +430,7 @@ impl Desk {
             open: BTreeMap::new(),
             rows: BTreeSet::new(),
             last_row,
+            is_heard: false,
             ready_at: if ended_badly { now + RETURN_PAUSE } else { now },
             greeting_said: false,
             is_greeted: false,
@@ -489,7 +501,8 @@ impl Desk {
             return;
         }
         let outcome = commander.handle(camera, payload, &self.outbox);
-        if self.errands.len() < MOST_ERRANDS {
+        let bytes: usize = self.errands.iter().map(|(_, _, payload)| payload.len()).sum();
+        if bytes < MOST_ERRANDS_BYTES {
             self.errands.push_back((self.topics.answer(camera), false, outcome.answer));
         }
         if let Some(control) = outcome.changed {
@@ -521,17 +534,18 @@ impl Desk {
         self.record.connected.store(false, Ordering::Relaxed);
         let mut most_pause = Duration::MAX;
         if let Link::Up(up) = was {
+            let confirmed = up.rows.first().map_or(up.last_row, |first| first - 1);
             self.suspect(&up);
             // The broker is there: what it does not take is found out soon.
             if self.suspicion.is_some() && up.is_greeted {
                 most_pause = SUSPICION_PAUSE;
             }
             self.ended_badly = self.suspicion.as_ref().is_none_or(|suspicion| suspicion.on.is_none());
-            self.resume_row = match self.suspicion {
-                // What is suspected is next: repeats would only stand in its way.
-                Some(_) => self.outbox.cursor(),
-                None => self.position_at(now.saturating_sub(self.outbox_settings.replay)),
-            };
+            let is_on_one = self.suspicion.as_ref().is_some_and(|suspicion| suspicion.on.is_some());
+            let replay_from = self.position_at(now.saturating_sub(self.outbox_settings.replay));
+            // Where one message is suspected, repeats would only stand in its way. What this connection was to repeat and
+            // did not is still to be repeated.
+            self.resume_row = if is_on_one { self.outbox.cursor() } else { replay_from }.min(confirmed);
         }
         let pause = self.trouble.next_pause(refused, now).min(most_pause);
         self.trouble.tell(&broker, why);
@@ -542,6 +556,9 @@ impl Desk {
     fn suspect(&mut self, up: &Up) {
         let mut on_its_way = up.open.values().map(|(ticket, _)| ticket).chain(&up.handed);
         let states = on_its_way.clone().any(|ticket| matches!(ticket, Ticket::State(_)));
+        if on_its_way.clone().all(|ticket| matches!(ticket, Ticket::Errand | Ticket::Greeting)) {
+            return;
+        }
         let Some(suspicion) = &mut self.suspicion else {
             // Of rows the next one is to blame only if none was taken; states are told again to each connection.
             if states || !up.got_further && up.on_its_way() > 0 {
@@ -586,8 +603,12 @@ impl Desk {
                 let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
                 (topic.clone(), bytes)
             }
-            // These are a few bytes.
-            Ticket::Gap(_) | Ticket::Errand | Ticket::Greeting => return,
+            // Whoever follows the numbers sees it all the same.
+            Ticket::Gap(gap) => {
+                self.outbox.gap_acknowledged(gap);
+                (self.topics.gap(&gap.camera), 0)
+            }
+            Ticket::Errand | Ticket::Greeting => return,
         };
         tracing::error!(topic, bytes, why, "Broker does not take a message; it is given up.");
         if matches!(ticket, Ticket::State(_)) && bytes >= LEAST_LIMIT {
@@ -608,6 +629,10 @@ impl Desk {
     }
 
     fn send_over(&mut self, up: &mut Up) -> bool {
+        if up.is_heard {
+            // Where there was no room for it before.
+            up.greet(&self.topics);
+        }
         if self.clock.monotonic() < up.ready_at {
             return false;
         }
@@ -783,8 +808,8 @@ impl Desk {
         record.disk_bytes.store(written_by_this_thread().unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// Everything that is left, `offline`, and a proper end, if the broker takes it in time.
-    fn say_goodbye(&mut self, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) {
+    /// Everything that is left, `offline`, and a proper end, if the broker takes it in time; true if it did.
+    fn say_goodbye(&mut self, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) -> bool {
         let deadline = self.clock.monotonic() + GOODBYE;
         let (mut offline_said, mut goodbye_said) = (false, false);
         loop {
@@ -792,10 +817,10 @@ impl Desk {
             pulse.beat(now);
             self.outbox.commit(now, self.clock.now());
             if !matches!(self.link, Link::Up(_)) {
-                return;
+                return false;
             }
             let is_done = self.send();
-            let Link::Up(up) = &mut self.link else { return };
+            let Link::Up(up) = &mut self.link else { return false };
             if is_done && !offline_said {
                 offline_said = up.line.publish(&self.topics.node_status(), true, true, OFFLINE.as_bytes());
                 up.handed.extend(offline_said.then_some(Ticket::Greeting));
@@ -805,10 +830,10 @@ impl Desk {
             }
             if now >= deadline {
                 tracing::warn!(waiting = self.outbox.waiting(), "Broker did not take everything in time.");
-                return;
+                return false;
             }
             match happened.recv_timeout((deadline - now).min(Duration::from_millis(50))) {
-                Ok((number, Happened::Disconnected)) if number == self.connection => return,
+                Ok((number, Happened::Disconnected)) if number == self.connection => return true,
                 Ok((number, event)) => self.react(number, event),
                 Err(_) => {}
             }
@@ -819,6 +844,7 @@ impl Desk {
 impl Up {
     /// Says that we are there.
     fn greet(&mut self, topics: &Topics) {
+        self.is_heard = true;
         if !self.greeting_said && self.line.publish(&topics.node_status(), true, true, ONLINE.as_bytes()) {
             self.greeting_said = true;
             self.handed.push_back(Ticket::Greeting);

@@ -13,6 +13,9 @@ use rumqttc::{
 };
 use std::path::Path;
 
+/// What comes may be so large.
+const MOST_INCOMING_BYTES: usize = 64 << 20;
+
 /// `host:port` of the first broker, for messages.
 pub fn broker(config: &config::Mqtt) -> String {
     broker_name(&config.brokers[0])
@@ -55,7 +58,8 @@ fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Resu
     let config::Broker { host, port } = &config.brokers[broker];
     let mut options = MqttOptions::new(client_id, host, *port);
     options.set_keep_alive(config.keep_alive);
-    options.set_max_packet_size(config.most_packet_bytes, config.most_packet_bytes);
+    // A stranger's retained giant must not end every connection that hears of it.
+    options.set_max_packet_size(MOST_INCOMING_BYTES, config.most_packet_bytes);
     options.set_clean_session(true);
     if let Some(login) = &config.login {
         options.set_credentials(&login.user, &login.password);

@@ -54,6 +54,8 @@ enum Refusal {
     NoGood(String),
     /// It may be good, but cannot be used now.
     NotNow(String),
+    /// Its disk has no room.
+    Full(String),
 }
 
 impl From<rusqlite::Error> for Refusal {
@@ -65,6 +67,7 @@ impl From<rusqlite::Error> for Refusal {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SchemaChanged) => {
                 Refusal::NoGood(error.to_string())
             }
+            Some(ErrorCode::DiskFull) => Refusal::Full(error.to_string()),
             // A missing table or column.
             Some(ErrorCode::Unknown) | None => Refusal::NoGood(error.to_string()),
             Some(_) => Refusal::NotNow(error.to_string()),
@@ -81,13 +84,17 @@ pub(super) fn open(path: Option<&Path>, now: Timestamp) -> Found {
         None => notes.push(format!("No outbox.file and no $STATE_DIRECTORY: {lost_at_the_end}.")),
         Some(path) => {
             let mut outcome = open_file(path);
+            if let Err(Refusal::Full(_)) = &outcome {
+                spend_reserve(path);
+                outcome = open_file(path);
+            }
             if let Err(Refusal::NoGood(why)) = &outcome {
                 notes.push(set_aside(path, now, why));
                 outcome = open_file(path);
             }
             match outcome {
                 Ok(found) => return Found { notes, ..found },
-                Err(Refusal::NoGood(why) | Refusal::NotNow(why)) => {
+                Err(Refusal::NoGood(why) | Refusal::NotNow(why) | Refusal::Full(why)) => {
                     notes.push(format!(
                         "Outbox {} cannot be used ({why}): {lost_at_the_end}.",
                         path.display()

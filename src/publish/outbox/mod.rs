@@ -121,7 +121,11 @@ pub struct Outbox {
     retry_at: Option<Duration>,
     /// The disk was full, and its reserve is in use.
     reserve_spent_at: Option<Duration>,
+    /// There was no room for another.
+    reserve_missed_at: Option<Duration>,
     told: Option<String>,
+    /// It could not be read.
+    unread: Option<rusqlite::Error>,
     lost: u64,
 }
 
@@ -157,7 +161,9 @@ impl Outbox {
             swept_at: None,
             retry_at: None,
             reserve_spent_at: None,
+            reserve_missed_at: None,
             told: None,
+            unread: None,
             lost: 0,
         };
         Opened { outbox, abrupt: !meta.clean, notes }
@@ -194,9 +200,9 @@ impl Outbox {
         if self.retry_at.is_some_and(|retry_at| now < retry_at) {
             return;
         }
-        let mut outcome = Ok(());
+        let mut outcome = self.unread.take().map_or(Ok(()), Err);
         let durability = self.settings.durability;
-        if !self.held.is_empty() || self.gaps_behind {
+        if outcome.is_ok() && (!self.held.is_empty() || self.gaps_behind) {
             outcome = self.write_held(durability == Durability::Strict);
         }
         let group = if durability == Durability::Light { LIGHT_GROUP } else { GROUP };
@@ -222,7 +228,7 @@ impl Outbox {
     /// At most `count` rows behind `row` that may be sent, in order.
     pub fn after(&mut self, row: i64, count: usize) -> Vec<Row> {
         let rows = read(&self.db, row, count).unwrap_or_else(|error| {
-            tracing::debug!(%error, "Outbox cannot be read.");
+            self.unread = Some(error);
             Vec::new()
         });
         if !rows.is_empty() || self.retry_at.is_none() {
@@ -238,6 +244,11 @@ impl Outbox {
         while self.held.front().is_some_and(|held| held.row <= self.cursor) {
             self.held.pop_front();
         }
+    }
+
+    /// What is behind `row` is to be sent again, acknowledged or not.
+    pub fn go_back(&mut self, row: i64) {
+        self.cursor = self.cursor.min(row);
     }
 
     /// Up to which row everything has been acknowledged.
@@ -334,8 +345,12 @@ impl Outbox {
             .collect::<rusqlite::Result<Vec<Row>>>()?;
         let more = rows.len() > count;
         rows.truncate(count);
-        let first_seq: Option<i64> =
-            self.db.query_row("SELECT MIN(seq) FROM message WHERE camera = ?", [camera], |row| row.get(0))?;
+        let first_seq: Option<i64> = self
+            .db
+            .query_row("SELECT seq FROM message WHERE camera = ? ORDER BY row LIMIT 1", [camera], |row| {
+                row.get(0)
+            })
+            .optional()?;
         let last_seq = self.numbers.get(camera).copied().unwrap_or_default();
         Ok(History {
             rows,
@@ -430,24 +445,22 @@ impl Outbox {
             cut = cut.max(first + (self.next_row - first) / SHARE);
         }
         let oldest = at.as_millisecond() - self.settings.oldest.as_millis() as i64;
-        let aged: Option<i64> = self
+        // Up to the first that is young: a clock that was set must not make old ones of those behind it.
+        let first_young: Option<i64> = self
             .db
-            .query_row("SELECT at_ms FROM message ORDER BY row LIMIT 1", [], |row| row.get(0))
-            .optional()?
-            .filter(|&at_ms: &i64| at_ms < oldest);
-        if aged.is_some() {
-            let last_aged: Option<i64> = self.db.query_row(
-                "SELECT MAX(row) FROM (SELECT row FROM message WHERE at_ms < ? ORDER BY row LIMIT 10000)",
-                [oldest],
-                |row| row.get(0),
-            )?;
-            cut = cut.max(last_aged.unwrap_or(cut));
-        }
+            .query_row("SELECT row FROM message WHERE at_ms >= ? ORDER BY row LIMIT 1", [oldest], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        cut = cut.max(first_young.unwrap_or(self.next_row) - 1);
         if cut >= first { self.cut(cut) } else { Ok(()) }
     }
 
     /// Removes the rows up to `last`, and notes what nobody has got.
     fn cut(&mut self, last: i64) -> rusqlite::Result<()> {
+        // What is held is not on the disk, and stays.
+        let newest: Option<i64> = self.db.query_row("SELECT MAX(row) FROM message", [], |row| row.get(0))?;
+        let Some(last) = newest.map(|newest| newest.min(last)) else { return Ok(()) };
         let undelivered: Vec<Gap> = {
             let mut query = self.db.prepare_cached(
                 "SELECT camera, MIN(seq), MAX(seq), COUNT(*), MIN(at_ms), MAX(at_ms) FROM message \
@@ -506,6 +519,10 @@ impl Outbox {
     /// Takes a message out that no broker takes: it is told of as a gap.
     pub fn give_up(&mut self, row: &Row) {
         self.lose(&row.camera, (row.seq, row.seq), 1, (row.at_ms, row.at_ms));
+        self.held.retain(|held| held.row != row.row);
+        if let Err(error) = self.db.execute("DELETE FROM message WHERE row = ?", [row.row]) {
+            tracing::debug!(%error, "What was given up may be sent again.");
+        }
     }
 
     /// What a failure asks for.
@@ -548,10 +565,12 @@ impl Outbox {
 
     /// Lets the file grow again once the disk has room for the reserve.
     fn keep_reserve(&mut self, now: Duration) {
-        let is_too_soon =
-            self.reserve_spent_at.is_some_and(|spent| now.saturating_sub(spent) < RESERVE_PAUSE);
+        let since = self.reserve_spent_at.max(self.reserve_missed_at);
+        let is_too_soon = since.is_some_and(|since| now.saturating_sub(since) < RESERVE_PAUSE);
         let Some(path) = self.path.as_deref().filter(|_| !is_too_soon) else { return };
-        if file::keep_reserve(path) && self.reserve_spent_at.take().is_some() {
+        let is_kept = file::keep_reserve(path);
+        self.reserve_missed_at = (!is_kept).then_some(now);
+        if is_kept && self.reserve_spent_at.take().is_some() {
             let _ = self.db.query_row(&format!("PRAGMA max_page_count={}", u32::MAX - 1), [], |_| Ok(()));
         }
     }
@@ -570,6 +589,10 @@ impl Outbox {
             tracing::warn!("{note}");
         }
         opened.outbox.lost = self.lost;
+        // Rows keep their places: whoever has sent some must not take others for them.
+        let first = held.front().map_or(self.next_row, |row| row.row);
+        opened.outbox.next_row = opened.outbox.next_row.max(first);
+        opened.outbox.cursor = opened.outbox.next_row - 1;
         for row in held {
             // Its payload has the number of a stream that has ended; subscribers see the new one's begin.
             let Row { camera, at_ms, topic, retained, payload, .. } = row;
@@ -835,6 +858,28 @@ mod tests {
         let empty = folder.path().join("empty.db");
         std::fs::write(&empty, b"").unwrap();
         assert!(Outbox::open(settings(Some(&empty)), at(0)).notes.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_goes_bad_in_use_is_replaced_and_rows_keep_their_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("outbox.db");
+        let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+        for second in 0..50 {
+            accept(&mut outbox, "yard", second, &[7; 500]);
+        }
+        commit(&mut outbox, 50);
+        let stream = outbox.stream().to_string();
+        let held = accept(&mut outbox, "yard", 51, b"held");
+        outbox.unread = Some(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None));
+        commit(&mut outbox, 51);
+        assert_ne!(outbox.stream(), stream);
+        // Word of rows that were sent from the old file.
+        outbox.acknowledged(40);
+        commit(&mut outbox, 52);
+        let rows = outbox.after(40, 10);
+        assert_eq!(rows.iter().map(|row| row.row).collect::<Vec<_>>(), [held]);
+        assert_eq!(outbox.waiting(), 1);
     }
 
     #[test]
