@@ -104,9 +104,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     shown.map(|()| ExitCode::SUCCESS)
 }
 
-/// The demo's configuration with the clip's place and the broker's port.
+/// The demo's configuration with the clip's place, the outbox beside it and the broker's port.
 fn configuration(arguments: &Arguments, clip: &Path, broker: Option<&Broker>) -> Result<Config, Error> {
-    let mut flags = vec![("cameras.clip.source".to_string(), format!("file://{}", clip.display()))];
+    let outbox = clip.with_file_name("outbox.db");
+    let mut flags = vec![
+        ("cameras.clip.source".to_string(), format!("file://{}", clip.display())),
+        ("outbox.file".to_string(), outbox.display().to_string()),
+    ];
     if let Some(broker) = broker {
         flags.push(("mqtt.host".to_string(), Ipv4Addr::LOCALHOST.to_string()));
         flags.push(("mqtt.port".to_string(), broker.port.to_string()));
