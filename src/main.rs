@@ -3,13 +3,14 @@
 //! The way of one frame, left to right, never back:
 //!
 //! ```text
-//! camera -> newest-frame slot -> ready queue -> worker: motion, tracks, looks -> messages -> publisher -> MQTT
+//! camera -> newest-frame slot -> ready queue -> worker: motion, tracks, looks -> messages -> publisher: outbox -> MQTT
 //!                                                                             -> pictures -> store -> disk
 //! ```
 //!
 //! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`])
 //! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`record`]s are
-//! what is counted on the way, told by [`stats`] and [`metrics`]; [`config`] is what the user wants.
+//! what is counted on the way, told by [`stats`] and [`metrics`]; [`config`] is what the user wants, [`control`] what was
+//! asked for meanwhile.
 
 #![forbid(unsafe_code)]
 

@@ -88,7 +88,6 @@ pub struct DeliveryRecord {
 
 impl DeliveryRecord {
     /// The broker has acknowledged a message `latency` after the capture of its frame.
-    #[allow(dead_code, reason = "the publisher does not call it yet")]
     pub fn acknowledged_after(&self, latency: Duration) {
         let mut after = self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner);
         after.fine.saturating_record(latency.as_micros() as u64);

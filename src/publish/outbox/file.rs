@@ -244,17 +244,7 @@ fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
     }
     let gaps = {
         let mut query = db.prepare("SELECT camera, first_seq, last_seq, count, from_ms, to_ms FROM gap")?;
-        let gap = |row: &rusqlite::Row<'_>| {
-            Ok(Gap {
-                camera: row.get(0)?,
-                first_seq: row.get::<_, i64>(1)? as u64,
-                last_seq: row.get::<_, i64>(2)? as u64,
-                count: row.get::<_, i64>(3)? as u64,
-                from_ms: row.get(4)?,
-                to_ms: row.get(5)?,
-            })
-        };
-        let gaps = query.query_map([], gap)?.collect::<rusqlite::Result<Vec<Gap>>>()?;
+        let gaps = query.query_map([], to_gap)?.collect::<rusqlite::Result<Vec<Gap>>>()?;
         gaps.into_iter().map(|gap| (gap.camera.clone(), gap)).collect()
     };
     db.execute("UPDATE meta SET stream = ?, boot = ?", [&meta.stream, &boot()])?;
@@ -283,6 +273,18 @@ pub(super) fn write_meta(
     db.prepare_cached("UPDATE meta SET cursor = ?, clean = ?, next_row = ?, numbers = ?")?
         .execute(params![cursor, clean, next_row, numbers])
         .map(drop)
+}
+
+/// A gap of a row that holds its fields in their order.
+pub(super) fn to_gap(row: &rusqlite::Row<'_>) -> rusqlite::Result<Gap> {
+    Ok(Gap {
+        camera: row.get(0)?,
+        first_seq: row.get::<_, i64>(1)? as u64,
+        last_seq: row.get::<_, i64>(2)? as u64,
+        count: row.get::<_, i64>(3)? as u64,
+        from_ms: row.get(4)?,
+        to_ms: row.get(5)?,
+    })
 }
 
 /// Writes a camera's gap in place of the one before.

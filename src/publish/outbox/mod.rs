@@ -466,17 +466,7 @@ impl Outbox {
                 "SELECT camera, MIN(seq), MAX(seq), COUNT(*), MIN(at_ms), MAX(at_ms) FROM message \
                  WHERE row > ? AND row <= ? GROUP BY camera",
             )?;
-            let gap = |row: &rusqlite::Row<'_>| {
-                Ok(Gap {
-                    camera: row.get(0)?,
-                    first_seq: row.get::<_, i64>(1)? as u64,
-                    last_seq: row.get::<_, i64>(2)? as u64,
-                    count: row.get::<_, i64>(3)? as u64,
-                    from_ms: row.get(4)?,
-                    to_ms: row.get(5)?,
-                })
-            };
-            query.query_map(params![self.cursor, last], gap)?.collect::<rusqlite::Result<_>>()?
+            query.query_map(params![self.cursor, last], file::to_gap)?.collect::<rusqlite::Result<_>>()?
         };
         let mut gaps = self.gaps.clone();
         for gap in &undelivered {
