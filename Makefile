@@ -26,7 +26,7 @@ help:
 	@echo "make measure-seeing   what docs/seeing.md tells (CLIPS=folder of real clips, PEER=another program)"
 	@echo "make measure-delivery what docs/delivery.md and docs/fleet.md tell (WHAT=\"bytes fleet\" for some of it)"
 	@echo "make memcheck  the engine's tests under valgrind"
-	@echo "make fuzz   half an hour each of broken models (needs cargo-fuzz; SECONDS_EACH=n)"
+	@echo "make fuzz   half an hour each of broken models and of commands (needs cargo-fuzz; SECONDS_EACH=n)"
 	@echo "make model  build models/ again from the published weights (PHOTOS=folder)"
 	@echo "make clip   build assets/demo.mp4 again from its photographs"
 	@echo "make scenes  long scenes for motion and tracking, into build/scenes (SEED=n)"
@@ -87,6 +87,7 @@ fuzz:
 	cp engine/tests/data/*/*.tflite fuzz/corpus/load
 	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . load -- -max_total_time=$(SECONDS_EACH) -max_len=40000
 	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . run_mutated -- -max_total_time=$(SECONDS_EACH) -max_len=60
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . command -- -max_total_time=$(SECONDS_EACH) -max_len=5000 -dict=command.dict
 
 model: build/model-venv
 	build/model-venv/bin/python models/build.py --photos $(PHOTOS)

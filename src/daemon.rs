@@ -190,8 +190,7 @@ impl Daemon {
 
     fn start_publishing(&mut self) -> Result<(), Error> {
         let topics = Topics::new(&self.config);
-        let (dialer, to_pump) = line::dialer(self.config.mqtt.clone(), &topics);
-        let (events, happened) = crossbeam_channel::unbounded();
+        let (dialer, pump, happened) = line::connections(self.config.mqtt.clone(), &topics);
         let commander = self.config.commands.accept.then(|| Commander {
             node: self.voice.node.clone(),
             cameras: self.controls.clone(),
@@ -221,7 +220,7 @@ impl Daemon {
         };
         self.publishing.push(spawn("publish", move || publisher.run())?);
         let pump = move || {
-            if let Err(error) = line::pump(to_pump, &events) {
+            if let Err(error) = pump.run() {
                 tracing::error!(%error, "No broker can be reached.");
             }
         };

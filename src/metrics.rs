@@ -20,10 +20,7 @@ use prometheus_client::{
 };
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// Everything that is served.
@@ -176,6 +173,12 @@ impl Source {
             None,
             "Looks of the network at the camera's frames.",
             self.each_camera(|record| load(&record.looks)),
+        )?;
+        page.counter(
+            "camfire_network",
+            Some(Unit::Seconds),
+            "How long the looks of the network at the camera's frames took.",
+            self.each_camera(|record| load(&record.looks_us) as f64 / 1e6),
         )
     }
 
@@ -269,7 +272,7 @@ impl Source {
         self.books.cameras.iter().map(|(name, _)| &**name)
     }
 
-    fn each_camera(&self, of: impl Fn(&Arc<CameraRecord>) -> u64) -> impl Iterator<Item = Sample<'_, u64>> {
+    fn each_camera<T>(&self, of: impl Fn(&CameraRecord) -> T) -> impl Iterator<Item = Sample<'_, T>> {
         self.books.cameras.iter().map(move |(name, record)| (vec![("camera", &**name)], of(record)))
     }
 }

@@ -30,6 +30,8 @@ pub struct CameraRecord {
     pub resting: AtomicBool,
     /// Looks of the network at its frames.
     pub looks: AtomicU64,
+    /// How long they took, microseconds.
+    pub looks_us: AtomicU64,
     /// Pictures that the decoder says are damaged.
     pub damaged: AtomicU64,
     /// Where the last of the frames that have come ends, in nanoseconds of the stream's own time since it was opened.

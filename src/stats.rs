@@ -82,6 +82,7 @@ impl Teller {
                 accounts,
                 analysed_fps,
                 looks: record.looks.load(Ordering::Relaxed),
+                looks_ms: record.looks_us.load(Ordering::Relaxed) / 1000,
                 resting: record.resting.load(Ordering::Relaxed),
                 restarts: record.restarts.load(Ordering::Relaxed),
                 hung_teardowns: record.hung_teardowns.load(Ordering::Relaxed),
@@ -89,6 +90,11 @@ impl Teller {
             };
             (name.to_string(), stats)
         });
+        let delivery = delivery(&self.books.delivery);
+        let pictures = PictureStats {
+            disk_bytes: self.books.store.written_bytes.load(Ordering::Relaxed),
+            file_bytes: self.books.store.file_bytes.load(Ordering::Relaxed),
+        };
         Stats {
             schema: SCHEMA,
             node: self.node.clone(),
@@ -97,12 +103,10 @@ impl Teller {
             uptime_s: now.as_secs(),
             memory_mib: process::resident_bytes().unwrap_or_default() >> 20,
             messages_dropped: self.books.messages_dropped.load(Ordering::Relaxed),
+            disk_bytes_per_day: per_day(delivery.disk_bytes + pictures.disk_bytes, now),
             clock_synchronised: clock.is_synchronised(),
-            delivery: delivery(&self.books.delivery),
-            pictures: PictureStats {
-                disk_bytes: self.books.store.written_bytes.load(Ordering::Relaxed),
-                file_bytes: self.books.store.file_bytes.load(Ordering::Relaxed),
-            },
+            delivery,
+            pictures,
             cameras: cameras.collect(),
         }
     }
@@ -112,6 +116,13 @@ impl Teller {
 fn rate_fps(frames: u64, elapsed: Duration) -> Option<f64> {
     let rate = frames as f64 / elapsed.as_secs_f64();
     (!elapsed.is_zero()).then(|| (rate * 1e3).round() / 1e3)
+}
+
+/// None before there is a pace to speak of.
+fn per_day(bytes: u64, uptime: Duration) -> Option<u64> {
+    const DAY_S: f64 = 86_400.0;
+    let is_known = uptime >= Duration::from_secs(600);
+    is_known.then(|| (bytes as f64 * DAY_S / uptime.as_secs_f64()) as u64)
 }
 
 fn delivery(record: &DeliveryRecord) -> DeliveryStats {
@@ -140,6 +151,12 @@ mod tests {
         assert_eq!(rate_fps(10, Duration::from_secs(3)), Some(3.333));
         assert_eq!(rate_fps(0, Duration::from_secs(3)), Some(0.0));
         assert_eq!(rate_fps(0, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_days_bytes_are_told_once_there_is_a_pace() {
+        assert_eq!(per_day(1_000_000, Duration::from_secs(599)), None);
+        assert_eq!(per_day(1_000_000, Duration::from_secs(3600)), Some(24_000_000));
     }
 
     #[test]

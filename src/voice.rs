@@ -42,6 +42,11 @@ impl Voice {
         &self.cameras[camera].0
     }
 
+    /// What is counted about a camera.
+    pub fn record(&self, camera: usize) -> &CameraRecord {
+        &self.cameras[camera].1
+    }
+
     /// Sends a picture that somebody asked for.
     pub fn tell_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
         let camera = self.cameras[camera].0.clone();

@@ -23,7 +23,10 @@ use crate::{
     },
     voice::Voice,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// Preprocessing, network and head, with their memory: one a thread.
 pub struct Eye {
@@ -93,6 +96,30 @@ impl Look for Eye {
     }
 }
 
+/// An eye, and how long it has looked.
+struct TimedEye<'a> {
+    eye: &'a mut Eye,
+    clock: &'a dyn Clock,
+    looked: Duration,
+}
+
+impl Look for TimedEye<'_> {
+    fn look(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
+        let begun = self.clock.monotonic();
+        let outcome = self.eye.look(image, rect);
+        self.looked += self.clock.monotonic() - begun;
+        outcome
+    }
+
+    fn activation(&mut self, class: usize) -> Option<Activation> {
+        self.eye.activation(class)
+    }
+
+    fn paint(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
+        self.eye.paint(image, things)
+    }
+}
+
 /// Everything that one worker's thread owns.
 pub struct Worker {
     /// Its way of seeing.
@@ -140,7 +167,10 @@ impl Worker {
             if control.take_snapshot() {
                 self.take_snapshot(camera, &frame);
             }
-            let (mut seen, outcome) = job.luggage().see(&frame, &mut self.eye);
+            let mut eye = TimedEye { eye: &mut self.eye, clock: self.clock.as_ref(), looked: Duration::ZERO };
+            let (mut seen, outcome) = job.luggage().see(&frame, &mut eye);
+            let looked_us = eye.looked.as_micros() as u64;
+            self.voice.record(camera).looks_us.fetch_add(looked_us, Ordering::Relaxed);
             frame.ledger.inferred = self.clock.monotonic();
             if let Some(error) = seen.unpainted.take() {
                 if !not_painting {

@@ -81,7 +81,7 @@ fn a_broker_that_refuses_the_password_is_named_and_asked_again_slowly() {
         .expect("mosquitto_passwd comes with mosquitto");
     assert!(made.status.success());
     let lines = format!("allow_anonymous false\npassword_file {}\n", passwords.display());
-    let broker = Broker::spawn_in(folder, &lines);
+    let broker = Broker::start_in(folder, free_port(), &lines);
 
     let with = |password: &str| {
         let mut flags = broker.flags();
@@ -112,7 +112,7 @@ fn tls_with_an_authority_of_ones_own() {
         .expect("openssl is installed by make test");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let lines = format!("allow_anonymous true\ncertfile {dir}/cert.pem\nkeyfile {dir}/key.pem\n");
-    let broker = Broker::spawn_in(folder, &lines);
+    let broker = Broker::start_in(folder, free_port(), &lines);
     let mut flags = broker.flags();
     flags.extend(["--set".into(), "mqtt.tls=true".into()]);
 

@@ -1,13 +1,13 @@
 //! What must arrive arrives: whatever becomes of the broker, the disk and camfire itself. A subscriber with a persistent
 //! session holds every message against the numbers that they carry.
 
-use crate::support::{Broker, Camfire, DEADLINE, camfire, clip, free_port, root, stderr, wait_for};
+use crate::support::{Broker, Camfire, DEADLINE, Heard, camfire, clip, free_port, root, stderr, wait_for};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -305,6 +305,91 @@ fn brokers_that_do_not_do_their_work_are_left_for_the_next() {
     }
 }
 
+/// A way to `broker` on which its answers come late.
+fn slow_way(broker: u16, delay: Duration) -> u16 {
+    false_broker(move |mut near| {
+        let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, broker)) else { return };
+        let (mut near_answers, mut far_answers) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut near, &mut far);
+            let _ = far.shutdown(Shutdown::Both);
+        });
+        std::thread::spawn(move || {
+            // The fault itself.
+            std::thread::sleep(delay);
+            let _ = std::io::copy(&mut far_answers, &mut near_answers);
+            let _ = near_answers.shutdown(Shutdown::Both);
+        });
+    })
+}
+
+#[test]
+fn a_broker_that_answers_late_is_waited_for_as_long_as_configured() {
+    let broker = Broker::start();
+    let listener = broker.listen();
+    let port = slow_way(broker.port, Duration::from_secs(3));
+    let run = |timeout: &str| {
+        let flags = [
+            format!("mqtt.port={port}"),
+            format!("mqtt.fallbacks=['127.0.0.1:{}']", broker.port),
+            format!("mqtt.connect_timeout={timeout}"),
+        ];
+        let flags: Vec<String> = flags.into_iter().flat_map(|flag| ["--set".into(), flag]).collect();
+        Camfire::run(CAMERA, &flags)
+    };
+    let is_live =
+        |heard: &Heard| heard.topic == "camfire/porch/yard/status" && heard.json()["state"] == "live";
+    let mut hasty = run("1s");
+    hasty.wait_log("it does not answer in time");
+    listener.wait("the next one", is_live);
+    // What the first has to say to a connection that was given up is nobody's; seven seconds on it has said it.
+    listener.wait("a later frame", |heard| {
+        heard.topic.ends_with("/yard/detections") && heard.json()["frame"].as_u64() > Some(105)
+    });
+    assert_eq!(hasty.log().matches("Broker is connected").count(), 1, "{}", hasty.log());
+    assert!(hasty.end("TERM").success());
+    listener.forget();
+    let patient = run("20s");
+    listener.wait("late, but there", is_live);
+    assert!(!patient.log().contains("Broker is away"), "{}", patient.log());
+}
+
+#[test]
+fn a_broker_that_refuses_topics_gets_what_it_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/mosquitto_dynamic_security.so"))
+        .into_iter()
+        .find(|file| Path::new(file).exists())
+        .expect("it is part of Debian's mosquitto");
+    let deny =
+        |kind: &str, topic: &str| json!({"acltype": kind, "topic": topic, "priority": 1, "allow": false});
+    let rules = json!({
+        "defaultACLAccess": {
+            "publishClientSend": true, "publishClientReceive": true, "subscribe": true, "unsubscribe": true
+        },
+        "anonymousGroup": "all",
+        "groups": [{"groupname": "all", "roles": [{"rolename": "board"}]}],
+        "roles": [{"rolename": "board", "acls": [
+            deny("subscribePattern", "camfire/+/command"),
+            deny("publishClientSend", "camfire/porch/yard/detections"),
+        ]}],
+    });
+    std::fs::write(folder.path().join("rules.json"), rules.to_string()).unwrap();
+    let lines = format!("allow_anonymous true\nplugin {plugin}\nplugin_opt_config_file {{dir}}/rules.json\n");
+    let broker = Broker::start_in(folder, free_port(), &lines);
+    let listener = broker.listen();
+    let mut flags = broker.flags();
+    flags.extend(["--set".into(), "commands.accept=true".into()]);
+    let camfire = Camfire::run(CAMERA, &flags);
+    camfire.wait_log("Broker refuses the subscription for commands");
+    listener.wait_state("yard", "live");
+    listener.wait_topic("/yard/events");
+    listener.wait("online", |heard| heard.topic == "camfire/porch/status" && heard.payload == "online");
+    assert!(listener.all().iter().all(|heard| !heard.topic.ends_with("/yard/detections")));
+    assert!(!camfire.log().contains("Broker is away"), "{}", camfire.log());
+}
+
 #[test]
 fn a_message_that_the_broker_does_not_take_holds_up_no_other() {
     // Mosquitto ends the connection of whoever sends more than this.
@@ -440,9 +525,7 @@ fn events_are_told_in_frigates_shape_too() {
 #[test]
 fn a_broker_that_wants_certificates_gets_one_and_wrong_ones_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let script = root().join("tests/data/certificates.sh");
-    let made = Command::new("sh").arg(script).current_dir(folder.path()).output().unwrap();
-    assert!(made.status.success(), "{}", stderr(&made));
+    make_certificates(folder.path());
     let dir = folder.path().display().to_string();
     let lines = |server: &str| {
         format!(
@@ -483,6 +566,46 @@ fn a_broker_that_wants_certificates_gets_one_and_wrong_ones_are_named() {
         camfire.wait_log("Broker is away");
         assert!(camfire.log().contains(why), "{server}: {}", camfire.log());
     }
+}
+
+#[test]
+fn the_protocol_is_named_where_a_port_is_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    make_certificates(folder.path());
+    let port = free_port();
+    // It says what it has agreed on, and is no broker.
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-accept", &port.to_string(), "-cert", "server.pem", "-key", "server.key"])
+        .args(["-CAfile", "ca.pem", "-Verify", "1", "-alpn", "x-amzn-mqtt-ca"])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "ACCEPT"), "it listens");
+    let (dir, sets) = (folder.path().display(), |pairs: &[String]| {
+        pairs.iter().flat_map(|pair| ["--set".to_string(), pair.clone()]).collect::<Vec<_>>()
+    });
+    let flags = sets(&[
+        format!("mqtt.port={port}"),
+        "mqtt.tls=true".into(),
+        format!("mqtt.ca_file={dir}/ca.pem"),
+        format!("mqtt.cert_file={dir}/board.pem"),
+        format!("mqtt.key_file={dir}/board.key"),
+        "mqtt.alpn=['x-amzn-mqtt-ca']".into(),
+    ]);
+    let _camfire = Camfire::run(CAMERA, &flags);
+    assert!(lines.any(|line| line == "ALPN protocols selected: x-amzn-mqtt-ca"));
+    let _ = server.kill();
+    let _ = server.wait();
+}
+
+fn make_certificates(folder: &Path) {
+    let script = root().join("tests/data/certificates.sh");
+    let made = Command::new("sh").arg(script).current_dir(folder).output().unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
 }
 
 fn assert_valid(name: &str, message: &Value) {

@@ -112,7 +112,9 @@ fn metrics_are_sound_and_tell_what_the_stats_tell() {
     ] {
         assert_eq!(yard[key].as_f64(), Some(value(&page, &format!("{name}{{camera=\"yard\"}}"))), "{key}");
     }
-    assert!(yard["looks"].as_u64() > Some(0), "{yard}");
+    assert!(yard["looks"].as_u64() > Some(0) && yard["looks_ms"].as_u64() > Some(0), "{yard}");
+    let looked_s = value(&page, "camfire_network_seconds_total{camera=\"yard\"}");
+    assert!((yard["looks_ms"].as_f64().unwrap() - looked_s * 1e3).abs() <= 1.0, "{looked_s}");
     assert_eq!(stats["messages_dropped"].as_f64(), Some(value(&page, "camfire_messages_dropped_total")));
     let memory = value(&page, "process_resident_memory_bytes") / f64::from(1 << 20);
     assert!((stats["memory_mib"].as_f64().unwrap() - memory).abs() < 0.5 * memory, "{memory}");

@@ -174,10 +174,12 @@ fn start(config: &Config, number: u32, state: Option<&Path>, clock: &Arc<dyn Clo
     let mut config = config.clone();
     config.node.name = format!("{}-{number}", config.node.name);
     config.mqtt.client_id = format!("{}-{number}", config.mqtt.client_id);
+    // As docs/fleet.md has it: not all boards are to be at the same broker, nor to come to the same one when that is gone.
+    let brokers = config.mqtt.brokers.len();
+    config.mqtt.brokers.rotate_left((number - 1) as usize % brokers);
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
-    let (dialer, to_pump) = line::dialer(config.mqtt.clone(), &topics);
-    let (events, happened) = crossbeam_channel::unbounded();
+    let (dialer, pump, happened) = line::connections(config.mqtt.clone(), &topics);
     let (sender, messages) = queue::messages(16, Message::must_arrive);
     let (node, record): (Arc<str>, Arc<DeliveryRecord>) = (config.node.name.as_str().into(), Arc::default());
     let publisher = Publisher {
@@ -201,7 +203,7 @@ fn start(config: &Config, number: u32, state: Option<&Path>, clock: &Arc<dyn Clo
         thread.spawn(work).map_err(|e| Error::caused(Kind::System, format!("no thread for {node}"), e))
     };
     let pump = move || {
-        if let Err(error) = line::pump(to_pump, &events) {
+        if let Err(error) = pump.run() {
             tracing::error!(%error, "No broker can be reached.");
         }
     };

@@ -207,6 +207,14 @@ impl Teller<'_> {
         node.add("sensor", &["memory"], "Memory", self.stats_sensor(memory, &["memory_mib"]));
         let uptime = json!({ "device_class": "duration", "unit_of_measurement": "s" });
         node.add("sensor", &["uptime"], "Uptime", self.stats_sensor(uptime, &["uptime_s"]));
+        let written =
+            json!({ "device_class": "data_size", "unit_of_measurement": "B", "state_class": "measurement" });
+        node.add(
+            "sensor",
+            &["written"],
+            "Written a day",
+            self.stats_sensor(written, &["disk_bytes_per_day"]),
+        );
         let waiting = json!({ "unit_of_measurement": "messages", "state_class": "measurement" });
         node.add(
             "sensor",
@@ -618,7 +626,10 @@ mod tests {
             payload["components"].as_object().unwrap().keys().cloned().collect()
         };
         let everything = everything();
-        assert_eq!(keys(&everything["camfire (porch_1)"]), ["lost", "memory", "uptime", "waiting"]);
+        assert_eq!(
+            keys(&everything["camfire (porch_1)"]),
+            ["lost", "memory", "uptime", "waiting", "written"]
+        );
         assert_eq!(
             keys(&everything["1_-2 (porch_1)"]),
             [

@@ -433,6 +433,8 @@ pub struct Stats {
     pub memory_mib: u64,
     /// Messages that had to go because publishing lagged behind.
     pub messages_dropped: u64,
+    /// Bytes that outbox and pictures write in a day at the pace since the daemon's start; null in its first ten minutes.
+    pub disk_bytes_per_day: Option<u64>,
     /// Whether this machine's clock keeps to a time server; null where that is not known.
     pub clock_synchronised: Option<bool>,
     /// The way to the broker.
@@ -489,6 +491,8 @@ pub struct CameraStats {
     pub analysed_fps: Option<f64>,
     /// Looks of the network since the daemon's start.
     pub looks: u64,
+    /// How long they took, cutting out and scaling included.
+    pub looks_ms: u64,
     /// Only keyframes are being decoded, because the scene is still.
     pub resting: bool,
     /// How often it failed and was opened anew.

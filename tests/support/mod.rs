@@ -67,18 +67,13 @@ impl Broker {
 
     /// The same on a port that was chosen before.
     pub fn start_on(port: u16, lines: &str) -> Broker {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("mosquitto.conf");
-        let lines = lines.replace("{dir}", &folder.path().display().to_string());
-        std::fs::write(&config, format!("listener {port} 127.0.0.1\nuser root\n{lines}")).unwrap();
-        let child = Broker::spawn(&config, port);
-        Broker { child, port, config, _folder: folder }
+        Broker::start_in(tempfile::tempdir().unwrap(), port, lines)
     }
 
-    /// Its folder, for files that the config names.
-    pub fn spawn_in(folder: tempfile::TempDir, lines: &str) -> Broker {
-        let port = free_port();
+    /// The same with a folder in which there are files that the lines name.
+    pub fn start_in(folder: tempfile::TempDir, port: u16, lines: &str) -> Broker {
         let config = folder.path().join("mosquitto.conf");
+        let lines = lines.replace("{dir}", &folder.path().display().to_string());
         std::fs::write(&config, format!("listener {port} 127.0.0.1\nuser root\n{lines}")).unwrap();
         let child = Broker::spawn(&config, port);
         Broker { child, port, config, _folder: folder }

@@ -1,4 +1,4 @@
-//! The daemon's connections through rumqttc: [`Dialer`] opens them, [`pump`] turns them on a thread of its own.
+//! The daemon's connections through rumqttc: [`Dialer`] opens them, [`Pump`] turns them on a thread of its own.
 
 use super::{broker_name, client_options, describe, network_options};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
         topics::{OFFLINE, Topics},
     },
 };
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, Outgoing, Packet, QoS, SubscribeFilter,
     SubscribeReasonCode,
@@ -20,6 +20,9 @@ const REQUESTS: usize = 200;
 /// Messages that may be unacknowledged; the publisher keeps to less.
 const INFLIGHT: u16 = 200;
 
+/// What may wait for the publisher: a broker that says more than that is made to wait itself.
+const MOST_HAPPENED: usize = 1000;
+
 /// Opens connections that announce their own death.
 pub struct Dialer {
     config: config::Mqtt,
@@ -27,18 +30,26 @@ pub struct Dialer {
     fresh: mpsc::UnboundedSender<Fresh>,
 }
 
+/// Turns one connection after another.
+pub struct Pump {
+    connections: mpsc::UnboundedReceiver<Fresh>,
+    happened: Sender<(u64, Happened)>,
+}
+
 /// A connection for the pump.
-pub struct Fresh {
+struct Fresh {
     number: u64,
     event_loop: EventLoop,
     /// Resolves when the other end is gone.
     abandoned: oneshot::Receiver<()>,
 }
 
-/// A dialler, and what the pump gets from it.
-pub fn dialer(config: config::Mqtt, topics: &Topics) -> (Dialer, mpsc::UnboundedReceiver<Fresh>) {
-    let (fresh, to_pump) = mpsc::unbounded_channel();
-    (Dialer { config, will_topic: topics.node_status(), fresh }, to_pump)
+/// A dialler, the pump for what it opens, and what happens there.
+pub fn connections(config: config::Mqtt, topics: &Topics) -> (Dialer, Pump, Receiver<(u64, Happened)>) {
+    let (fresh, connections) = mpsc::unbounded_channel();
+    let (sender, happened) = crossbeam_channel::bounded(MOST_HAPPENED);
+    let dialer = Dialer { config, will_topic: topics.node_status(), fresh };
+    (dialer, Pump { connections, happened: sender }, happened)
 }
 
 impl Dial for Dialer {
@@ -86,20 +97,19 @@ impl Line for MqttLine {
     }
 }
 
-/// Turns one connection after another; ends when the dialler is gone.
-///
-/// Errors: no runtime can be had of the system.
-pub fn pump(
-    mut connections: mpsc::UnboundedReceiver<Fresh>,
-    happened: &Sender<(u64, Happened)>,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        while let Some(fresh) = connections.recv().await {
-            turn(fresh, happened).await;
-        }
-    });
-    Ok(())
+impl Pump {
+    /// Ends when the dialler is gone.
+    ///
+    /// Errors: no runtime can be had of the system.
+    pub fn run(mut self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            while let Some(fresh) = self.connections.recv().await {
+                turn(fresh, &self.happened).await;
+            }
+        });
+        Ok(())
+    }
 }
 
 async fn turn(fresh: Fresh, happened: &Sender<(u64, Happened)>) {

@@ -1,8 +1,11 @@
-//! The outbox's file: opened, made, judged, and set aside where it is no good. The only code that knows its tables.
+//! The outbox's file: opened, made, judged, and set aside where it is no good; and its reserve of room.
 
-use super::Gap;
+use super::{
+    Gap,
+    tables::{self, APPLICATION_ID, Meta, VERSION},
+};
 use jiff::Timestamp;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -12,38 +15,12 @@ use std::{
 /// Small, for each commit writes whole pages: with 2 KiB an event and its neighbour fit, and an SD card gets half of what
 /// the usual 4 KiB would cost it.
 pub(super) const PAGE_BYTES: u64 = 2048;
-/// "camf", so that another program's database is not taken for ours.
-const APPLICATION_ID: i32 = 0x6361_6d66;
-/// Of the tables below.
-const VERSION: i32 = 1;
-const TABLES: &str = "
-    CREATE TABLE message (
-        row INTEGER PRIMARY KEY, camera TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-        topic TEXT NOT NULL, retained INTEGER NOT NULL, payload BLOB NOT NULL);
-    CREATE TABLE gap (
-        camera TEXT PRIMARY KEY, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, count INTEGER NOT NULL,
-        from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE memory (topic TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE meta (
-        only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL, clean INTEGER NOT NULL,
-        next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL);";
-
-/// What a file says of itself.
-pub(super) struct Meta {
-    pub(super) stream: String,
-    pub(super) cursor: i64,
-    /// It was closed in order.
-    pub(super) clean: bool,
-}
-
 /// An outbox's contents as they were found.
 pub(super) struct Found {
     pub(super) db: Connection,
     /// None in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) meta: Meta,
-    pub(super) numbers: BTreeMap<String, u64>,
-    pub(super) next_row: i64,
     pub(super) gaps: BTreeMap<String, Gap>,
     pub(super) notes: Vec<String>,
 }
@@ -205,51 +182,17 @@ fn open_file(path: &Path) -> Result<Found, Refusal> {
 
 /// Makes the tables where there are none, and reads what is in them.
 fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
-    let is_made =
-        db.query_row("SELECT 1 FROM sqlite_master WHERE name = 'meta'", [], |_| Ok(())).optional()?.is_some();
-    if !is_made {
-        let transaction = db.unchecked_transaction()?;
-        transaction.execute_batch(TABLES)?;
-        transaction.execute(
-            "INSERT INTO meta (only, stream, cursor, clean, next_row, numbers, boot) VALUES (0, ?, 0, 1, 1, '{}', ?)",
-            [new_stream(), boot()],
-        )?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-        transaction.commit()?;
-    }
-    let (mut meta, known_row, numbers, last_boot): (Meta, i64, String, String) =
-        db.query_row("SELECT stream, cursor, clean, next_row, numbers, boot FROM meta", [], |row| {
-            let meta = Meta { stream: row.get(0)?, cursor: row.get(1)?, clean: row.get(2)? };
-            Ok((meta, row.get(3)?, row.get(4)?, row.get(5)?))
-        })?;
+    tables::create(&db, &new_stream(), &boot())?;
+    let mut meta = tables::read_meta(&db)?;
     // The machine went down under the last process: numbers that went out may not have reached the disk, and must not be
     // given again in the same stream.
-    if !meta.clean && last_boot != boot() {
+    if !meta.clean && meta.boot != boot() {
         meta.stream = new_stream();
     }
-    let mut numbers: BTreeMap<String, u64> =
-        serde_json::from_str(&numbers).map_err(|error| Refusal::NoGood(error.to_string()))?;
-    let mut next_row = known_row;
-    {
-        // What came after the numbers were last written.
-        let mut query = db.prepare("SELECT row, camera, seq FROM message WHERE row >= ? ORDER BY row")?;
-        let mut rows = query.query([known_row])?;
-        while let Some(row) = rows.next()? {
-            let (number, camera, seq): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            next_row = number + 1;
-            let last = numbers.entry(camera).or_default();
-            *last = (*last).max(seq as u64);
-        }
-    }
-    let gaps = {
-        let mut query = db.prepare("SELECT camera, first_seq, last_seq, count, from_ms, to_ms FROM gap")?;
-        let gaps = query.query_map([], to_gap)?.collect::<rusqlite::Result<Vec<Gap>>>()?;
-        gaps.into_iter().map(|gap| (gap.camera.clone(), gap)).collect()
-    };
-    db.execute("UPDATE meta SET stream = ?, boot = ?", [&meta.stream, &boot()])?;
-    write_meta(&db, meta.cursor, false, &numbers, next_row)?;
-    Ok(Found { db, path, meta, numbers, next_row, gaps, notes: Vec::new() })
+    let gaps = tables::gaps(&db)?;
+    tables::take_over(&db, &meta.stream, &boot())?;
+    tables::write_meta(&db, meta.cursor, false, &meta.numbers, meta.next_row)?;
+    Ok(Found { db, path, meta, gaps, notes: Vec::new() })
 }
 
 fn new_stream() -> String {
@@ -259,55 +202,4 @@ fn new_stream() -> String {
 /// Which run of the machine this is; the same always where the kernel does not say.
 fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
-}
-
-/// Writes what is not in the rows themselves.
-pub(super) fn write_meta(
-    db: &Connection,
-    cursor: i64,
-    clean: bool,
-    numbers: &BTreeMap<String, u64>,
-    next_row: i64,
-) -> rusqlite::Result<()> {
-    let numbers = serde_json::to_string(numbers).expect("names and numbers");
-    db.prepare_cached("UPDATE meta SET cursor = ?, clean = ?, next_row = ?, numbers = ?")?
-        .execute(params![cursor, clean, next_row, numbers])
-        .map(drop)
-}
-
-/// A gap of a row that holds its fields in their order.
-pub(super) fn to_gap(row: &rusqlite::Row<'_>) -> rusqlite::Result<Gap> {
-    Ok(Gap {
-        camera: row.get(0)?,
-        first_seq: row.get::<_, i64>(1)? as u64,
-        last_seq: row.get::<_, i64>(2)? as u64,
-        count: row.get::<_, i64>(3)? as u64,
-        from_ms: row.get(4)?,
-        to_ms: row.get(5)?,
-    })
-}
-
-/// Writes a camera's gap in place of the one before.
-pub(super) fn write_gap(db: &Connection, gap: &Gap) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO gap (camera, first_seq, last_seq, count, from_ms, to_ms) VALUES (?, ?, ?, ?, ?, ?)",
-    )?
-    .execute(params![gap.camera, gap.first_seq as i64, gap.last_seq as i64, gap.count as i64, gap.from_ms, gap.to_ms])
-    .map(drop)
-}
-
-/// See [`super::Outbox::remembered`].
-pub(super) fn remembered(db: &Connection) -> rusqlite::Result<BTreeMap<String, Vec<u8>>> {
-    let mut query = db.prepare("SELECT topic, payload FROM memory")?;
-    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-}
-
-/// See [`super::Outbox::remember`].
-pub(super) fn remember(db: &Connection, texts: &BTreeMap<String, Vec<u8>>) -> rusqlite::Result<()> {
-    let transaction = db.unchecked_transaction()?;
-    transaction.execute("DELETE FROM memory", [])?;
-    for (topic, payload) in texts {
-        transaction.execute("INSERT INTO memory (topic, payload) VALUES (?, ?)", params![topic, payload])?;
-    }
-    transaction.commit()
 }

@@ -8,13 +8,22 @@
 //! States are told to every new connection again once it has caught up. A message on which connection after connection
 //! ends is sent alone, and given up in the end: one that no broker takes must not hold up all others.
 
+mod replay;
+mod suspicion;
+mod window;
+
+use self::{
+    replay::Positions,
+    suspicion::Suspicion,
+    window::{Ticket, Window},
+};
 use super::{
     commands::Commander,
     frigate::Frigate,
     homeassistant,
     link::{Dial, Happened, Line},
     messages::{self, Message, Number, SCHEMA},
-    outbox::{Draft, Gap, Outbox, Row},
+    outbox::{Draft, Gap, Outbox},
     topics::{Address, Delivery, OFFLINE, ONLINE, Topics},
     trouble::Trouble,
 };
@@ -29,7 +38,7 @@ use crate::{
 use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -40,8 +49,6 @@ const WINDOW: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the goodbye may take, with all that is left.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Connections that end on one and the same message before it is given up.
-const MOST_STRIKES: u32 = 5;
 /// After a bad end: a broker that has died has forgotten who was there to listen, and they must have the time to come back.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
 /// No broker's limit is less.
@@ -50,7 +57,9 @@ const LEAST_LIMIT: usize = 4096;
 const SUSPICION_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers of events in Frigate's shape, which have no place for one; no camera can be called so.
 const FRIGATE: &str = "frigate/events";
-/// Answers that may wait; whoever asks faster than they go out gets none.
+/// Answers that may wait; nothing is done for whoever asks faster than they go out.
+const MOST_ERRANDS: usize = 100;
+/// The same in bytes, for answers may be long.
 const MOST_ERRANDS_BYTES: usize = 8 << 20;
 /// Home Assistant has much to do when it has just come.
 const BIRTH_PAUSE: Duration = Duration::from_secs(5);
@@ -108,6 +117,7 @@ impl Publisher {
             false => opened.outbox.cursor(),
         };
         let limit = self.config.most_packet_bytes;
+        let positions = Positions::new(self.outbox.replay);
         Desk {
             trouble: Trouble::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
             commander: self.commander,
@@ -129,11 +139,12 @@ impl Publisher {
             link: Link::Down { retry_at: Duration::ZERO },
             resume_row,
             ended_badly: false,
-            positions: VecDeque::new(),
+            positions,
             furthest: 0,
-            suspicion: None,
+            suspicion: Suspicion::default(),
             limit,
             told_too_large: false,
+            told_too_many: false,
             counted_at: None,
             states: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -169,15 +180,16 @@ struct Desk {
     resume_row: i64,
     /// The last connection stood, and ended badly.
     ended_badly: bool,
-    /// Where the cursor was when, for the last seconds.
-    positions: VecDeque<(Duration, i64)>,
+    positions: Positions,
     /// The furthest row that was ever acknowledged.
     furthest: i64,
-    suspicion: Option<Suspicion>,
+    suspicion: Suspicion,
     /// Pictures larger than this are not sent: by the configuration, or as the broker has taught.
     limit: usize,
     /// It was said that some are not.
     told_too_large: bool,
+    /// It was said that commands come too fast for this connection.
+    told_too_many: bool,
     /// When the slow counts were last taken.
     counted_at: Option<Duration>,
     states: BTreeMap<String, State>,
@@ -200,14 +212,7 @@ enum Link {
 /// A connection that stands.
 struct Up {
     line: Box<dyn Line>,
-    /// Handed over to be acknowledged, not sent yet.
-    handed: VecDeque<Ticket>,
-    /// Sent, and when, by id.
-    open: BTreeMap<u16, (Ticket, Duration)>,
-    /// Rows that are in either.
-    rows: BTreeSet<i64>,
-    /// The last row that was handed over.
-    last_row: i64,
+    window: Window,
     /// Nothing else is said before.
     ready_at: Duration,
     /// The subscriptions hold, if there are any.
@@ -218,26 +223,6 @@ struct Up {
     is_greeted: bool,
     /// It has acknowledged a row that none before it had.
     got_further: bool,
-}
-
-/// What is to be acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ticket {
-    Row(i64),
-    Gap(Gap),
-    State(String),
-    Errand,
-    Greeting,
-}
-
-/// The last connection ended without getting any further: perhaps because of what was on its way.
-struct Suspicion {
-    /// Rows up to here are sent one at a time.
-    until_row: i64,
-    /// States too.
-    states: bool,
-    /// What a connection ended on that had nothing else on its way, and how many connections in a row.
-    on: Option<(Ticket, u32)>,
 }
 
 /// The last word on a topic that late subscribers are to find.
@@ -296,13 +281,13 @@ impl Desk {
     fn turn(&mut self) {
         let now = self.clock.monotonic();
         self.outbox.commit(now, self.clock.now());
-        self.note_position(now);
+        self.positions.note(now, self.outbox.cursor());
         if self.retell_at.is_some_and(|at| now >= at) {
             self.retell_at = None;
             self.discover();
             self.states.values_mut().for_each(|state| state.told = false);
         }
-        if self.is_kept_waiting(now) {
+        if matches!(&self.link, Link::Up(up) if up.window.is_overdue(now, PATIENCE)) {
             let why = format!("it leaves a message unacknowledged for {} s", PATIENCE.as_secs());
             self.fail(&why, false);
         }
@@ -380,10 +365,8 @@ impl Desk {
             Happened::Connected => self.begin(),
             Happened::Sent(id) => {
                 let now = self.clock.monotonic();
-                if let Link::Up(up) = &mut self.link
-                    && let Some(ticket) = up.handed.pop_front()
-                {
-                    up.open.insert(id, (ticket, now));
+                if let Link::Up(up) = &mut self.link {
+                    up.window.sent(id, now);
                 }
             }
             Happened::Acknowledged(id) => self.acknowledged(id),
@@ -426,10 +409,7 @@ impl Desk {
         let ended_badly = std::mem::take(&mut self.ended_badly);
         let mut up = Up {
             line,
-            handed: VecDeque::new(),
-            open: BTreeMap::new(),
-            rows: BTreeSet::new(),
-            last_row,
+            window: Window::new(last_row),
             is_heard: false,
             ready_at: if ended_badly { now + RETURN_PAUSE } else { now },
             greeting_said: false,
@@ -437,6 +417,7 @@ impl Desk {
             got_further: false,
         };
         self.errands.clear();
+        self.told_too_many = false;
         self.discover();
         let mut filters: Vec<String> = self.birth_topic.iter().cloned().collect();
         filters.extend(self.commander.iter().flat_map(|_| self.topics.command_filters()));
@@ -450,14 +431,12 @@ impl Desk {
     fn acknowledged(&mut self, id: u16) {
         let now = self.clock.monotonic();
         let Link::Up(up) = &mut self.link else { return };
-        let Some((ticket, _)) = up.open.remove(&id) else { return };
+        let Some(ticket) = up.window.acknowledged(id) else { return };
         match ticket {
             Ticket::Greeting => up.is_greeted = true,
             Ticket::State(_) | Ticket::Errand => {}
             Ticket::Gap(gap) => self.outbox.gap_acknowledged(&gap),
             Ticket::Row(row) => {
-                up.rows.remove(&row);
-                let reached = up.rows.first().map_or(up.last_row, |first| first - 1);
                 if let Some(captured) = self.captured.remove(&row) {
                     self.record.acknowledged_after(now.saturating_sub(captured));
                 }
@@ -465,7 +444,7 @@ impl Desk {
                     self.record.acknowledged.fetch_add(1, Ordering::Relaxed);
                     (self.furthest, up.got_further) = (row, true);
                 }
-                self.outbox.acknowledged(reached);
+                self.outbox.acknowledged(up.window.reached());
             }
         }
     }
@@ -500,11 +479,18 @@ impl Desk {
             tracing::warn!(topic, "A retained command is not carried out.");
             return;
         }
-        let outcome = commander.handle(camera, payload, &self.outbox);
         let bytes: usize = self.errands.iter().map(|(_, _, payload)| payload.len()).sum();
-        if bytes < MOST_ERRANDS_BYTES {
-            self.errands.push_back((self.topics.answer(camera), false, outcome.answer));
+        if self.errands.len() >= MOST_ERRANDS || bytes >= MOST_ERRANDS_BYTES {
+            if !std::mem::replace(&mut self.told_too_many, true) {
+                tracing::warn!(
+                    topic,
+                    "Commands come faster than their answers go out; some are not carried out."
+                );
+            }
+            return;
         }
+        let outcome = commander.handle(camera, payload, &self.outbox);
+        self.errands.push_back((self.topics.answer(camera), false, outcome.answer));
         if let Some(control) = outcome.changed {
             self.tell_settings(&control);
         }
@@ -533,60 +519,24 @@ impl Desk {
         let was = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX });
         self.record.connected.store(false, Ordering::Relaxed);
         let mut most_pause = Duration::MAX;
-        if let Link::Up(up) = was {
-            let confirmed = up.rows.first().map_or(up.last_row, |first| first - 1);
-            self.suspect(&up);
+        if let Link::Up(Up { window, is_greeted, got_further, .. }) = was {
+            if let Some(guilty) = self.suspicion.ended(&window, is_greeted, got_further) {
+                self.give_up(&guilty, "every connection ended on it");
+            }
             // The broker is there: what it does not take is found out soon.
-            if self.suspicion.is_some() && up.is_greeted {
+            if self.suspicion.is_any() && is_greeted {
                 most_pause = SUSPICION_PAUSE;
             }
-            self.ended_badly = self.suspicion.as_ref().is_none_or(|suspicion| suspicion.on.is_none());
-            let is_on_one = self.suspicion.as_ref().is_some_and(|suspicion| suspicion.on.is_some());
-            let replay_from = self.position_at(now.saturating_sub(self.outbox_settings.replay));
-            // Where one message is suspected, repeats would only stand in its way. What this connection was to repeat and
-            // did not is still to be repeated.
-            self.resume_row = if is_on_one { self.outbox.cursor() } else { replay_from }.min(confirmed);
+            // Where one message is suspected, repeats would only stand in its way.
+            self.ended_badly = !self.suspicion.is_on_one();
+            let cursor = self.outbox.cursor();
+            let from = if self.ended_badly { self.positions.replay_from(now, cursor) } else { cursor };
+            // What this connection was to repeat and did not is still to be repeated.
+            self.resume_row = from.min(window.reached());
         }
         let pause = self.trouble.next_pause(refused, now).min(most_pause);
         self.trouble.tell(&broker, why);
         self.link = Link::Down { retry_at: now + pause };
-    }
-
-    /// Whether a connection may have ended because of what was on its way.
-    fn suspect(&mut self, up: &Up) {
-        let mut on_its_way = up.open.values().map(|(ticket, _)| ticket).chain(&up.handed);
-        let states = on_its_way.clone().any(|ticket| matches!(ticket, Ticket::State(_)));
-        if on_its_way.clone().all(|ticket| matches!(ticket, Ticket::Errand | Ticket::Greeting)) {
-            return;
-        }
-        let Some(suspicion) = &mut self.suspicion else {
-            // Of rows the next one is to blame only if none was taken; states are told again to each connection.
-            if states || !up.got_further && up.on_its_way() > 0 {
-                self.suspicion = Some(Suspicion { until_row: up.last_row, states, on: None });
-            }
-            return;
-        };
-        // A broker that does not even take the greeting says nothing of messages.
-        let (Some(only), None, true) = (on_its_way.next(), on_its_way.next(), up.is_greeted) else { return };
-        let strikes = match &suspicion.on {
-            Some((ticket, strikes)) if ticket == only => strikes + 1,
-            _ => 1,
-        };
-        suspicion.on = Some((only.clone(), strikes));
-        if strikes >= MOST_STRIKES {
-            let ticket = only.clone();
-            self.suspicion = None;
-            self.give_up(&ticket, "every connection ended on it");
-        }
-    }
-
-    /// Nothing is suspected any more once all of it has passed.
-    fn clear_suspicion(&mut self, up: &Up) {
-        let Some(Suspicion { until_row, states, .. }) = self.suspicion else { return };
-        let states_passed = !states || up.on_its_way() == 0 && self.states.values().all(|state| state.told);
-        if self.outbox.cursor() >= until_row && states_passed {
-            self.suspicion = None;
-        }
     }
 
     /// What no broker takes goes, and is told.
@@ -636,38 +586,32 @@ impl Desk {
         if self.clock.monotonic() < up.ready_at {
             return false;
         }
-        self.clear_suspicion(up);
-        // One at a time where one of them may be poison, and not before small ones are known to pass.
-        let window = match &self.suspicion {
-            Some(_) if !up.is_greeted => 0,
-            Some(_) => 1,
-            None => WINDOW,
-        };
+        let states_passed = up.window.len() == 0 && self.states.values().all(|state| state.told);
+        self.suspicion.clear(self.outbox.cursor(), states_passed);
+        // One at a time where one of them may be poison.
+        let width = self.suspicion.narrow(WINDOW, up.is_greeted);
         // What must arrive is not judged by a guess.
         let (limit, guessed) = (self.config.most_packet_bytes, self.limit);
         let may_fit = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= guessed;
         let fits = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= limit;
         for gap in self.outbox.gaps() {
             let ticket = Ticket::Gap(gap.clone());
-            let is_on_its_way =
-                up.handed.contains(&ticket) || up.open.values().any(|(open, _)| *open == ticket);
+            let is_on_its_way = up.window.tickets().any(|open| *open == ticket);
             let (topic, payload) = (self.topics.gap(&gap.camera), self.describe(&gap));
-            if !is_on_its_way && up.on_its_way() < window && up.line.publish(&topic, true, false, &payload) {
-                up.handed.push_back(ticket);
+            if !is_on_its_way && up.window.len() < width && up.line.publish(&topic, true, false, &payload) {
+                up.window.hand_over(ticket);
             }
         }
         let mut is_caught_up = false;
-        while up.on_its_way() < window && !is_caught_up {
-            let room = window - up.on_its_way();
-            let rows = self.outbox.after(up.last_row, room);
+        while up.window.len() < width && !is_caught_up {
+            let room = width - up.window.len();
+            let rows = self.outbox.after(up.window.last_row(), room);
             is_caught_up = rows.len() < room;
             for row in rows {
                 if !fits(&row.topic, &row.payload) {
-                    up.last_row = row.row;
+                    up.window.leave_out(row.row);
                     self.outbox.give_up(&row);
-                    if up.rows.is_empty() {
-                        self.outbox.acknowledged(row.row);
-                    }
+                    self.outbox.acknowledged(up.window.reached());
                     tracing::error!(
                         topic = row.topic,
                         bytes = row.payload.len(),
@@ -678,22 +622,31 @@ impl Desk {
                 if !up.line.publish(&row.topic, true, row.retained, &row.payload) {
                     return false;
                 }
-                self.sent(up, &row);
+                up.window.hand_over(Ticket::Row(row.row));
+                self.record.sent.fetch_add(1, Ordering::Relaxed);
+                // Where it is the last word on its topic, this connection has got that.
+                if let Some(state) =
+                    self.states.get_mut(&row.topic).filter(|state| state.row == Some(row.row))
+                {
+                    state.told = true;
+                }
             }
         }
-        if is_caught_up && !self.tell_states(up, window, may_fit) {
+        if is_caught_up && !self.tell_states(up, width, may_fit) {
             return false;
         }
-        if self.suspicion.is_some() {
+        if self.suspicion.is_any() {
             return false;
         }
         while let Some((topic, retained, payload)) = self.errands.front() {
-            if up.on_its_way() >= WINDOW
+            if up.window.len() >= WINDOW
                 || fits(topic, payload) && !up.line.publish(topic, true, *retained, payload)
             {
                 return false;
             }
-            up.handed.extend(fits(topic, payload).then_some(Ticket::Errand));
+            if fits(topic, payload) {
+                up.window.hand_over(Ticket::Errand);
+            }
             self.errands.pop_front();
         }
         let clock = &self.clock;
@@ -710,30 +663,19 @@ impl Desk {
         is_caught_up && self.newest.is_empty()
     }
 
-    /// A row is on its way.
-    fn sent(&mut self, up: &mut Up, row: &Row) {
-        up.handed.push_back(Ticket::Row(row.row));
-        up.rows.insert(row.row);
-        up.last_row = row.row;
-        self.record.sent.fetch_add(1, Ordering::Relaxed);
-        if let Some(state) = self.states.get_mut(&row.topic).filter(|state| state.row == Some(row.row)) {
-            state.told = true;
-        }
-    }
-
     /// The states that this connection was not told, now that it has everything else.
-    fn tell_states(&mut self, up: &mut Up, window: usize, fits: impl Fn(&str, &[u8]) -> bool) -> bool {
+    fn tell_states(&mut self, up: &mut Up, width: usize, fits: impl Fn(&str, &[u8]) -> bool) -> bool {
         let mut too_large = Vec::new();
         for (topic, state) in self.states.iter_mut().filter(|(_, state)| !state.told) {
             if !fits(topic, &state.payload) {
                 too_large.push(topic.clone());
                 continue;
             }
-            if up.on_its_way() >= window || !up.line.publish(topic, true, true, &state.payload) {
+            if up.window.len() >= width || !up.line.publish(topic, true, true, &state.payload) {
                 return false;
             }
             state.told = true;
-            up.handed.push_back(Ticket::State(topic.clone()));
+            up.window.hand_over(Ticket::State(topic.clone()));
         }
         for topic in too_large {
             let bytes = self.states.remove(&topic).map_or(0, |state| state.payload.len());
@@ -764,29 +706,6 @@ impl Desk {
             to: time(gap.to_ms),
         };
         serde_json::to_vec(&message).expect("texts and numbers")
-    }
-
-    /// Whether the broker has left a message unacknowledged for too long.
-    fn is_kept_waiting(&self, now: Duration) -> bool {
-        let Link::Up(up) = &self.link else { return false };
-        up.open.values().any(|(_, since)| now.saturating_sub(*since) >= PATIENCE)
-    }
-
-    /// Remembers where the cursor is, for those who have to go back.
-    fn note_position(&mut self, now: Duration) {
-        const STEP: Duration = Duration::from_millis(250);
-        if self.positions.back().is_none_or(|&(at, _)| now.saturating_sub(at) >= STEP) {
-            self.positions.push_back((now, self.outbox.cursor()));
-        }
-        let oldest = now.saturating_sub(self.outbox_settings.replay + 2 * STEP);
-        while self.positions.get(1).is_some_and(|&(at, _)| at <= oldest) {
-            self.positions.pop_front();
-        }
-    }
-
-    fn position_at(&self, then: Duration) -> i64 {
-        let before = self.positions.iter().rev().find(|&&(at, _)| at <= then).or(self.positions.front());
-        before.map_or(self.outbox.cursor(), |&(_, row)| row).min(self.outbox.cursor())
     }
 
     fn count(&mut self) {
@@ -823,9 +742,11 @@ impl Desk {
             let Link::Up(up) = &mut self.link else { return false };
             if is_done && !offline_said {
                 offline_said = up.line.publish(&self.topics.node_status(), true, true, OFFLINE.as_bytes());
-                up.handed.extend(offline_said.then_some(Ticket::Greeting));
+                if offline_said {
+                    up.window.hand_over(Ticket::Greeting);
+                }
             }
-            if offline_said && !goodbye_said && up.on_its_way() == 0 {
+            if offline_said && !goodbye_said && up.window.len() == 0 {
                 goodbye_said = up.line.disconnect();
             }
             if now >= deadline {
@@ -847,12 +768,8 @@ impl Up {
         self.is_heard = true;
         if !self.greeting_said && self.line.publish(&topics.node_status(), true, true, ONLINE.as_bytes()) {
             self.greeting_said = true;
-            self.handed.push_back(Ticket::Greeting);
+            self.window.hand_over(Ticket::Greeting);
         }
-    }
-
-    fn on_its_way(&self) -> usize {
-        self.handed.len() + self.open.len()
     }
 }
 
@@ -863,326 +780,4 @@ fn written_by_this_thread() -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        clock::SimulatedClock,
-        config::{Durability, Inputs, Main},
-        publish::messages::{Picture, SceneChanged},
-        vision::motion::SceneChange,
-    };
-    use std::sync::Mutex;
-
-    /// A broker that a test plays.
-    #[derive(Clone, Default)]
-    struct Played(Arc<Mutex<Board>>);
-
-    #[derive(Default)]
-    struct Board {
-        dialled: Vec<usize>,
-        published: Vec<(String, bool, Vec<u8>)>,
-        room: Option<usize>,
-    }
-
-    impl Dial for Played {
-        fn brokers(&self) -> usize {
-            2
-        }
-
-        fn name(&self, broker: usize) -> String {
-            format!("broker-{broker}")
-        }
-
-        fn dial(&mut self, broker: usize, _: u64) -> Result<Box<dyn Line>, String> {
-            self.0.lock().unwrap().dialled.push(broker);
-            Ok(Box::new(self.clone()))
-        }
-    }
-
-    impl Line for Played {
-        fn publish(&mut self, topic: &str, _: bool, retained: bool, payload: &[u8]) -> bool {
-            let mut board = self.0.lock().unwrap();
-            let has_room = board.room != Some(0);
-            board.room = board.room.map(|room| room.saturating_sub(1));
-            if has_room {
-                board.published.push((topic.into(), retained, payload.into()));
-            }
-            has_room
-        }
-
-        fn subscribe(&mut self, _: &[String]) -> bool {
-            true
-        }
-
-        fn disconnect(&mut self) -> bool {
-            true
-        }
-    }
-
-    struct Stage {
-        desk: Desk,
-        played: Played,
-        clock: Arc<SimulatedClock>,
-        /// Ids are given in order.
-        last_id: u16,
-        /// Of what was published, so much was sent.
-        sent: usize,
-    }
-
-    impl Stage {
-        fn new() -> Stage {
-            let main =
-                Main::Text { name: "t".into(), text: "node.name = 'porch'\nmqtt.most_packet_kib = 4".into() };
-            let config = crate::config::load(&Inputs { main, ..Default::default() }).unwrap().config;
-            assert_eq!(config.outbox.durability, Durability::Grouped);
-            let (played, clock) = (Played::default(), Arc::new(SimulatedClock::new()));
-            let (_, happened) = crossbeam_channel::unbounded();
-            let (_, messages) = crate::queue::messages(1, |_| true);
-            let publisher = Publisher {
-                node: "porch".into(),
-                topics: Topics::new(&config),
-                config: config.mqtt,
-                outbox: config.outbox,
-                messages,
-                dialer: Box::new(played.clone()),
-                happened,
-                record: Arc::default(),
-                commander: None,
-                discovery: BTreeMap::new(),
-                birth_topic: None,
-                frigate_topic: None,
-                clock: clock.clone(),
-                pulse: Pulse::new("publish", Duration::ZERO),
-            };
-            Stage { desk: publisher.desk(), played, clock, last_id: 0, sent: 0 }
-        }
-
-        fn say(&mut self, count: usize) {
-            for _ in 0..count {
-                self.desk.take_in(Message::Scene(SceneChanged {
-                    schema: SCHEMA,
-                    node: "porch".into(),
-                    camera: "yard".into(),
-                    number: None,
-                    at: self.clock.now(),
-                    change: SceneChange::Light,
-                }));
-            }
-            self.desk.turn();
-        }
-
-        fn connect(&mut self) {
-            self.desk.connect_if_due();
-            self.sent = self.played.0.lock().unwrap().published.len();
-            self.tell(Happened::Connected);
-            self.clock.advance(RETURN_PAUSE);
-            self.desk.turn();
-        }
-
-        fn tell(&mut self, happened: Happened) {
-            self.desk.react(self.desk.connection, happened);
-        }
-
-        /// The broker has got what was published since the last call, and acknowledges it.
-        fn acknowledge(&mut self) -> Vec<String> {
-            let ids = self.send();
-            for id in ids.clone() {
-                self.tell(Happened::Acknowledged(id));
-            }
-            let published = self.played.0.lock().unwrap().published.clone();
-            self.desk.turn();
-            published[self.sent - ids.len()..self.sent].iter().map(|(topic, ..)| topic.clone()).collect()
-        }
-
-        /// What was published goes out; its ids.
-        fn send(&mut self) -> Vec<u16> {
-            let count = self.played.0.lock().unwrap().published.len() - self.sent;
-            self.sent += count;
-            (0..count)
-                .map(|_| {
-                    self.last_id += 1;
-                    self.tell(Happened::Sent(self.last_id));
-                    self.last_id
-                })
-                .collect()
-        }
-
-        fn lose(&mut self) {
-            self.tell(Happened::Failed { why: "gone".into(), refused: false });
-            self.clock.advance(Duration::from_secs(60));
-            self.desk.turn();
-        }
-
-        /// Numbers of the scene messages since the connection was made.
-        fn seqs(&self) -> Vec<u64> {
-            let board = self.played.0.lock().unwrap();
-            let of = |payload: &[u8]| -> u64 {
-                serde_json::from_slice::<serde_json::Value>(payload).unwrap()["seq"].as_u64().unwrap()
-            };
-            board
-                .published
-                .iter()
-                .filter(|(topic, ..)| topic.ends_with("/scene"))
-                .map(|(.., p)| of(p))
-                .collect()
-        }
-    }
-
-    #[test]
-    fn what_was_said_while_nobody_was_there_arrives_in_order() {
-        let mut stage = Stage::new();
-        stage.say(250);
-        assert_eq!(stage.desk.outbox.waiting(), 250);
-        stage.connect();
-        assert_eq!(stage.seqs().len(), WINDOW - 1, "with the greeting");
-        while stage.desk.outbox.waiting() > 0 {
-            stage.acknowledge();
-        }
-        assert_eq!(stage.seqs(), (1..=250).collect::<Vec<_>>());
-        assert_eq!(stage.desk.record.acknowledged.load(Ordering::Relaxed), 250);
-    }
-
-    #[test]
-    fn acknowledgements_out_of_order_move_the_cursor_only_over_what_is_whole() {
-        let mut stage = Stage::new();
-        stage.say(3);
-        stage.connect();
-        let ids = stage.send();
-        stage.tell(Happened::Acknowledged(ids[3]));
-        stage.tell(Happened::Acknowledged(ids[1]));
-        assert_eq!(stage.desk.outbox.cursor(), 1);
-        stage.tell(Happened::Acknowledged(ids[2]));
-        assert_eq!(stage.desk.outbox.cursor(), 3);
-    }
-
-    #[test]
-    fn the_last_seconds_are_sent_again_after_a_bad_end_and_only_then() {
-        let mut stage = Stage::new();
-        stage.connect();
-        for _ in 0..10 {
-            stage.say(1);
-            stage.acknowledge();
-            stage.clock.advance(Duration::from_secs(1));
-            stage.desk.turn();
-        }
-        stage.played.0.lock().unwrap().published.clear();
-        stage.sent = 0;
-        // Word of a connection that was given up long ago.
-        stage.desk.react(0, Happened::Failed { why: "old".into(), refused: false });
-        assert!(matches!(stage.desk.link, Link::Up(_)));
-        stage.lose();
-        stage.connect();
-        let again = stage.seqs();
-        assert!((5..=6).contains(&again.len()) && again.last() == Some(&10), "{again:?}");
-    }
-
-    #[test]
-    fn brokers_are_tried_in_turn_and_a_silent_one_is_left() {
-        let mut stage = Stage::new();
-        stage.say(1);
-        stage.connect();
-        stage.send();
-        stage.clock.advance(PATIENCE);
-        stage.desk.turn();
-        assert!(matches!(stage.desk.link, Link::Down { .. }));
-        stage.clock.advance(Duration::from_secs(60));
-        stage.connect();
-        assert_eq!(stage.played.0.lock().unwrap().dialled, [0, 1]);
-        stage.acknowledge();
-        assert_eq!(stage.seqs(), [1, 1], "once the greeting has passed");
-    }
-
-    #[test]
-    fn a_message_that_ends_every_connection_is_given_up_and_told_as_a_gap() {
-        let mut stage = Stage::new();
-        stage.say(10);
-        let (mut connections, mut gaps) = (0, Vec::new());
-        let mut delivered = BTreeSet::new();
-        let poison = 4;
-        while stage.desk.outbox.waiting() > 0 {
-            connections += 1;
-            assert!(connections < 20, "never ends");
-            stage.played.0.lock().unwrap().published.clear();
-            stage.connect();
-            loop {
-                // The broker dies of it, and acknowledges what came before.
-                let board: Vec<_> = stage.played.0.lock().unwrap().published[stage.sent..].to_vec();
-                if board.is_empty() {
-                    break;
-                }
-                let is_poison = |payload: &[u8]| {
-                    serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|v| v["seq"] == poison)
-                };
-                let ids = stage.send();
-                let mut died = false;
-                for ((topic, _, payload), id) in board.iter().zip(ids) {
-                    died = is_poison(payload);
-                    if died {
-                        break;
-                    }
-                    let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
-                    gaps.extend(topic.ends_with("/yard/gap").then(|| said.clone()));
-                    delivered.extend(said["seq"].as_u64());
-                    stage.tell(Happened::Acknowledged(id));
-                }
-                if died {
-                    stage.lose();
-                    break;
-                }
-                stage.desk.turn();
-            }
-        }
-        assert_eq!(stage.desk.outbox.lost(), 1);
-        assert_eq!(delivered, (1..=10).filter(|seq| *seq != poison).collect());
-        assert_eq!(gaps.len(), 1);
-        let told = ["first_seq", "last_seq", "count"].map(|key| gaps[0][key].as_u64());
-        assert_eq!(told, [Some(poison), Some(poison), Some(1)]);
-        assert!(stage.desk.outbox.gaps().is_empty());
-    }
-
-    #[test]
-    fn a_broker_that_comes_and_goes_costs_no_message() {
-        let mut stage = Stage::new();
-        stage.say(10);
-        // It says yes and ends before anything is acknowledged, again and again.
-        for _ in 0..20 {
-            stage.connect();
-            stage.send();
-            stage.lose();
-        }
-        assert_eq!(stage.desk.outbox.lost(), 0);
-        stage.connect();
-        while stage.desk.outbox.waiting() > 0 {
-            stage.acknowledge();
-        }
-    }
-
-    #[test]
-    fn states_are_told_to_every_connection_once_and_pictures_too_large_to_none() {
-        let mut stage = Stage::new();
-        let picture = |len: usize| Message::Picture(Picture { camera: "yard".into(), jpeg: vec![0; len] });
-        stage.desk.take_in(picture(1000));
-        for _ in 0..2 {
-            stage.connect();
-            stage.acknowledge();
-            stage.acknowledge();
-            let pictures = |stage: &Stage| {
-                let board = stage.played.0.lock().unwrap();
-                board
-                    .published
-                    .iter()
-                    .filter(|(topic, retained, _)| topic.ends_with("/picture") && *retained)
-                    .count()
-            };
-            assert_eq!(pictures(&stage), 1);
-            stage.desk.turn();
-            assert_eq!(pictures(&stage), 1);
-            stage.lose();
-            stage.played.0.lock().unwrap().published.clear();
-        }
-        stage.desk.take_in(picture(5000));
-        stage.connect();
-        stage.acknowledge();
-        assert_eq!(stage.played.0.lock().unwrap().published.len(), 1, "the greeting");
-    }
-}
+mod tests;

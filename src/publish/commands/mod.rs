@@ -4,44 +4,14 @@
 //! of the sender's choice comes back in the answer. What is not exactly one of [`CameraCommand`] or [`NodeCommand`] is
 //! refused, with the reason.
 
+mod request;
+
+use self::request::{CameraCommand, NodeCommand, Request};
 use super::{messages::SCHEMA, outbox::Outbox};
 use crate::control::{CameraControl, CameraSettings, NodeControl};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value, value::RawValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use std::sync::Arc;
-
-/// The longest command, in bytes: all of them are shorter by far.
-const LONGEST: usize = 4096;
-/// The longest id, in characters.
-const LONGEST_ID: usize = 128;
-/// Messages in one answer, unless fewer were asked for.
-const MOST_MESSAGES: usize = 1000;
-
-/// What can be asked of a camera.
-#[derive(Debug, PartialEq, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
-enum CameraCommand {
-    /// Closes it and looks no more.
-    Pause {},
-    /// Looks again.
-    Resume {},
-    /// A picture of the next frame.
-    Snapshot {},
-    /// Other settings, until camfire ends.
-    Set { rate_fps: Option<f64>, motion_threshold: Option<f64>, score: Option<f64> },
-}
-
-/// What can be asked of a node.
-#[derive(Debug, PartialEq, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
-enum NodeCommand {
-    /// Reads the configuration again, if there is nothing wrong with it.
-    Reload {},
-    /// The accounts, at once.
-    Stats {},
-    /// The durable messages of a camera behind a number.
-    History { camera: String, since: u64, limit: Option<usize> },
-}
 
 /// What became of a command.
 #[derive(Debug, Serialize)]
@@ -115,12 +85,12 @@ impl Commander {
             history: None,
         };
         let mut changed = None;
-        let outcome = read(payload).and_then(|(id, command)| {
-            answer.id = id;
-            answer.r#do = command.get("do").and_then(Value::as_str).map(str::to_string);
+        let outcome = Request::read(payload).and_then(|request| {
+            answer.id = request.id.clone();
+            answer.r#do = request.name().map(str::to_string);
             match camera {
-                Some(camera) => changed = self.handle_camera(camera, command)?,
-                None => answer.history = self.handle_node(command, outbox)?,
+                Some(camera) => changed = self.handle_camera(camera, request)?,
+                None => answer.history = self.handle_node(request, outbox)?,
             }
             Ok(())
         });
@@ -131,15 +101,11 @@ impl Commander {
         Outcome { answer: payload, changed }
     }
 
-    fn handle_camera(
-        &self,
-        camera: &str,
-        command: Map<String, Value>,
-    ) -> Result<Option<Arc<CameraControl>>, String> {
+    fn handle_camera(&self, camera: &str, request: Request) -> Result<Option<Arc<CameraControl>>, String> {
         let known = || self.cameras.iter().map(|control| &*control.name).collect::<Vec<_>>().join(", ");
         let control = (self.cameras.iter().find(|control| &*control.name == camera))
             .ok_or_else(|| format!("there is no camera of that name; the cameras are {}", known()))?;
-        let differs = match parse(command)? {
+        let differs = match request.for_camera()? {
             CameraCommand::Pause {} => control.change(|settings| settings.watching = false),
             CameraCommand::Resume {} => control.change(|settings| settings.watching = true),
             CameraCommand::Snapshot {} if !control.settings().watching => {
@@ -149,28 +115,19 @@ impl Commander {
                 control.ask_for_snapshot();
                 false
             }
-            CameraCommand::Set { rate_fps: None, motion_threshold: None, score: None } => {
-                return Err("needs one of rate_fps, motion_threshold, score".into());
-            }
-            CameraCommand::Set { rate_fps, motion_threshold, score } => {
-                // As the configuration's own rules have it.
-                within("rate_fps", rate_fps, 0.01, 1000.0)?;
-                within("motion_threshold", motion_threshold, 1.0, 255.0)?;
-                within("score", score, 0.01, 1.0)?;
-                control.change(|settings| {
-                    let CameraSettings { rate_fps: rate, motion_threshold: threshold, score: least, .. } =
-                        settings;
-                    *rate = rate_fps.unwrap_or(*rate);
-                    *threshold = motion_threshold.unwrap_or(*threshold);
-                    *least = score.unwrap_or(*least);
-                })
-            }
+            CameraCommand::Set { rate_fps, motion_threshold, score } => control.change(|settings| {
+                let CameraSettings { rate_fps: rate, motion_threshold: threshold, score: least, .. } =
+                    settings;
+                *rate = rate_fps.unwrap_or(*rate);
+                *threshold = motion_threshold.unwrap_or(*threshold);
+                *least = score.unwrap_or(*least);
+            }),
         };
         Ok(differs.then(|| control.clone()))
     }
 
-    fn handle_node(&self, command: Map<String, Value>, outbox: &Outbox) -> Result<Option<Told>, String> {
-        match parse(command)? {
+    fn handle_node(&self, request: Request, outbox: &Outbox) -> Result<Option<Told>, String> {
+        match request.for_node()? {
             NodeCommand::Reload {} => {
                 let judge = self.control.judge.as_ref().ok_or("there is no configuration to read again")?;
                 judge().map_err(|problem| format!("the configuration stays as it is: {problem}"))?;
@@ -182,11 +139,7 @@ impl Commander {
                 Ok(None)
             }
             NodeCommand::History { camera, since, limit } => {
-                if limit == Some(0) {
-                    return Err("limit must be at least 1".into());
-                }
-                let count = limit.unwrap_or(MOST_MESSAGES).min(MOST_MESSAGES);
-                let found = outbox.history(&camera, since, count).map_err(|error| error.to_string())?;
+                let found = outbox.history(&camera, since, limit).map_err(|error| error.to_string())?;
                 let mut told = Told {
                     stream: found.stream,
                     first_seq: found.first_seq,
@@ -211,40 +164,11 @@ impl Commander {
     }
 }
 
-/// The object that a command is, and its id.
-fn read(payload: &[u8]) -> Result<(Option<String>, Map<String, Value>), String> {
-    if payload.len() > LONGEST {
-        return Err(format!("a command is at most {LONGEST} bytes long"));
-    }
-    let value: Value = serde_json::from_slice(payload).map_err(|error| format!("is not JSON: {error}"))?;
-    let Value::Object(mut command) = value else {
-        return Err("must be an object, such as {\"do\": \"pause\"}".into());
-    };
-    let id = match command.remove("id") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(id)) if id.chars().count() <= LONGEST_ID => Some(id),
-        Some(_) => return Err(format!("id must be a text of at most {LONGEST_ID} characters")),
-    };
-    Ok((id, command))
-}
-
-fn parse<T: DeserializeOwned>(command: Map<String, Value>) -> Result<T, String> {
-    serde_json::from_value(Value::Object(command)).map_err(|error| error.to_string())
-}
-
-fn within(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), String> {
-    match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(format!("{name} must be from {least} to {most}"))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{config, publish::outbox::Draft};
+    use serde_json::Value;
     use std::time::Duration;
 
     fn commander() -> (Commander, Outbox) {

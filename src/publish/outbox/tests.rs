@@ -1,0 +1,288 @@
+//! The outbox on real files, and with SQLite's own word for a full disk.
+
+use super::*;
+use std::path::Path;
+
+fn settings(file: Option<&Path>) -> config::Outbox {
+    config::Outbox {
+        file: file.map(Path::to_path_buf),
+        durability: Durability::Grouped,
+        most_messages: 1000,
+        most_bytes: 64 << 20,
+        oldest: Duration::from_secs(3600),
+        replay: Duration::from_secs(5),
+        also: Vec::new(),
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).unwrap()
+}
+
+fn accept(outbox: &mut Outbox, camera: &str, seconds: i64, payload: &[u8]) -> i64 {
+    let seq = outbox.number(camera);
+    outbox.accept(Draft {
+        camera: camera.into(),
+        seq,
+        at_ms: at(seconds).as_millisecond(),
+        topic: format!("t/{camera}"),
+        retained: false,
+        payload: payload.into(),
+    })
+}
+
+fn commit(outbox: &mut Outbox, seconds: u64) {
+    outbox.commit(Duration::from_secs(seconds), at(seconds as i64));
+}
+
+fn seqs(rows: &[Row]) -> Vec<(String, u64)> {
+    rows.iter().map(|row| (row.camera.clone(), row.seq)).collect()
+}
+
+/// As a killed process leaves it: without a goodbye.
+fn kill(outbox: Outbox) {
+    drop(outbox);
+}
+
+#[test]
+fn what_is_committed_outlives_the_process_and_numbers_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("deep/outbox.db");
+    let opened = Outbox::open(settings(Some(&file)), at(0));
+    assert!(!opened.abrupt && opened.notes.is_empty());
+    let mut outbox = opened.outbox;
+    let stream = outbox.stream().to_string();
+    for camera in ["yard", "door", "yard"] {
+        accept(&mut outbox, camera, 0, b"x");
+    }
+    assert!(outbox.after(0, 10).is_empty(), "not before it is safe");
+    commit(&mut outbox, 0);
+    assert_eq!(seqs(&outbox.after(0, 10)), [("yard".into(), 1), ("door".into(), 1), ("yard".into(), 2)]);
+    kill(outbox);
+
+    let opened = Outbox::open(settings(Some(&file)), at(1));
+    assert!(opened.abrupt);
+    let mut outbox = opened.outbox;
+    assert_eq!((outbox.stream(), outbox.waiting()), (&*stream, 3));
+    assert_eq!(outbox.number("yard"), 3);
+    outbox.acknowledged(2);
+    assert_eq!(seqs(&outbox.after(outbox.cursor(), 10)), [("yard".into(), 2)]);
+    outbox.close(Duration::from_secs(1), at(1));
+
+    let opened = Outbox::open(settings(Some(&file)), at(2));
+    assert!(!opened.abrupt);
+    assert_eq!((opened.outbox.cursor(), opened.outbox.waiting()), (2, 1));
+}
+
+#[test]
+fn after_a_power_cut_numbers_are_of_another_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    accept(&mut outbox, "yard", 0, b"x");
+    commit(&mut outbox, 0);
+    let stream = outbox.stream().to_string();
+    outbox.db.execute("UPDATE meta SET boot = 'another run of the machine'", []).unwrap();
+    kill(outbox);
+    let mut outbox = Outbox::open(settings(Some(&file)), at(1)).outbox;
+    assert_ne!(outbox.stream(), stream);
+    assert_eq!((outbox.number("yard"), outbox.waiting()), (2, 1));
+}
+
+#[test]
+fn the_last_seconds_before_the_cursor_are_sent_again() {
+    let mut outbox = Outbox::open(settings(None), at(0)).outbox;
+    for second in 0..20 {
+        accept(&mut outbox, "yard", second, b"x");
+    }
+    commit(&mut outbox, 20);
+    outbox.acknowledged(18);
+    // Row 18 is of second 17.
+    assert_eq!(outbox.replay_from(Duration::from_secs(5)), 12);
+    assert_eq!(outbox.replay_from(Duration::ZERO), 17);
+    assert_eq!(outbox.replay_from(Duration::from_secs(100)), 0);
+}
+
+#[test]
+fn history_goes_first_and_what_nobody_got_is_a_gap_of_its_camera() {
+    let mut outbox = Outbox::open(settings(None), at(0)).outbox;
+    for number in 0..1500 {
+        accept(&mut outbox, if number % 3 == 0 { "door" } else { "yard" }, number, b"x");
+    }
+    outbox.acknowledged(300);
+    commit(&mut outbox, 1500);
+    assert_eq!((outbox.waiting(), outbox.lost()), (1000, 200));
+    let gaps = outbox.gaps();
+    let counts: Vec<(&str, u64)> = gaps.iter().map(|gap| (gap.camera.as_str(), gap.count)).collect();
+    assert_eq!(counts, [("door", 67), ("yard", 133)]);
+    let door = &gaps[0];
+    assert_eq!((door.first_seq, door.last_seq), (101, 167));
+    assert_eq!(seqs(&outbox.after(outbox.cursor(), 1)), [("yard".into(), 334)]);
+    outbox.gap_acknowledged(door);
+    assert_eq!(outbox.gaps().len(), 1);
+}
+
+#[test]
+fn a_gap_that_has_grown_meanwhile_is_told_again() {
+    let mut outbox = Outbox::open(settings(None), at(0)).outbox;
+    let fill = |outbox: &mut Outbox, from: i64, to: i64| {
+        for second in from..to {
+            accept(outbox, "yard", second, b"x");
+        }
+        commit(outbox, to as u64);
+    };
+    fill(&mut outbox, 0, 1100);
+    let told = outbox.gaps();
+    fill(&mut outbox, 1100, 1200);
+    outbox.gap_acknowledged(&told[0]);
+    let grown = outbox.gaps();
+    assert_eq!((grown[0].first_seq, grown[0].last_seq, grown[0].count), (1, 200, 200));
+}
+
+#[test]
+fn the_old_and_the_many_go() {
+    let mut outbox = Outbox::open(settings(None), at(0)).outbox;
+    for second in 0..10 {
+        accept(&mut outbox, "yard", second, b"x");
+    }
+    commit(&mut outbox, 10);
+    commit(&mut outbox, 3605);
+    assert_eq!(seqs(&outbox.after(0, 100)).first(), Some(&("yard".into(), 6)));
+
+    let mut small = config::Outbox { most_bytes: 1 << 20, ..settings(None) };
+    small.most_messages = 1_000_000;
+    let mut outbox = Outbox::open(small, at(0)).outbox;
+    for second in 0..400 {
+        accept(&mut outbox, "yard", second, &[0; 5000]);
+        commit(&mut outbox, second as u64);
+    }
+    let left = outbox.after(0, 1000).len();
+    assert!((150..230).contains(&left), "{left} of 5 kB in 1 MiB");
+    assert_eq!(outbox.lost() as usize + left, 400);
+}
+
+#[test]
+fn a_file_that_is_no_good_is_set_aside_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.db");
+    let mut outbox = Outbox::open(settings(Some(&whole)), at(0)).outbox;
+    for second in 0..200 {
+        accept(&mut outbox, "yard", second, &[7; 500]);
+    }
+    outbox.close(Duration::ZERO, at(0));
+    let bytes = std::fs::read(&whole).unwrap();
+    let damaged = |damage: fn(&mut Vec<u8>)| {
+        let mut bytes = bytes.clone();
+        damage(&mut bytes);
+        bytes
+    };
+    let foreign = folder.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    for (name, contents) in [
+        ("text", b"this is no database, whatever its name says".to_vec()),
+        ("short", damaged(|bytes| bytes.truncate(5000))),
+        ("rotten", damaged(|bytes| bytes[4000..60_000].fill(0xa5))),
+        ("foreign", std::fs::read(&foreign).unwrap()),
+        ("newer", damaged(|bytes| bytes[60..64].copy_from_slice(&9i32.to_be_bytes()))),
+    ] {
+        let file = folder.path().join(format!("{name}/outbox.db"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &contents).unwrap();
+        let opened = Outbox::open(settings(Some(&file)), at(0));
+        assert_eq!(opened.notes.len(), 1, "{name}: {:?}", opened.notes);
+        assert!(opened.notes[0].contains(".bad-19700112T134640"), "{:?}", opened.notes);
+        let aside = file.with_file_name("outbox.db.bad-19700112T134640");
+        assert_eq!(std::fs::read(aside).unwrap(), contents, "{name}");
+        let mut outbox = opened.outbox;
+        accept(&mut outbox, "yard", 0, b"x");
+        commit(&mut outbox, 0);
+        assert_eq!(seqs(&outbox.after(0, 10)), [("yard".into(), 1)], "{name}");
+        assert!(file.exists(), "{name}: on disk");
+    }
+    // An empty file is a fresh one.
+    let empty = folder.path().join("empty.db");
+    std::fs::write(&empty, b"").unwrap();
+    assert!(Outbox::open(settings(Some(&empty)), at(0)).notes.is_empty());
+}
+
+#[test]
+fn a_file_that_goes_bad_in_use_is_replaced_and_rows_keep_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    for second in 0..50 {
+        accept(&mut outbox, "yard", second, &[7; 500]);
+    }
+    commit(&mut outbox, 50);
+    let stream = outbox.stream().to_string();
+    let held = accept(&mut outbox, "yard", 51, b"held");
+    outbox.unread = Some(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None));
+    commit(&mut outbox, 51);
+    assert_ne!(outbox.stream(), stream);
+    // Word of rows that were sent from the old file.
+    outbox.acknowledged(40);
+    commit(&mut outbox, 52);
+    let rows = outbox.after(40, 10);
+    assert_eq!(rows.iter().map(|row| row.row).collect::<Vec<_>>(), [held]);
+    assert_eq!(outbox.waiting(), 1);
+}
+
+#[test]
+fn a_file_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut first = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    accept(&mut first, "yard", 0, b"x");
+    commit(&mut first, 0);
+    let second = Outbox::open(settings(Some(&file)), at(0));
+    assert!(second.notes[0].contains("another process uses it"), "{:?}", second.notes);
+    assert_eq!(second.outbox.file_bytes(), 0, "in memory");
+    assert_eq!(first.after(0, 10).len(), 1);
+}
+
+#[test]
+fn a_disk_without_room_costs_the_oldest_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    // SQLite's own word for a full disk, without filling one.
+    outbox.db.pragma_update(None, "max_page_count", 60).unwrap();
+    for second in 0..400 {
+        accept(&mut outbox, "yard", second, &[0; 900]);
+        commit(&mut outbox, 2 * second as u64);
+    }
+    // What is held goes to the disk as soon as room is made.
+    for second in 800..804 {
+        commit(&mut outbox, second);
+    }
+    assert!(outbox.lost() > 200, "{}", outbox.lost());
+    let rows = outbox.after(outbox.cursor(), 1000);
+    assert_eq!(rows.last().unwrap().seq, 400, "the newest are there");
+    let gap = &outbox.gaps()[0];
+    assert_eq!((gap.first_seq, gap.last_seq, gap.count), (1, rows[0].seq - 1, rows[0].seq - 1));
+    // Once there is room for a reserve again, the file grows again.
+    let lost = outbox.lost();
+    outbox.keep_reserve(Duration::from_secs(1000));
+    for second in 1000..1100 {
+        accept(&mut outbox, "yard", second, &[0; 900]);
+        commit(&mut outbox, 2 * second as u64);
+    }
+    assert_eq!(outbox.lost(), lost);
+    assert_eq!(outbox.after(0, 1).first().map(|row| row.seq), Some(rows[0].seq));
+}
+
+#[test]
+fn history_is_given_in_parts() {
+    let mut outbox = Outbox::open(settings(None), at(0)).outbox;
+    for second in 0..9 {
+        accept(&mut outbox, if second % 3 == 0 { "door" } else { "yard" }, second, b"x");
+    }
+    commit(&mut outbox, 9);
+    outbox.acknowledged(9);
+    let part = outbox.history("yard", 2, 3).unwrap();
+    assert_eq!(part.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!((part.more, part.first_seq, part.last_seq), (true, Some(1), 6));
+    let rest = outbox.history("yard", 5, 3).unwrap();
+    assert_eq!((rest.rows.len(), rest.more), (1, false));
+    assert!(outbox.history("nobody", 0, 3).unwrap().rows.is_empty());
+}
