@@ -75,7 +75,8 @@ class Ledger:
         self.last = collections.defaultdict(int)
         self.repeats, self.faults, self.gaps = 0, [], []
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
-        self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        # A session that the broker has kept has its subscription.
+        self.client.on_connect = lambda client, _data, flags, *_: flags.session_present or client.subscribe("#", qos=1)
         self.client.on_message = lambda _client, _data, message: self.take(message)
         self.client.on_disconnect = lambda *_: self.next_broker()
         self.client.reconnect_delay_set(1, 1)
@@ -265,6 +266,8 @@ def cluster(folder):
     print(f"cluster, 50 boards, three nodes killed in turn: {told['made']} made, {told['acknowledged']} acknowledged, {told['connections']} connections")
     for name, ledger in zip(("first", "second"), ledgers):
         print(f"cluster, {name} subscriber: {ledger.verdict()}")
+    both = {(of, seq) for ledger in ledgers for of, known in ledger.known.items() for seq in known}
+    print(f"cluster, the two together: {len(both)}")
     for node, pause in enumerate(pauses, 1):
         print(f"cluster, node {node} killed: {pause}")
     nats.end()

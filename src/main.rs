@@ -25,6 +25,7 @@ mod frame;
 mod lifecycle;
 mod metrics;
 mod model;
+mod polygon;
 mod process;
 mod publish;
 mod queue;

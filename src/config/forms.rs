@@ -3,7 +3,8 @@
 //! A form is told the text alone, so it can be held against every layer by itself; what depends on a second key is in
 //! [`super::rules`].
 
-use crate::vision::groups::UNKNOWN;
+/// What things are called whose label is not known.
+pub const UNKNOWN: &str = "unknown";
 
 /// The longest name of a node or a camera, in bytes.
 const NAME_BYTES: usize = 64;
@@ -12,7 +13,7 @@ const NAME_BYTES: usize = 64;
 const TOPIC_BYTES: usize = 256;
 
 /// Topics of the node itself stand where a camera's would.
-const RESERVED_NAMES: [&str; 2] = ["stats", "status"];
+const RESERVED_NAMES: [&str; 5] = ["answer", "command", "gap", "stats", "status"];
 
 /// Anything that fits on a line.
 pub(super) fn line(text: &str) -> Result<(), String> {

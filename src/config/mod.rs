@@ -21,6 +21,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use forms::UNKNOWN;
 pub use keys::nearest;
 pub use layers::dotted;
 pub use problems::Problems;

@@ -13,7 +13,7 @@ use super::{
     raw::{self, Raw},
     source::{self, Address},
 };
-use crate::{frame::Rotation, vision::polygon::Polygon};
+use crate::{frame::Rotation, polygon::Polygon};
 use std::{
     net::SocketAddr,
     os::unix::fs::MetadataExt,

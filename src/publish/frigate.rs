@@ -2,7 +2,7 @@
 //! `docs/homeassistant.md` tells what is constant here because camfire knows no such thing.
 
 use super::messages::{Box as Place, Event, EventType};
-use crate::{config, vision::groups::UNKNOWN};
+use crate::config::{self, UNKNOWN};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What is worth telling of a track: that a thing has come, that something about it changed, that it has gone. Pure.
 
 use super::{rect::Rect, tracks::End};
-use crate::vision::polygon::Polygon;
+use crate::polygon::Polygon;
 use fastrand::Rng;
 use jiff::Timestamp;
 use std::time::Duration;

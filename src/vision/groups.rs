@@ -2,15 +2,12 @@
 //! its classes' scores. Pure.
 
 use super::labels::Labels;
-use crate::config::nearest;
+use crate::config::{UNKNOWN, nearest};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The groups of the built-in network's classes.
 const BUILT_IN: &str = include_str!("../../models/groups.toml");
-
-/// What things are called whose label is not known.
-pub const UNKNOWN: &str = "unknown";
 
 /// Groups of one network's classes, by name.
 #[derive(Debug, Clone, PartialEq)]

@@ -19,7 +19,6 @@ pub mod luma;
 pub mod motion;
 pub mod patch;
 pub mod picture;
-pub mod polygon;
 pub mod preprocess;
 pub mod rect;
 pub mod regions;

@@ -8,12 +8,12 @@ use super::{
     blobs::{self, Blob, Run},
     luma::Luma,
     patch::{Cells, Patch},
-    polygon::Polygon,
     rect::{Rect, upright_size},
 };
 use crate::{
     config,
     frame::{Image, Rotation, View},
+    polygon::Polygon,
 };
 use std::time::Duration;
 

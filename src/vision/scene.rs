@@ -8,7 +8,6 @@ use super::{
     head::{self, Activation, Score},
     motion::{Motion, SceneChange},
     picture::Pictures,
-    polygon::Polygon,
     rect::{Rect, upright_size},
     regions::{RegionState, RegionWatch},
     tracks::{End, Track, Tracker},
@@ -17,6 +16,7 @@ use crate::{
     config,
     error::Error,
     frame::{Frame, Image},
+    polygon::Polygon,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
