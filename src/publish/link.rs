@@ -44,13 +44,15 @@ pub enum Happened {
         topic: String,
         /// The broker had kept it: it is old.
         retained: bool,
-        /// What it says.
+        /// What it says, at most [`LONGEST_RECEIVED`] bytes of it.
         payload: Vec<u8>,
     },
     /// The next of the messages that are to be acknowledged went out, under this id.
     Sent(u16),
     /// The broker has it.
     Acknowledged(u16),
+    /// It has answered to a question whether it is there.
+    Alive,
     /// The goodbye went out.
     Disconnected,
     /// The connection is gone.
@@ -61,3 +63,20 @@ pub enum Happened {
         refused: bool,
     },
 }
+
+impl Happened {
+    /// Whether it is something that the broker itself has said.
+    pub fn is_sign_of_life(&self) -> bool {
+        match self {
+            Happened::Connected
+            | Happened::Subscribed(_)
+            | Happened::Received { .. }
+            | Happened::Acknowledged(_)
+            | Happened::Alive => true,
+            Happened::Sent(_) | Happened::Disconnected | Happened::Failed { .. } => false,
+        }
+    }
+}
+
+/// What comes and is longer is cut: it is nothing that camfire understands.
+pub const LONGEST_RECEIVED: usize = 4097;

@@ -183,7 +183,7 @@ mod tests {
             let topic = "t".into();
             outbox.accept(Draft { camera: "yard".into(), seq, at_ms: 0, topic, retained: false, payload });
         }
-        outbox.commit(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH);
+        outbox.commit(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, 0);
         let commander = Commander {
             node: "porch".into(),
             cameras: [control].into(),

@@ -4,7 +4,7 @@ use super::{broker_name, client_options, describe, network_options};
 use crate::{
     config,
     publish::{
-        link::{Dial, Happened, Line},
+        link::{Dial, Happened, LONGEST_RECEIVED, Line},
         topics::{OFFLINE, Topics},
     },
 };
@@ -131,8 +131,9 @@ async fn turn(fresh: Fresh, happened: &Sender<(u64, Happened)>) {
             Ok(Event::Incoming(Packet::Publish(publish))) => Happened::Received {
                 topic: publish.topic,
                 retained: publish.retain,
-                payload: publish.payload.to_vec(),
+                payload: publish.payload[..publish.payload.len().min(LONGEST_RECEIVED)].to_vec(),
             },
+            Ok(Event::Incoming(Packet::PingResp)) => Happened::Alive,
             Ok(Event::Outgoing(Outgoing::Publish(id))) if id != 0 => Happened::Sent(id),
             Ok(Event::Outgoing(Outgoing::Disconnect)) => Happened::Disconnected,
             Ok(_) => continue,

@@ -184,6 +184,11 @@ fn open_file(path: &Path) -> Result<Found, Refusal> {
 fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
     tables::create(&db, &new_stream(), &boot())?;
     let mut meta = tables::read_meta(&db)?;
+    let is_sound = (0..meta.next_row).contains(&meta.cursor)
+        && meta.numbers.values().all(|&number| number < meta.next_row as u64);
+    if !is_sound {
+        return Err(Refusal::NoGood("its numbers do not fit its rows".into()));
+    }
     // The machine went down under the last process: numbers that went out may not have reached the disk, and must not be
     // given again in the same stream.
     if !meta.clean && meta.boot != boot() {
@@ -191,7 +196,8 @@ fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
     }
     let gaps = tables::gaps(&db)?;
     tables::take_over(&db, &meta.stream, &boot())?;
-    tables::write_meta(&db, meta.cursor, false, &meta.numbers, meta.next_row)?;
+    let replay_row = if meta.clean { meta.cursor } else { meta.replay_row };
+    tables::write_meta(&db, (meta.cursor, replay_row), false, &meta.numbers, meta.next_row)?;
     Ok(Found { db, path, meta, gaps, notes: Vec::new() })
 }
 

@@ -36,6 +36,8 @@ const PART: usize = 100;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same where it was full, and room has been made.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
+/// How long a file may be unreadable before it is taken for no good.
+const MOST_UNREAD: Duration = Duration::from_secs(30);
 /// Between two looks at how much there is.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -107,6 +109,8 @@ pub struct Outbox {
     /// Everything up to this row is acknowledged.
     cursor: i64,
     cursor_written: i64,
+    /// Where to begin if this process ends without a goodbye.
+    replay_row: i64,
     /// Rows were committed since the disk was last told to write.
     uncommitted: bool,
     gaps: BTreeMap<String, Gap>,
@@ -124,6 +128,8 @@ pub struct Outbox {
     told: Option<String>,
     /// It could not be read.
     unread: Option<rusqlite::Error>,
+    /// Since when that has been so.
+    unread_since: Option<Duration>,
     lost: u64,
 }
 
@@ -131,8 +137,9 @@ pub struct Outbox {
 pub struct Opened {
     /// Ready.
     pub outbox: Outbox,
-    /// The process before ended without a goodbye: the broker may not have all that it acknowledged.
-    pub abrupt: bool,
+    /// The row behind which to begin: before the cursor where the process before ended without a goodbye, for the broker
+    /// may not have all that it acknowledged.
+    pub resume_row: i64,
     /// What a user should know of it.
     pub notes: Vec<String>,
 }
@@ -142,6 +149,7 @@ impl Outbox {
     pub fn open(settings: config::Outbox, now: Timestamp) -> Opened {
         let found = file::open(settings.file.as_deref(), now);
         let file::Found { db, path, meta, gaps, notes } = found;
+        let resume_row = if meta.clean { meta.cursor } else { meta.replay_row.min(meta.cursor) };
         let outbox = Outbox {
             settings,
             db,
@@ -152,6 +160,7 @@ impl Outbox {
             held: VecDeque::new(),
             cursor: meta.cursor,
             cursor_written: meta.cursor,
+            replay_row: resume_row,
             uncommitted: false,
             gaps,
             behind_since: None,
@@ -162,9 +171,10 @@ impl Outbox {
             reserve_missed_at: None,
             told: None,
             unread: None,
+            unread_since: None,
             lost: 0,
         };
-        Opened { outbox, abrupt: !meta.clean, notes }
+        Opened { outbox, resume_row, notes }
     }
 
     /// Whose numbers [`Outbox::number`] gives: another where a fresh file was begun.
@@ -193,12 +203,21 @@ impl Outbox {
         self.next_row - 1
     }
 
-    /// Writes what is held, and what is due to the disk. To be called at every turn, `now` being monotonic.
-    pub fn commit(&mut self, now: Duration, at: Timestamp) {
+    /// Writes what is held, and what is due to the disk. To be called at every turn, `now` being monotonic; `replay_row` is
+    /// where the next process is to begin if this one ends without a goodbye.
+    pub fn commit(&mut self, now: Duration, at: Timestamp, replay_row: i64) {
+        self.replay_row = replay_row;
         if self.retry_at.is_some_and(|retry_at| now < retry_at) {
             return;
         }
         let mut outcome = self.unread.take().map_or(Ok(()), Err);
+        if let Err(error) = &outcome
+            && now.saturating_sub(*self.unread_since.get_or_insert(now)) >= MOST_UNREAD
+        {
+            let why = format!("it cannot be read: {error}");
+            self.begin_anew(at, &why);
+            return;
+        }
         let durability = self.settings.durability;
         if outcome.is_ok() && (!self.held.is_empty() || self.gaps_behind) {
             outcome = self.write_held(durability == Durability::Strict);
@@ -225,10 +244,15 @@ impl Outbox {
 
     /// At most `count` rows behind `row` that may be sent, in order.
     pub fn after(&mut self, row: i64, count: usize) -> Vec<Row> {
-        let rows = tables::after(&self.db, row, count).unwrap_or_else(|error| {
-            self.unread = Some(error);
-            Vec::new()
-        });
+        let rows = match tables::after(&self.db, row, count) {
+            Ok(rows) => rows,
+            Err(error) => {
+                // Nothing goes out before what lies there.
+                self.unread = Some(error);
+                return Vec::new();
+            }
+        };
+        self.unread_since = None;
         if !rows.is_empty() || self.retry_at.is_none() {
             return rows;
         }
@@ -252,12 +276,6 @@ impl Outbox {
     /// Up to which row everything has been acknowledged.
     pub fn cursor(&self) -> i64 {
         self.cursor
-    }
-
-    /// The row behind which to send again what was acknowledged in the last `replay` before the cursor.
-    pub fn replay_from(&self, replay: Duration) -> i64 {
-        let found = tables::back_by(&self.db, self.cursor, replay);
-        found.ok().flatten().unwrap_or(self.cursor).min(self.cursor)
     }
 
     /// How many messages wait for an acknowledgement.
@@ -291,14 +309,14 @@ impl Outbox {
         }
     }
 
-    /// What was last given to [`Outbox::remember`].
+    /// Texts by topic, as given to [`Outbox::remember`].
     pub fn remembered(&self) -> BTreeMap<String, Vec<u8>> {
         tables::remembered(&self.db).unwrap_or_default()
     }
 
-    /// Keeps texts by topic that are to be known after a restart, in place of those before.
-    pub fn remember(&mut self, texts: &BTreeMap<String, Vec<u8>>) {
-        if let Err(error) = tables::remember(&self.db, texts) {
+    /// Keeps a text that is to be known after a restart, in place of the one before; none is forgotten.
+    pub fn remember(&mut self, topic: &str, text: Option<&Vec<u8>>) {
+        if let Err(error) = tables::remember(&self.db, topic, text.map(Vec::as_slice)) {
             tracing::debug!(%error, "Outbox cannot remember.");
         }
     }
@@ -308,8 +326,11 @@ impl Outbox {
     ///
     /// Errors: the file cannot be read.
     pub fn history(&self, camera: &str, since: u64, count: usize) -> rusqlite::Result<History> {
-        let found = tables::history(&self.db, camera, since, count)?;
-        let last_seq = self.numbers.get(camera).copied().unwrap_or_default();
+        // A name that has no number has no row either, and none is looked for.
+        let Some(&last_seq) = self.numbers.get(camera) else {
+            return Ok(History { stream: self.stream.clone(), ..History::default() });
+        };
+        let found = tables::history(&self.db, camera, since.min(last_seq), count)?;
         Ok(History { last_seq, stream: self.stream.clone(), ..found })
     }
 
@@ -323,7 +344,7 @@ impl Outbox {
     /// Writes everything and notes that the end was orderly.
     pub fn close(mut self, now: Duration, at: Timestamp) {
         self.retry_at = None;
-        self.commit(now, at);
+        self.commit(now, at, self.replay_row);
         let is_unwritten = !self.held.is_empty() || self.write_meta(true, true).is_err();
         if is_unwritten {
             tracing::warn!(held = self.held.len(), "Outbox could not be written to the end.");
@@ -361,7 +382,7 @@ impl Outbox {
 
     fn write_meta(&mut self, clean: bool, sync: bool) -> rusqlite::Result<()> {
         self.synchronous(sync)?;
-        tables::write_meta(&self.db, self.cursor, clean, &self.numbers, self.next_row)?;
+        tables::write_meta(&self.db, (self.cursor, self.replay_row), clean, &self.numbers, self.next_row)?;
         (self.cursor_written, self.uncommitted, self.behind_since) = (self.cursor, false, None);
         Ok(())
     }
@@ -396,7 +417,8 @@ impl Outbox {
     /// What a failure asks for.
     fn fail(&mut self, error: &rusqlite::Error, now: Duration, at: Timestamp) {
         let code = error.sqlite_error_code();
-        if matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
+        // Without a code: a field that is not what was written there.
+        if matches!(code, None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
             self.begin_anew(at, &error.to_string());
             return;
         }
@@ -420,27 +442,26 @@ impl Outbox {
             self.db = memory;
         }
         let notes = self.path.as_deref().map(|path| file::set_aside(path, at, why));
-        let mut opened = Outbox::open(settings, at);
+        let opened = Outbox::open(settings, at);
         for note in notes.into_iter().chain(opened.notes) {
             tracing::warn!("{note}");
         }
-        opened.outbox.lost = self.lost;
+        let mut fresh = opened.outbox;
+        fresh.lost = self.lost;
         // Rows keep their places: whoever has sent some must not take others for them.
-        let first = held.front().map_or(self.next_row, |row| row.row);
-        opened.outbox.next_row = opened.outbox.next_row.max(first);
-        opened.outbox.cursor = opened.outbox.next_row - 1;
+        fresh.next_row = fresh.next_row.max(self.next_row);
+        fresh.cursor = held.front().map_or(fresh.next_row, |row| row.row) - 1;
         for row in held {
             // Its payload has the number of a stream that has ended; subscribers see the new one's begin.
-            let Row { camera, at_ms, topic, retained, payload, .. } = row;
-            let seq = opened.outbox.number(&camera);
-            opened.outbox.accept(Draft { camera, seq, at_ms, topic, retained, payload });
+            let seq = fresh.number(&row.camera);
+            fresh.held.push_back(Row { seq, ..row });
         }
-        *self = opened.outbox;
+        *self = fresh;
     }
 }
 
 /// What [`Outbox::history`] found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
     /// The messages, oldest first.
     pub rows: Vec<Row>,

@@ -3,12 +3,12 @@
 
 use super::{Gap, History, Row};
 use rusqlite::{Connection, OptionalExtension, Params, params};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// "camf", so that another program's database is not taken for ours.
 pub(super) const APPLICATION_ID: i32 = 0x6361_6d66;
 /// Of the tables below.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 const TABLES: &str = "
     CREATE TABLE message (
         row INTEGER PRIMARY KEY, camera TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
@@ -18,8 +18,8 @@ const TABLES: &str = "
         from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE memory (topic TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE meta (
-        only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL, clean INTEGER NOT NULL,
-        next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL);";
+        only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL,
+        replay_row INTEGER NOT NULL, clean INTEGER NOT NULL, next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL);";
 /// As [`to_row`] reads them.
 const FIELDS: &str = "row, camera, seq, at_ms, topic, retained, payload";
 
@@ -29,6 +29,8 @@ pub(super) struct Meta {
     pub(super) stream: String,
     /// Everything up to this row is acknowledged.
     pub(super) cursor: i64,
+    /// Behind this row to begin where it was not.
+    pub(super) replay_row: i64,
     /// It was closed in order.
     pub(super) clean: bool,
     /// The next row's place, when this was written.
@@ -47,7 +49,8 @@ pub(super) fn create(db: &Connection, stream: &str, boot: &str) -> rusqlite::Res
     let transaction = db.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.execute(
-        "INSERT INTO meta (only, stream, cursor, clean, next_row, numbers, boot) VALUES (0, ?, 0, 1, 1, '{}', ?)",
+        "INSERT INTO meta (only, stream, cursor, replay_row, clean, next_row, numbers, boot) \
+         VALUES (0, ?, 0, 0, 1, 1, '{}', ?)",
         [stream, boot],
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -57,14 +60,21 @@ pub(super) fn create(db: &Connection, stream: &str, boot: &str) -> rusqlite::Res
 
 /// What the outbox says of itself, brought up to its rows: numbers and place are written less often than those.
 pub(super) fn read_meta(db: &Connection) -> rusqlite::Result<Meta> {
-    let query = "SELECT stream, cursor, clean, next_row, numbers, boot FROM meta";
+    let query = "SELECT stream, cursor, replay_row, clean, next_row, numbers, boot FROM meta";
     let mut meta = db.query_row(query, [], |row| {
-        let numbers: String = row.get(4)?;
+        let numbers: String = row.get(5)?;
         let numbers = serde_json::from_str(&numbers).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into())
+            rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, error.into())
         })?;
-        let (stream, cursor, clean) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Meta { stream, cursor, clean, next_row: row.get(3)?, numbers, boot: row.get(5)? })
+        Ok(Meta {
+            stream: row.get(0)?,
+            cursor: row.get(1)?,
+            replay_row: row.get(2)?,
+            clean: row.get(3)?,
+            next_row: row.get(4)?,
+            numbers,
+            boot: row.get(6)?,
+        })
     })?;
     let mut query = db.prepare("SELECT row, camera, seq FROM message WHERE row >= ? ORDER BY row")?;
     let mut rows = query.query([meta.next_row])?;
@@ -85,14 +95,14 @@ pub(super) fn take_over(db: &Connection, stream: &str, boot: &str) -> rusqlite::
 /// Writes what is not in the rows themselves.
 pub(super) fn write_meta(
     db: &Connection,
-    cursor: i64,
+    (cursor, replay_row): (i64, i64),
     clean: bool,
     numbers: &BTreeMap<String, u64>,
     next_row: i64,
 ) -> rusqlite::Result<()> {
     let numbers = serde_json::to_string(numbers).expect("names and numbers");
-    db.prepare_cached("UPDATE meta SET cursor = ?, clean = ?, next_row = ?, numbers = ?")?
-        .execute(params![cursor, clean, next_row, numbers])
+    db.prepare_cached("UPDATE meta SET cursor = ?, replay_row = ?, clean = ?, next_row = ?, numbers = ?")?
+        .execute(params![cursor, replay_row, clean, next_row, numbers])
         .map(drop)
 }
 
@@ -149,16 +159,6 @@ pub(super) fn accepted_after(db: &Connection, row: i64) -> rusqlite::Result<Opti
     one(db, "SELECT at_ms FROM message WHERE row > ? ORDER BY row LIMIT 1", [row])
 }
 
-/// The row that was accepted `replay` before the last one up to `cursor`; the one before the first where all are younger;
-/// none where there is no row up to there.
-pub(super) fn back_by(db: &Connection, cursor: i64, replay: Duration) -> rusqlite::Result<Option<i64>> {
-    let last = "SELECT at_ms FROM message WHERE row <= ? ORDER BY row DESC LIMIT 1";
-    let Some(last_ms) = one::<i64>(db, last, [cursor])? else { return Ok(None) };
-    let older = "SELECT row FROM message WHERE row <= ? AND at_ms < ? ORDER BY row DESC LIMIT 1";
-    let older: Option<i64> = one(db, older, [cursor, last_ms - replay.as_millis() as i64])?;
-    Ok(older.or(first_row(db)?.map(|first| first - 1)))
-}
-
 /// The rows behind `cursor` and up to `last`, as a gap of each camera.
 pub(super) fn as_gaps(db: &Connection, cursor: i64, last: i64) -> rusqlite::Result<Vec<Gap>> {
     let mut query = db.prepare_cached(
@@ -207,13 +207,14 @@ pub(super) fn remembered(db: &Connection) -> rusqlite::Result<BTreeMap<String, V
 }
 
 /// See [`super::Outbox::remember`].
-pub(super) fn remember(db: &Connection, texts: &BTreeMap<String, Vec<u8>>) -> rusqlite::Result<()> {
-    let transaction = db.unchecked_transaction()?;
-    transaction.execute("DELETE FROM memory", [])?;
-    for (topic, payload) in texts {
-        transaction.execute("INSERT INTO memory (topic, payload) VALUES (?, ?)", params![topic, payload])?;
+pub(super) fn remember(db: &Connection, topic: &str, text: Option<&[u8]>) -> rusqlite::Result<()> {
+    match text {
+        Some(text) => {
+            db.execute("INSERT OR REPLACE INTO memory (topic, payload) VALUES (?, ?)", params![topic, text])
+        }
+        None => db.execute("DELETE FROM memory WHERE topic = ?", [topic]),
     }
-    transaction.commit()
+    .map(drop)
 }
 
 /// The first field of the first row that a query finds.

@@ -32,7 +32,7 @@ fn accept(outbox: &mut Outbox, camera: &str, seconds: i64, payload: &[u8]) -> i6
 }
 
 fn commit(outbox: &mut Outbox, seconds: u64) {
-    outbox.commit(Duration::from_secs(seconds), at(seconds as i64));
+    outbox.commit(Duration::from_secs(seconds), at(seconds as i64), 0);
 }
 
 fn seqs(rows: &[Row]) -> Vec<(String, u64)> {
@@ -49,7 +49,7 @@ fn what_is_committed_outlives_the_process_and_numbers_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("deep/outbox.db");
     let opened = Outbox::open(settings(Some(&file)), at(0));
-    assert!(!opened.abrupt && opened.notes.is_empty());
+    assert!(opened.notes.is_empty());
     let mut outbox = opened.outbox;
     let stream = outbox.stream().to_string();
     for camera in ["yard", "door", "yard"] {
@@ -61,7 +61,6 @@ fn what_is_committed_outlives_the_process_and_numbers_go_on() {
     kill(outbox);
 
     let opened = Outbox::open(settings(Some(&file)), at(1));
-    assert!(opened.abrupt);
     let mut outbox = opened.outbox;
     assert_eq!((outbox.stream(), outbox.waiting()), (&*stream, 3));
     assert_eq!(outbox.number("yard"), 3);
@@ -70,8 +69,7 @@ fn what_is_committed_outlives_the_process_and_numbers_go_on() {
     outbox.close(Duration::from_secs(1), at(1));
 
     let opened = Outbox::open(settings(Some(&file)), at(2));
-    assert!(!opened.abrupt);
-    assert_eq!((opened.outbox.cursor(), opened.outbox.waiting()), (2, 1));
+    assert_eq!((opened.resume_row, opened.outbox.cursor(), opened.outbox.waiting()), (2, 2, 1));
 }
 
 #[test]
@@ -90,17 +88,75 @@ fn after_a_power_cut_numbers_are_of_another_stream() {
 }
 
 #[test]
-fn the_last_seconds_before_the_cursor_are_sent_again() {
-    let mut outbox = Outbox::open(settings(None), at(0)).outbox;
+fn who_ends_without_a_goodbye_begins_where_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
     for second in 0..20 {
         accept(&mut outbox, "yard", second, b"x");
     }
     commit(&mut outbox, 20);
     outbox.acknowledged(18);
-    // Row 18 is of second 17.
-    assert_eq!(outbox.replay_from(Duration::from_secs(5)), 12);
-    assert_eq!(outbox.replay_from(Duration::ZERO), 17);
-    assert_eq!(outbox.replay_from(Duration::from_secs(100)), 0);
+    for second in [21, 22, 23] {
+        outbox.commit(Duration::from_secs(second), at(second as i64), 12);
+    }
+    kill(outbox);
+    let opened = Outbox::open(settings(Some(&file)), at(24));
+    assert_eq!((opened.resume_row, opened.outbox.cursor()), (12, 18));
+    // Killed again before anything was written: nothing is forgotten.
+    kill(opened.outbox);
+    let opened = Outbox::open(settings(Some(&file)), at(25));
+    assert_eq!(opened.resume_row, 12);
+    opened.outbox.close(Duration::from_secs(25), at(25));
+    assert_eq!(Outbox::open(settings(Some(&file)), at(26)).resume_row, 18);
+}
+
+#[test]
+fn nothing_overtakes_what_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    accept(&mut outbox, "yard", 0, b"x");
+    commit(&mut outbox, 0);
+    let stream = outbox.stream().to_string();
+    // A disk that gives no answer, as far as SQLite can be made to play one.
+    outbox.db.execute_batch("ALTER TABLE message RENAME TO away").unwrap();
+    assert!(outbox.after(0, 10).is_empty());
+    let held = accept(&mut outbox, "yard", 1, b"held");
+    for second in 1..30 {
+        commit(&mut outbox, second);
+        assert!(outbox.after(0, 10).is_empty(), "{second}");
+    }
+    assert_eq!(outbox.stream(), stream);
+    outbox.db.execute_batch("ALTER TABLE away RENAME TO message").unwrap();
+    commit(&mut outbox, 30);
+    commit(&mut outbox, 32);
+    assert_eq!(outbox.after(0, 10).len(), 2, "it was only for a while");
+    outbox.db.execute_batch("ALTER TABLE message RENAME TO away").unwrap();
+    for second in 40..75 {
+        outbox.after(0, 10);
+        commit(&mut outbox, second);
+    }
+    assert_ne!(outbox.stream(), stream, "set aside in the end");
+    assert_eq!(outbox.waiting(), 0, "{held} was on the disk that is gone");
+}
+
+#[test]
+fn a_row_that_is_not_what_was_written_sets_the_file_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    accept(&mut outbox, "yard", 0, b"x");
+    commit(&mut outbox, 0);
+    outbox.db.execute("UPDATE message SET topic = x'ff00', payload = 7", []).unwrap();
+    assert!(outbox.after(0, 10).is_empty());
+    commit(&mut outbox, 1);
+    assert!(
+        std::fs::read_dir(folder.path())
+            .unwrap()
+            .flatten()
+            .any(|entry| { entry.file_name().to_string_lossy().contains(".bad-") })
+    );
 }
 
 #[test]
@@ -183,6 +239,12 @@ fn a_file_that_is_no_good_is_set_aside_and_said() {
         ("short", damaged(|bytes| bytes.truncate(5000))),
         ("rotten", damaged(|bytes| bytes[4000..60_000].fill(0xa5))),
         ("foreign", std::fs::read(&foreign).unwrap()),
+        ("cursor", {
+            let file = folder.path().join("cursor.db");
+            std::fs::write(&file, &bytes).unwrap();
+            Connection::open(&file).unwrap().execute("UPDATE meta SET cursor = 1000000", []).unwrap();
+            std::fs::read(&file).unwrap()
+        }),
         ("newer", damaged(|bytes| bytes[60..64].copy_from_slice(&9i32.to_be_bytes()))),
     ] {
         let file = folder.path().join(format!("{name}/outbox.db"));
@@ -285,4 +347,5 @@ fn history_is_given_in_parts() {
     let rest = outbox.history("yard", 5, 3).unwrap();
     assert_eq!((rest.rows.len(), rest.more), (1, false));
     assert!(outbox.history("nobody", 0, 3).unwrap().rows.is_empty());
+    assert!(outbox.history("yard", u64::MAX, 3).unwrap().rows.is_empty());
 }

@@ -14,7 +14,7 @@ mod window;
 
 use self::{
     replay::Positions,
-    suspicion::Suspicion,
+    suspicion::{Progress, Suspicion},
     window::{Ticket, Window},
 };
 use super::{
@@ -23,7 +23,7 @@ use super::{
     homeassistant,
     link::{Dial, Happened, Line},
     messages::{self, Message, Number, SCHEMA},
-    outbox::{Draft, Gap, Outbox},
+    outbox::{Draft, Gap, Outbox, Row},
     topics::{Address, Delivery, OFFLINE, ONLINE, Topics},
     trouble::Trouble,
 };
@@ -58,9 +58,9 @@ const SUSPICION_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers of events in Frigate's shape, which have no place for one; no camera can be called so.
 const FRIGATE: &str = "frigate/events";
 /// Answers that may wait; nothing is done for whoever asks faster than they go out.
-const MOST_ERRANDS: usize = 100;
+const MOST_ANSWERS: usize = 100;
 /// The same in bytes, for answers may be long.
-const MOST_ERRANDS_BYTES: usize = 8 << 20;
+const MOST_ANSWERS_BYTES: usize = 8 << 20;
 /// Home Assistant has much to do when it has just come.
 const BIRTH_PAUSE: Duration = Duration::from_secs(5);
 /// What MQTT puts around topic and payload, at most.
@@ -112,12 +112,10 @@ impl Publisher {
             tracing::warn!("{note}");
         }
         // What the process before had no time to see through may be lost at the broker.
-        let resume_row = match opened.abrupt {
-            true => opened.outbox.replay_from(self.outbox.replay),
-            false => opened.outbox.cursor(),
-        };
+        let resume_row = opened.resume_row;
         let limit = self.config.most_packet_bytes;
-        let positions = Positions::new(self.outbox.replay);
+        let cursor = opened.outbox.cursor();
+        let positions = Positions::new(self.outbox.replay, self.clock.monotonic(), cursor);
         Desk {
             trouble: Trouble::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
             commander: self.commander,
@@ -169,8 +167,8 @@ struct Desk {
     birth_topic: Option<String>,
     frigate_topic: Option<String>,
     frigate: Frigate,
-    /// What is to be said on this connection besides: topic, whether it is retained, payload.
-    errands: VecDeque<(String, bool, Vec<u8>)>,
+    /// What is to be said on this connection besides.
+    errands: VecDeque<Errand>,
     /// Home Assistant has come and is to be told everything then.
     retell_at: Option<Duration>,
     /// Number of the connection that was dialled last.
@@ -213,16 +211,22 @@ enum Link {
 struct Up {
     line: Box<dyn Line>,
     window: Window,
+    since: Duration,
     /// Nothing else is said before.
     ready_at: Duration,
     /// The subscriptions hold, if there are any.
     is_heard: bool,
     /// It has been said that we are there.
     greeting_said: bool,
-    /// The broker has acknowledged that: small messages pass.
-    is_greeted: bool,
-    /// It has acknowledged a row that none before it had.
-    got_further: bool,
+    progress: Progress,
+}
+
+/// Something to be said once, on this connection alone.
+struct Errand {
+    topic: String,
+    payload: Vec<u8>,
+    /// For Home Assistant, and retained; an answer otherwise.
+    is_discovery: bool,
 }
 
 /// The last word on a topic that late subscribers are to find.
@@ -272,7 +276,8 @@ impl Desk {
             self.turn();
         }
         if !self.say_goodbye(happened, pulse) {
-            self.outbox.go_back(self.resume_row);
+            let from = self.resume_point();
+            self.outbox.go_back(from);
         }
         self.outbox.close(self.clock.monotonic(), self.clock.now());
     }
@@ -280,8 +285,8 @@ impl Desk {
     /// What is to be done whatever happened.
     fn turn(&mut self) {
         let now = self.clock.monotonic();
-        self.outbox.commit(now, self.clock.now());
         self.positions.note(now, self.outbox.cursor());
+        self.outbox.commit(now, self.clock.now(), self.resume_point());
         if self.retell_at.is_some_and(|at| now >= at) {
             self.retell_at = None;
             self.discover();
@@ -290,6 +295,9 @@ impl Desk {
         if matches!(&self.link, Link::Up(up) if up.window.is_overdue(now, PATIENCE)) {
             let why = format!("it leaves a message unacknowledged for {} s", PATIENCE.as_secs());
             self.fail(&why, false);
+        }
+        if matches!(&self.link, Link::Up(up) if !up.is_heard && now.saturating_sub(up.since) >= PATIENCE) {
+            self.fail("it does not answer a subscription", false);
         }
         if matches!(self.link, Link::Up(_)) {
             self.send();
@@ -328,6 +336,7 @@ impl Desk {
             let seq = self.outbox.number(FRIGATE);
             let topic = topic.clone();
             self.outbox.accept(Draft { camera, seq, at_ms, topic, retained: false, payload });
+            self.record.accepted.fetch_add(1, Ordering::Relaxed);
         }
         let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
         let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.number(&camera));
@@ -361,7 +370,11 @@ impl Desk {
         if number != self.connection {
             return;
         }
+        if event.is_sign_of_life() {
+            self.positions.heard(self.clock.monotonic());
+        }
         match event {
+            Happened::Alive => {}
             Happened::Connected => self.begin(),
             Happened::Sent(id) => {
                 let now = self.clock.monotonic();
@@ -410,11 +423,11 @@ impl Desk {
         let mut up = Up {
             line,
             window: Window::new(last_row),
+            since: now,
             is_heard: false,
             ready_at: if ended_badly { now + RETURN_PAUSE } else { now },
             greeting_said: false,
-            is_greeted: false,
-            got_further: false,
+            progress: Progress { is_greeted: false, got_further: false, has_caught_up: false },
         };
         self.errands.clear();
         self.told_too_many = false;
@@ -433,8 +446,10 @@ impl Desk {
         let Link::Up(up) = &mut self.link else { return };
         let Some(ticket) = up.window.acknowledged(id) else { return };
         match ticket {
-            Ticket::Greeting => up.is_greeted = true,
-            Ticket::State(_) | Ticket::Errand => {}
+            Ticket::Greeting => up.progress.is_greeted = true,
+            Ticket::State(_) | Ticket::Answer => {}
+            // What is told again after a restart is told against this.
+            Ticket::Discovery(topic) => self.outbox.remember(&topic, self.discovery.get(&topic)),
             Ticket::Gap(gap) => self.outbox.gap_acknowledged(&gap),
             Ticket::Row(row) => {
                 if let Some(captured) = self.captured.remove(&row) {
@@ -442,7 +457,7 @@ impl Desk {
                 }
                 if row > self.furthest {
                     self.record.acknowledged.fetch_add(1, Ordering::Relaxed);
-                    (self.furthest, up.got_further) = (row, true);
+                    (self.furthest, up.progress.got_further) = (row, true);
                 }
                 self.outbox.acknowledged(up.window.reached());
             }
@@ -455,12 +470,15 @@ impl Desk {
         if before.is_empty() && self.discovery.is_empty() {
             return;
         }
+        // A topic of its own is known before it is used, and forgotten when its removal has arrived.
+        for (topic, payload) in self.discovery.iter().filter(|(topic, _)| !before.contains_key(*topic)) {
+            self.outbox.remember(topic, Some(payload));
+        }
         let removals = homeassistant::removals(&before, &self.discovery);
         let now = self.discovery.iter().map(|(topic, payload)| (topic.clone(), payload.clone()));
-        self.errands.extend(removals.into_iter().chain(now).map(|(topic, payload)| (topic, true, payload)));
-        if before != self.discovery {
-            self.outbox.remember(&self.discovery);
-        }
+        self.errands.retain(|errand| !errand.is_discovery);
+        let told = removals.into_iter().chain(now);
+        self.errands.extend(told.map(|(topic, payload)| Errand { topic, payload, is_discovery: true }));
     }
 
     /// Something has come that was asked for.
@@ -479,8 +497,10 @@ impl Desk {
             tracing::warn!(topic, "A retained command is not carried out.");
             return;
         }
-        let bytes: usize = self.errands.iter().map(|(_, _, payload)| payload.len()).sum();
-        if self.errands.len() >= MOST_ERRANDS || bytes >= MOST_ERRANDS_BYTES {
+        let answers = self.errands.iter().filter(|errand| !errand.is_discovery);
+        let (count, bytes) =
+            answers.fold((0, 0), |(count, bytes), answer| (count + 1, bytes + answer.payload.len()));
+        if count >= MOST_ANSWERS || bytes >= MOST_ANSWERS_BYTES {
             if !std::mem::replace(&mut self.told_too_many, true) {
                 tracing::warn!(
                     topic,
@@ -490,7 +510,8 @@ impl Desk {
             return;
         }
         let outcome = commander.handle(camera, payload, &self.outbox);
-        self.errands.push_back((self.topics.answer(camera), false, outcome.answer));
+        let topic = self.topics.answer(camera);
+        self.errands.push_back(Errand { topic, payload: outcome.answer, is_discovery: false });
         if let Some(control) = outcome.changed {
             self.tell_settings(&control);
         }
@@ -519,18 +540,20 @@ impl Desk {
         let was = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX });
         self.record.connected.store(false, Ordering::Relaxed);
         let mut most_pause = Duration::MAX;
-        if let Link::Up(Up { window, is_greeted, got_further, .. }) = was {
-            if let Some(guilty) = self.suspicion.ended(&window, is_greeted, got_further) {
+        if let Link::Up(Up { window, progress, .. }) = was {
+            if let Some(guilty) = self.suspicion.ended(&window, progress) {
                 self.give_up(&guilty, "every connection ended on it");
             }
             // The broker is there: what it does not take is found out soon.
-            if self.suspicion.is_any() && is_greeted {
+            if self.suspicion.is_any() && progress.is_greeted {
                 most_pause = SUSPICION_PAUSE;
             }
-            // Where one message is suspected, repeats would only stand in its way.
+            // Where one message is suspected the broker lives, and repeats would only stand in its way; what was
+            // acknowledged meanwhile is repeated all the same.
             self.ended_badly = !self.suspicion.is_on_one();
             let cursor = self.outbox.cursor();
-            let from = if self.ended_badly { self.positions.replay_from(now, cursor) } else { cursor };
+            let is_repeated = self.ended_badly || progress.got_further;
+            let from = if is_repeated { self.positions.replay_from(cursor) } else { cursor };
             // What this connection was to repeat and did not is still to be repeated.
             self.resume_row = from.min(window.reached());
         }
@@ -539,11 +562,22 @@ impl Desk {
         self.link = Link::Down { retry_at: now + pause };
     }
 
+    /// The row behind which the next connection begins, or the next process, if this one ends now.
+    fn resume_point(&self) -> i64 {
+        let from = self.positions.replay_from(self.outbox.cursor());
+        match &self.link {
+            Link::Up(up) => from.min(up.window.reached()),
+            Link::Down { .. } | Link::Connecting(_) => from.min(self.resume_row),
+        }
+    }
+
     /// What no broker takes goes, and is told.
     fn give_up(&mut self, ticket: &Ticket, why: &str) {
         let (topic, bytes) = match ticket {
             Ticket::Row(row) => {
-                let Some(row) = self.outbox.after(row - 1, 1).pop() else { return };
+                // It may have gone meanwhile.
+                let found = self.outbox.after(row - 1, 1).pop();
+                let Some(row) = found.filter(|found| found.row == *row) else { return };
                 self.outbox.give_up(&row);
                 self.outbox.acknowledged(row.row);
                 self.captured.remove(&row.row);
@@ -558,7 +592,7 @@ impl Desk {
                 self.outbox.gap_acknowledged(gap);
                 (self.topics.gap(&gap.camera), 0)
             }
-            Ticket::Errand | Ticket::Greeting => return,
+            Ticket::Discovery(_) | Ticket::Answer | Ticket::Greeting => return,
         };
         tracing::error!(topic, bytes, why, "Broker does not take a message; it is given up.");
         if matches!(ticket, Ticket::State(_)) && bytes >= LEAST_LIMIT {
@@ -589,11 +623,15 @@ impl Desk {
         let states_passed = up.window.len() == 0 && self.states.values().all(|state| state.told);
         self.suspicion.clear(self.outbox.cursor(), states_passed);
         // One at a time where one of them may be poison.
-        let width = self.suspicion.narrow(WINDOW, up.is_greeted);
+        let cursor = self.outbox.cursor();
+        let width = self.suspicion.narrow(WINDOW, cursor, up.progress);
         // What must arrive is not judged by a guess.
         let (limit, guessed) = (self.config.most_packet_bytes, self.limit);
         let may_fit = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= guessed;
         let fits = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= limit;
+        if self.suspicion.is_on_states(cursor, up.progress) && !self.tell_states(up, width, may_fit) {
+            return false;
+        }
         for gap in self.outbox.gaps() {
             let ticket = Ticket::Gap(gap.clone());
             let is_on_its_way = up.window.tickets().any(|open| *open == ticket);
@@ -607,15 +645,17 @@ impl Desk {
             let room = width - up.window.len();
             let rows = self.outbox.after(up.window.last_row(), room);
             is_caught_up = rows.len() < room;
+            up.progress.has_caught_up |= is_caught_up;
             for row in rows {
-                if !fits(&row.topic, &row.payload) {
+                if let Some(why) = unfit(&row, fits) {
                     up.window.leave_out(row.row);
                     self.outbox.give_up(&row);
                     self.outbox.acknowledged(up.window.reached());
                     tracing::error!(
                         topic = row.topic,
                         bytes = row.payload.len(),
-                        "Message is larger than mqtt.most_packet_kib; it is given up."
+                        why,
+                        "Message is given up."
                     );
                     continue;
                 }
@@ -632,20 +672,21 @@ impl Desk {
                 }
             }
         }
+        // With all rows handed over, it may be the states' turn.
+        let width = self.suspicion.narrow(WINDOW, self.outbox.cursor(), up.progress);
         if is_caught_up && !self.tell_states(up, width, may_fit) {
             return false;
         }
-        if self.suspicion.is_any() {
+        if width < WINDOW {
             return false;
         }
-        while let Some((topic, retained, payload)) = self.errands.front() {
-            if up.window.len() >= WINDOW
-                || fits(topic, payload) && !up.line.publish(topic, true, *retained, payload)
-            {
-                return false;
-            }
+        while let Some(Errand { topic, payload, is_discovery }) = self.errands.front() {
             if fits(topic, payload) {
-                up.window.hand_over(Ticket::Errand);
+                if up.window.len() >= WINDOW || !up.line.publish(topic, true, *is_discovery, payload) {
+                    return false;
+                }
+                let ticket = if *is_discovery { Ticket::Discovery(topic.clone()) } else { Ticket::Answer };
+                up.window.hand_over(ticket);
             }
             self.errands.pop_front();
         }
@@ -734,7 +775,7 @@ impl Desk {
         loop {
             let now = self.clock.monotonic();
             pulse.beat(now);
-            self.outbox.commit(now, self.clock.now());
+            self.outbox.commit(now, self.clock.now(), self.resume_point());
             if !matches!(self.link, Link::Up(_)) {
                 return false;
             }
@@ -770,6 +811,18 @@ impl Up {
             self.greeting_said = true;
             self.window.hand_over(Ticket::Greeting);
         }
+    }
+}
+
+/// Why a row cannot be sent to any broker.
+fn unfit(row: &Row, fits: impl Fn(&str, &[u8]) -> bool) -> Option<&'static str> {
+    if !fits(&row.topic, &row.payload) {
+        Some("it is larger than mqtt.most_packet_kib")
+    } else if row.topic.is_empty() || row.topic.contains(['+', '#']) {
+        // As it lies on a disk that has made another letter of one.
+        Some("its topic is damaged")
+    } else {
+        None
     }
 }
 

@@ -1,4 +1,5 @@
-//! Where the cursor was when, for the last seconds: after a bad end what was acknowledged in them is sent again. Pure.
+//! Where the cursor was when, for the last seconds that the broker was there: what was acknowledged in them is sent again
+//! after a bad end. Pure.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,31 +9,38 @@ const STEP: Duration = Duration::from_millis(250);
 /// See the module. Times are monotonic.
 pub struct Positions {
     replay: Duration,
-    /// When, and where; oldest first.
-    noted: VecDeque<(Duration, i64)>,
+    /// When the broker last gave a sign of life: it may have been dead from then on, for it is missed only later.
+    heard_at: Duration,
+    /// When the cursor moved, and where to; oldest first.
+    moves: VecDeque<(Duration, i64)>,
 }
 
 impl Positions {
-    /// Remembers at least the last `replay`.
-    pub fn new(replay: Duration) -> Positions {
-        Positions { replay, noted: VecDeque::new() }
+    /// Remembers at least the last `replay`; the cursor is here.
+    pub fn new(replay: Duration, now: Duration, cursor: i64) -> Positions {
+        Positions { replay, heard_at: now, moves: VecDeque::from([(now, cursor)]) }
+    }
+
+    /// The broker has given a sign of life.
+    pub fn heard(&mut self, now: Duration) {
+        self.heard_at = now;
     }
 
     /// The cursor is here now. To be called at every turn.
     pub fn note(&mut self, now: Duration, cursor: i64) {
-        if self.noted.back().is_none_or(|&(at, _)| now.saturating_sub(at) >= STEP) {
-            self.noted.push_back((now, cursor));
+        if self.moves.back().is_none_or(|&(at, last)| last != cursor && now.saturating_sub(at) >= STEP) {
+            self.moves.push_back((now, cursor));
         }
-        let oldest = now.saturating_sub(self.replay + 2 * STEP);
-        while self.noted.get(1).is_some_and(|&(at, _)| at <= oldest) {
-            self.noted.pop_front();
+        let oldest = self.heard_at.saturating_sub(self.replay + 2 * STEP);
+        while self.moves.get(1).is_some_and(|&(at, _)| at <= oldest) {
+            self.moves.pop_front();
         }
     }
 
-    /// Where it was `replay` before `now`, or as long ago as is known; never ahead of where it is.
-    pub fn replay_from(&self, now: Duration, cursor: i64) -> i64 {
-        let then = now.saturating_sub(self.replay);
-        let before = self.noted.iter().rev().find(|&&(at, _)| at <= then).or(self.noted.front());
+    /// Where it was `replay` before the last sign of life, or as long ago as is known; never ahead of where it is.
+    pub fn replay_from(&self, cursor: i64) -> i64 {
+        let then = self.heard_at.saturating_sub(self.replay);
+        let before = self.moves.iter().rev().find(|&&(at, _)| at <= then).or(self.moves.front());
         before.map_or(cursor, |&(_, row)| row).min(cursor)
     }
 }
@@ -43,18 +51,25 @@ mod tests {
 
     #[test]
     fn the_cursor_is_found_where_it_was() {
-        let mut positions = Positions::new(Duration::from_secs(5));
-        assert_eq!(positions.replay_from(Duration::from_secs(1), 7), 7, "nothing is known");
+        let mut positions = Positions::new(Duration::from_secs(5), Duration::ZERO, 0);
+        assert_eq!(positions.replay_from(7), 0);
         for tenth in 0..200 {
-            positions.note(Duration::from_millis(tenth * 100), tenth as i64);
+            let now = Duration::from_millis(tenth * 100);
+            positions.heard(now);
+            positions.note(now, tenth as i64);
         }
-        let now = Duration::from_secs(20);
-        let row = positions.replay_from(now, 199);
-        assert!((147..=150).contains(&row), "{row} of 150, as far as steps of 250 ms tell");
-        assert!(positions.noted.len() < 30, "what is older is forgotten: {}", positions.noted.len());
+        positions.note(Duration::from_millis(20_150), 199);
+        let row = positions.replay_from(199);
+        assert!((146..=149).contains(&row), "{row} of 149, as far as steps of 250 ms tell");
+        assert!(positions.moves.len() < 30, "what is older is forgotten: {}", positions.moves.len());
         // Rows were given up meanwhile, or a fresh file begun.
-        assert_eq!(positions.replay_from(now, 3), 3);
-        // A machine that slept knows only what was before.
-        assert_eq!(positions.replay_from(now + Duration::from_secs(3600), 199), 198);
+        assert_eq!(positions.replay_from(3), 3);
+        // A broker that is missed only a minute later may have been dead all the while.
+        positions.note(Duration::from_secs(80), 199);
+        assert_eq!(positions.replay_from(199), row);
+        // One that still spoke then has kept what it had.
+        positions.heard(Duration::from_secs(80));
+        positions.note(Duration::from_secs(81), 199);
+        assert_eq!(positions.replay_from(199), 199);
     }
 }

@@ -21,6 +21,17 @@ struct Suspects {
     on: Option<(Ticket, u32)>,
 }
 
+/// How far a connection has come, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Its greeting was acknowledged: small messages pass.
+    pub is_greeted: bool,
+    /// It has acknowledged a row that none before it had.
+    pub got_further: bool,
+    /// It had handed over all rows once, and told states from then on.
+    pub has_caught_up: bool,
+}
+
 impl Suspicion {
     /// Whether there is any.
     pub fn is_any(&self) -> bool {
@@ -32,35 +43,51 @@ impl Suspicion {
         self.0.as_ref().is_some_and(|suspects| suspects.on.is_some())
     }
 
-    /// How many messages may be on their way, of `usual`. None before a greeting has passed: only then it is known that
-    /// small ones do.
-    pub fn narrow(&self, usual: usize, is_greeted: bool) -> usize {
-        match &self.0 {
-            Some(_) if !is_greeted => 0,
-            Some(_) => 1,
-            None => usual,
+    /// Whether states are to be told before any further row, one by one: their turn has come.
+    pub fn is_on_states(&self, cursor: i64, progress: Progress) -> bool {
+        let is_turn =
+            |suspects: &Suspects| suspects.states && cursor >= suspects.until_row && progress.has_caught_up;
+        self.0.as_ref().is_some_and(is_turn)
+    }
+
+    /// How many messages may be on their way, of `usual`, with everything up to `cursor` acknowledged. None before the
+    /// greeting has passed: only then it is known that small ones do.
+    pub fn narrow(&self, usual: usize, cursor: i64, progress: Progress) -> usize {
+        let Some(suspects) = &self.0 else { return usual };
+        // Rows behind the suspects need not wait until states get their turn.
+        if cursor >= suspects.until_row && !self.is_on_states(cursor, progress) {
+            usual
+        } else {
+            usize::from(progress.is_greeted)
         }
     }
 
-    /// A connection has ended badly with this on its way; `got_further` if it has acknowledged a row that none before it
-    /// had. Gives what is guilty.
-    pub fn ended(&mut self, window: &Window, is_greeted: bool, got_further: bool) -> Option<Ticket> {
+    /// A connection has ended badly with this on its way. Gives what is guilty.
+    pub fn ended(&mut self, window: &Window, progress: Progress) -> Option<Ticket> {
         let mut on_its_way = window.tickets();
         let states = on_its_way.clone().any(|ticket| matches!(ticket, Ticket::State(_)));
-        if on_its_way.clone().all(|ticket| matches!(ticket, Ticket::Errand | Ticket::Greeting)) {
+        if on_its_way.clone().all(Ticket::is_harmless) {
             return None;
         }
         let Some(suspects) = &mut self.0 else {
             // Of rows the next one is to blame only if none was taken; states are told again to each connection.
-            if states || !got_further {
+            if states || !progress.got_further {
                 self.0 = Some(Suspects { until_row: window.last_row(), states, on: None });
             }
             return None;
         };
-        // A broker that does not even take the greeting says nothing of messages.
-        let (Some(only), None, true) = (on_its_way.next(), on_its_way.next(), is_greeted) else {
+        let (Some(only), None) = (on_its_way.next(), on_its_way.next()) else {
+            // More are suspect, where it was not one at a time.
+            if !progress.got_further {
+                suspects.until_row = suspects.until_row.max(window.last_row());
+            }
+            suspects.states |= states;
             return None;
         };
+        // A broker that does not even take the greeting says nothing of messages.
+        if !progress.is_greeted {
+            return None;
+        }
         let strikes = match &suspects.on {
             Some((ticket, strikes)) if ticket == only => strikes + 1,
             _ => 1,
@@ -90,33 +117,36 @@ mod tests {
         window
     }
 
+    const FRESH: Progress = Progress { is_greeted: false, got_further: false, has_caught_up: false };
+    const GREETED: Progress = Progress { is_greeted: true, ..FRESH };
+
     #[test]
     fn the_one_that_stands_alone_at_five_ends_is_guilty() {
         let mut suspicion = Suspicion::default();
         let rows = [1, 2, 3].map(Ticket::Row);
-        assert_eq!(suspicion.ended(&on(&rows), true, true), None);
+        assert_eq!(suspicion.ended(&on(&rows), Progress { got_further: true, ..GREETED }), None);
         assert!(!suspicion.is_any(), "it got further");
-        assert_eq!(suspicion.ended(&on(&rows), true, false), None);
-        assert_eq!([suspicion.narrow(100, false), suspicion.narrow(100, true)], [0, 1]);
+        assert_eq!(suspicion.ended(&on(&rows), GREETED), None);
+        assert_eq!([FRESH, GREETED].map(|progress| suspicion.narrow(100, 0, progress)), [0, 1]);
         for end in 1..=5 {
             // Ends before the greeting, and with nothing on its way, tell nothing.
-            assert_eq!(suspicion.ended(&on(&rows[..1]), false, false), None);
-            assert_eq!(suspicion.ended(&on(&[Ticket::Greeting]), true, false), None);
-            let guilty = suspicion.ended(&on(&rows[..1]), true, false);
+            assert_eq!(suspicion.ended(&on(&rows[..1]), FRESH), None);
+            assert_eq!(suspicion.ended(&on(&[Ticket::Greeting]), GREETED), None);
+            let guilty = suspicion.ended(&on(&rows[..1]), GREETED);
             assert_eq!(guilty, (end == 5).then_some(Ticket::Row(1)));
         }
-        assert_eq!(suspicion.narrow(100, false), 100);
+        assert_eq!(suspicion.narrow(100, 0, FRESH), 100);
     }
 
     #[test]
     fn strikes_are_in_a_row_and_all_that_passes_is_cleared() {
         let mut suspicion = Suspicion::default();
         let state = Ticket::State("t".into());
-        suspicion.ended(&on(&[Ticket::Row(7), state.clone()]), true, true);
+        suspicion.ended(&on(&[Ticket::Row(7), state.clone()]), GREETED);
         for _ in 0..2 {
             for ticket in [Ticket::Row(7), state.clone()] {
                 for _ in 0..4 {
-                    assert_eq!(suspicion.ended(&on(std::slice::from_ref(&ticket)), true, false), None);
+                    assert_eq!(suspicion.ended(&on(std::slice::from_ref(&ticket)), GREETED), None);
                 }
             }
         }
@@ -126,5 +156,20 @@ mod tests {
         assert!(suspicion.is_any());
         suspicion.clear(7, true);
         assert!(!suspicion.is_any());
+    }
+
+    #[test]
+    fn a_suspected_state_does_not_hold_up_rows_until_its_turn() {
+        let mut suspicion = Suspicion::default();
+        suspicion.ended(&on(&[Ticket::Row(7), Ticket::State("t".into())]), GREETED);
+        let caught_up = Progress { has_caught_up: true, ..GREETED };
+        assert_eq!(suspicion.narrow(100, 6, GREETED), 1, "the row may be it");
+        assert_eq!(suspicion.narrow(100, 7, GREETED), 100);
+        assert!(!suspicion.is_on_states(7, GREETED));
+        assert_eq!(suspicion.narrow(100, 7, caught_up), 1);
+        assert!(suspicion.is_on_states(7, caught_up) && !suspicion.is_on_states(6, caught_up));
+        // A poisonous row among those that were not suspected is found as well.
+        suspicion.ended(&on(&[Ticket::Row(8), Ticket::Row(9)]), GREETED);
+        assert_eq!(suspicion.narrow(100, 7, GREETED), 1);
     }
 }

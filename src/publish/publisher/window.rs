@@ -15,10 +15,19 @@ pub enum Ticket {
     Gap(Gap),
     /// The last word on this topic.
     State(String),
-    /// An answer, or a word to Home Assistant.
-    Errand,
+    /// What Home Assistant is told on this topic.
+    Discovery(String),
+    /// An answer.
+    Answer,
     /// That we are there, or go.
     Greeting,
+}
+
+impl Ticket {
+    /// No connection ends on it: every broker takes it, or nobody misses it.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Ticket::Discovery(_) | Ticket::Answer | Ticket::Greeting)
+    }
 }
 
 /// See the module. Tickets are sent in the order of handing over.
