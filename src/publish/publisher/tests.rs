@@ -130,6 +130,22 @@ impl Stage {
         published[self.sent - ids.len()..self.sent].iter().map(|(topic, ..)| topic.clone()).collect()
     }
 
+    /// So many seconds, with a message in each.
+    fn live(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.say(1);
+            self.acknowledge();
+            self.clock.advance(Duration::from_secs(1));
+            self.desk.turn();
+        }
+    }
+
+    /// The next connection begins with nothing in sight.
+    fn look_away(&mut self) {
+        self.played.0.lock().unwrap().published.clear();
+        self.sent = 0;
+    }
+
     /// What was published goes out; its ids.
     fn send(&mut self) -> Vec<u16> {
         let count = self.played.0.lock().unwrap().published.len() - self.sent;
@@ -190,14 +206,8 @@ fn acknowledgements_out_of_order_move_the_cursor_only_over_what_is_whole() {
 fn the_last_seconds_are_sent_again_after_a_bad_end_and_only_then() {
     let mut stage = Stage::new();
     stage.connect();
-    for _ in 0..10 {
-        stage.say(1);
-        stage.acknowledge();
-        stage.clock.advance(Duration::from_secs(1));
-        stage.desk.turn();
-    }
-    stage.played.0.lock().unwrap().published.clear();
-    stage.sent = 0;
+    stage.live(10);
+    stage.look_away();
     // Word of a connection that was given up long ago.
     stage.desk.react(0, Happened::Failed { why: "old".into(), refused: false });
     assert!(matches!(stage.desk.link, Link::Up(_)));
@@ -389,19 +399,13 @@ fn who_commands_faster_than_answers_go_out_is_not_obeyed() {
 fn a_broker_that_is_missed_late_gets_the_seconds_before_it_fell_silent() {
     let mut stage = Stage::new();
     stage.connect();
-    for _ in 0..10 {
-        stage.say(1);
-        stage.acknowledge();
-        stage.clock.advance(Duration::from_secs(1));
-        stage.desk.turn();
-    }
+    stage.live(10);
     // It has died; nobody notices for a minute.
     for _ in 0..240 {
         stage.clock.advance(Duration::from_millis(250));
         stage.desk.turn();
     }
-    stage.played.0.lock().unwrap().published.clear();
-    stage.sent = 0;
+    stage.look_away();
     stage.lose();
     stage.connect();
     let again = stage.seqs();
@@ -411,8 +415,7 @@ fn a_broker_that_is_missed_late_gets_the_seconds_before_it_fell_silent() {
     stage.clock.advance(Duration::from_secs(60));
     stage.tell(Happened::Alive);
     stage.desk.turn();
-    stage.played.0.lock().unwrap().published.clear();
-    stage.sent = 0;
+    stage.look_away();
     stage.lose();
     stage.connect();
     assert_eq!(stage.seqs(), [] as [u64; 0]);
@@ -422,13 +425,7 @@ fn a_broker_that_is_missed_late_gets_the_seconds_before_it_fell_silent() {
 fn a_goodbye_that_is_not_answered_repeats_the_last_seconds_and_no_more() {
     let mut stage = Stage::new();
     stage.connect();
-    for _ in 0..60 {
-        stage.say(1);
-        stage.acknowledge();
-        stage.clock.advance(Duration::from_secs(1));
-        stage.tell(Happened::Alive);
-        stage.desk.turn();
-    }
+    stage.live(60);
     assert_eq!(stage.desk.outbox.cursor(), 60);
     assert!((54..=56).contains(&stage.desk.resume_point()), "{}", stage.desk.resume_point());
     stage.say(1);
