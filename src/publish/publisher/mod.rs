@@ -492,6 +492,10 @@ impl Desk {
             return;
         }
         let (Some(commander), Some(camera)) = (&self.commander, self.topics.commanded(topic)) else { return };
+        // Nothing is what a retained command is taken back with.
+        if payload.is_empty() {
+            return;
+        }
         // A command that the broker has kept was meant for another time.
         if retained {
             tracing::warn!(topic, "A retained command is not carried out.");
