@@ -557,14 +557,15 @@ fn a_broker_that_wants_certificates_gets_one_and_wrong_ones_are_named() {
     ] {
         let camfire = try_with(&broker, pairs);
         camfire.wait_log("Broker is away");
-        assert!(camfire.log().contains(why), "{why}: {}", camfire.log());
+        // The broker hangs up as soon as it has said so: now and then that is all that arrives of it, until the next try.
+        camfire.wait_log(why);
         assert!(!camfire.log().contains("Broker is connected"), "{why}");
     }
     for (server, why) in [("expired", "expired"), ("other-host", "IP address mismatch")] {
         let broker = Broker::start_with(&lines(server));
         let camfire = try_with(&broker, &own);
         camfire.wait_log("Broker is away");
-        assert!(camfire.log().contains(why), "{server}: {}", camfire.log());
+        camfire.wait_log(why);
     }
 }
 
