@@ -3,12 +3,12 @@
 //! Two clocks that must not be mixed: [`Clock::now`] is the time of day that subscribers read and that may jump;
 //! [`Clock::monotonic`] counts from the start of the process and is the only one that durations are taken from.
 
-use crate::lifecycle;
+use crate::{lifecycle, sync::lock};
 use jiff::Timestamp;
 use std::{
     path::Path,
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -55,14 +55,14 @@ impl Clock for SystemClock {
     }
 
     fn is_synchronised(&self) -> Option<bool> {
-        let mut known = self.synchronised.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.synchronised);
         if known.1.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             known.1 = Some(Instant::now());
             // Whoever asks gets what is known and does not wait: a bus that hangs must not hang a worker.
             let shared = self.synchronised.clone();
             let look = move || {
                 let found = look_for_synchronisation();
-                shared.lock().unwrap_or_else(PoisonError::into_inner).0 = found;
+                lock(&shared).0 = found;
             };
             drop(lifecycle::spawn_helper("clock-look", look));
         }

@@ -1,9 +1,9 @@
 //! What can be changed while camfire runs: by commands, for this run only. Written by the publisher, which takes the
 //! commands; read by the camera's stage and the workers at their next turn.
 
-use crate::config;
+use crate::{config, sync::lock};
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -51,12 +51,12 @@ impl CameraControl {
 
     /// What holds now.
     pub fn settings(&self) -> CameraSettings {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.settings)
     }
 
     /// Changes it; true if that makes a difference.
     pub fn change(&self, change: impl FnOnce(&mut CameraSettings)) -> bool {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = lock(&self.settings);
         let before = *settings;
         change(&mut settings);
         let differs = *settings != before;
@@ -113,7 +113,7 @@ impl NodeControl {
         self.reload.swap(false, Ordering::Relaxed)
     }
 
-    /// Asks for the accounts.
+    /// Asks for the counts.
     pub fn ask_for_stats(&self) {
         self.stats.store(true, Ordering::Relaxed);
     }

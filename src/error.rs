@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What went wrong, as far as anyone reacts to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The user gave something that cannot be used: config, arguments, model, labels.
     Input,
     /// A camera gives no picture.
@@ -16,20 +16,20 @@ pub enum Kind {
 /// A message for a person, its kind and what it came from.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     message: String,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error without a deeper cause.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error { kind, message: message.into(), cause: None }
     }
 
     /// An error that explains `cause`.
     pub fn caused(
-        kind: Kind,
+        kind: ErrorKind,
         message: impl Into<String>,
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
@@ -39,8 +39,8 @@ impl Error {
     /// 2 for wrong input, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Input => 2,
-            Kind::Source | Kind::System => 1,
+            ErrorKind::Input => 2,
+            ErrorKind::Source | ErrorKind::System => 1,
         }
     }
 }

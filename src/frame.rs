@@ -144,16 +144,16 @@ pub struct Frame {
     /// How that is known.
     pub capture_clock: CaptureClock,
     /// The same on a time line that never jumps as the time of day may: only the time between frames has a meaning.
-    pub moment: Duration,
+    pub stream_time: Duration,
     /// Where its time went so far.
-    pub ledger: Ledger,
+    pub timings: FrameTimings,
     /// The picture.
     pub image: Image,
 }
 
 /// When a frame was where, on [`crate::clock::Clock::monotonic`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ledger {
+pub struct FrameTimings {
     /// It was seen.
     pub captured: Duration,
     /// It came out of the decoder.

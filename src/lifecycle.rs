@@ -1,7 +1,7 @@
 //! Starting, stopping and proof of life.
 //!
 //! [`Stop`] is how every stage learns that it is time to go: the daemon drops the [`Stopper`] and whoever waits wakes.
-//! [`Pulse`] is a stage's proof that its loop still turns; [`stuck`] is what the watchdog asks before it is fed. A helper
+//! [`Heartbeat`] is a stage's proof that its loop still turns; [`stuck`] is what the watchdog asks before it is fed. A helper
 //! ([`spawn_helper`]) is a thread for a call that may hang.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -40,19 +40,19 @@ impl Stop {
 
 /// A stage's heartbeat: when its loop last turned.
 #[derive(Clone)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// The stage's thread, for messages.
     name: Arc<str>,
     /// Milliseconds of the monotonic clock.
     last_beat_ms: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Alive from `now` on.
-    pub fn new(name: &str, now: Duration) -> Pulse {
-        let pulse = Pulse { name: name.into(), last_beat_ms: Arc::default() };
-        pulse.beat(now);
-        pulse
+    pub fn new(name: &str, now: Duration) -> Heartbeat {
+        let heartbeat = Heartbeat { name: name.into(), last_beat_ms: Arc::default() };
+        heartbeat.beat(now);
+        heartbeat
     }
 
     /// Still turning at `now`.
@@ -72,12 +72,12 @@ pub fn spawn_helper(name: &str, work: impl FnOnce() + Send + 'static) -> std::io
 ///
 /// A stage turns while frames flow, while it waits for a camera or a broker that is away, and while it has nothing to
 /// do. It does not turn when it hangs, and then only a restart of the process helps.
-pub fn stuck(pulses: &[Pulse], now: Duration, limit: Duration) -> Vec<String> {
-    let late = |pulse: &&Pulse| {
-        let beat = Duration::from_millis(pulse.last_beat_ms.load(Ordering::Relaxed));
+pub fn stuck(heartbeats: &[Heartbeat], now: Duration, limit: Duration) -> Vec<String> {
+    let late = |heartbeat: &&Heartbeat| {
+        let beat = Duration::from_millis(heartbeat.last_beat_ms.load(Ordering::Relaxed));
         now.saturating_sub(beat) > limit
     };
-    pulses.iter().filter(late).map(|pulse| pulse.name.to_string()).collect()
+    heartbeats.iter().filter(late).map(|heartbeat| heartbeat.name.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -97,11 +97,12 @@ mod tests {
     #[test]
     fn only_a_stage_that_does_not_turn_is_stuck() {
         let seconds = Duration::from_secs;
-        let (camera, publish) = (Pulse::new("camera-yard", seconds(0)), Pulse::new("publish", seconds(0)));
+        let (camera, publish) =
+            (Heartbeat::new("camera-yard", seconds(0)), Heartbeat::new("publish", seconds(0)));
         camera.beat(seconds(8));
         publish.beat(seconds(20));
-        let pulses = [camera, publish];
-        assert_eq!(stuck(&pulses, seconds(18), seconds(10)), [""; 0]);
-        assert_eq!(stuck(&pulses, seconds(19), seconds(10)), ["camera-yard"]);
+        let heartbeats = [camera, publish];
+        assert_eq!(stuck(&heartbeats, seconds(18), seconds(10)), [""; 0]);
+        assert_eq!(stuck(&heartbeats, seconds(19), seconds(10)), ["camera-yard"]);
     }
 }

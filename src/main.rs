@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`])
-//! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`voice`] puts it into words; [`record`]s are
+//! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`reporter`] puts it into words; [`record`]s are
 //! what is counted on the way, told by [`stats`] and [`metrics`]; [`config`] is what the user wants, [`control`] what was
 //! asked for meanwhile.
 
@@ -19,22 +19,19 @@ mod cli;
 mod clock;
 mod config;
 mod control;
+mod counters;
 mod daemon;
 mod error;
 mod frame;
 mod lifecycle;
-mod metrics;
-mod model;
-mod polygon;
-mod process;
+mod procfs;
 mod publish;
 mod queue;
-mod record;
-mod stats;
 mod store;
+mod sync;
 mod vision;
-mod voice;
 mod web;
+mod wire;
 mod workers;
 
 use clap::{Parser, Subcommand};

@@ -5,7 +5,7 @@
 //! not give a picture. What was passed over for failing is tried again once nothing else is left.
 
 use super::template::{Codec, Pipeline};
-use crate::publish::messages::PassedOver;
+use crate::wire::messages::SkippedPipeline;
 
 /// Starts without a picture before a board's decoder is given up for one on the CPU: drivers fail now and then.
 const HARDWARE_STARTS: u32 = 2;
@@ -92,7 +92,7 @@ impl Choice {
     }
 
     /// Those better than the current one, and why each was not taken.
-    pub fn passed_over(&self) -> Vec<PassedOver> {
+    pub fn passed_over(&self) -> Vec<SkippedPipeline> {
         let current = self.current_index();
         // Until the camera says what it sends, what matters is what the current one is for.
         let codec = self.codec.or_else(|| self.candidates[current?].pipeline.codec);
@@ -101,7 +101,7 @@ impl Choice {
             .iter()
             .filter(|candidate| codec.is_none_or(|codec| candidate.is_for(codec)))
             .filter_map(|candidate| {
-                Some(PassedOver {
+                Some(SkippedPipeline {
                     pipeline: candidate.pipeline.template.clone(),
                     reason: candidate
                         .given_up

@@ -20,11 +20,14 @@ use crate::{
     clock::Clock,
     config::{Camera, Source},
     control::CameraControl,
-    lifecycle::{Pulse, Stop},
-    publish::messages::{CameraState, Message},
-    queue::{Interruption, MessageSender, Slot},
-    record::CameraRecord,
-    vision::{health::HealthCheck, scene::Scene},
+    counters::CameraCounters,
+    lifecycle::{Heartbeat, Stop},
+    queue::{
+        frames::{Interruption, Slot},
+        messages::MessageSender,
+    },
+    vision::health::HealthCheck,
+    wire::messages::{CameraState, Message},
 };
 use choice::Choice;
 use report::Report;
@@ -43,9 +46,9 @@ pub struct CameraStage {
     /// The node's name, for messages.
     pub node: Arc<str>,
     /// Where its frames go; the workers have the other end.
-    pub slot: Arc<Slot<Scene>>,
-    /// What is counted about it; the accounts have the other end.
-    pub record: Arc<CameraRecord>,
+    pub slot: Arc<Slot>,
+    /// What is counted about it; the counts have the other end.
+    pub counters: Arc<CameraCounters>,
     /// What can be changed about it; the publisher has the other end.
     pub control: Arc<CameraControl>,
     /// What its pictures have been like, over all attempts.
@@ -57,7 +60,7 @@ pub struct CameraStage {
     /// When to end.
     pub stop: Stop,
     /// Beats at every turn of the loop; the watchdog reads it.
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
 }
 
 /// How an attempt ended without a failure.
@@ -117,19 +120,19 @@ impl CameraStage {
     pub fn run(self) {
         let mut choice = Choice::new(self.pipelines.clone(), gst::missing);
         let mut report = Report::new(&self);
-        let mut backoff = pace::Backoff::new(self.camera.longest_pause, fastrand::u64(..));
+        let mut backoff = pace::Backoff::new(self.camera.max_backoff, fastrand::u64(..));
         let mut codecs_tried = 0;
         report.starting(&choice);
         loop {
             if !self.control.settings().watching {
-                self.slot.interrupt(Interruption::Over);
+                self.slot.interrupt(Interruption::Ended);
                 report.paused();
                 if self.wait_until(Duration::MAX, || self.control.settings().watching) {
                     break;
                 }
             }
             let started = self.clock.monotonic();
-            let frames_before = self.slot.accounts().captured;
+            let frames_before = self.slot.counts().captured;
             report.attempt(&choice);
             let ended = match choice.current() {
                 Ok(pipeline) => gst::run_once(&self, pipeline, &mut report),
@@ -143,13 +146,13 @@ impl CameraStage {
             let failure = match ended {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Paused) => continue,
-                Ok(Ended::Finished) if self.slot.accounts().captured == frames_before => {
+                Ok(Ended::Finished) if self.slot.counts().captured == frames_before => {
                     Failure::new(Trouble::Unsupported, "there is no video in it")
                 }
                 Ok(Ended::Finished) => match self.after_the_end(&choice, started) {
                     Next::Again => continue,
                     Next::Over => {
-                        self.slot.interrupt(Interruption::Over);
+                        self.slot.interrupt(Interruption::Ended);
                         report.ended();
                         self.wait(Duration::MAX);
                         break;
@@ -172,7 +175,7 @@ impl CameraStage {
             }
             // Not where it is opened again as a matter of course, as for each still: what is tracked goes on.
             self.slot.interrupt(Interruption::Failed);
-            self.record.restarts.fetch_add(1, Ordering::Relaxed);
+            self.counters.restarts.fetch_add(1, Ordering::Relaxed);
             let pause = backoff.pause(streamed.unwrap_or_default(), failure.trouble);
             report.failed(&failure, &choice);
             if self.wait_for_camera(pause, failure.trouble) {
@@ -216,7 +219,7 @@ impl CameraStage {
         }
     }
 
-    /// Sleeps for `pause` in short steps that keep the pulse going; true if it is time to stop.
+    /// Sleeps for `pause` in short steps that keep the heartbeat going; true if it is time to stop.
     fn wait(&self, pause: Duration) -> bool {
         self.wait_until(pause, || false)
     }
@@ -225,7 +228,7 @@ impl CameraStage {
         const STEP: Duration = Duration::from_millis(250);
         let mut left = pause;
         while !left.is_zero() && !enough() {
-            self.pulse.beat(self.clock.monotonic());
+            self.heartbeat.beat(self.clock.monotonic());
             if self.stop.wait(left.min(STEP)) {
                 return true;
             }

@@ -54,7 +54,7 @@ const GOOD_RUN: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// For what only a person can mend; asked again all the same, for they do.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(30);
-/// Cameras lock accounts after some wrong passwords.
+/// Cameras lock counts after some wrong passwords.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
 /// How much shorter a pause may be.
 const JITTER: f64 = 0.2;

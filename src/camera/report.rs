@@ -2,8 +2,8 @@
 
 use super::{CameraStage, Failure, choice::Choice, gst::Watcher};
 use crate::{
-    publish::messages::{CameraState, CameraStatus, Message, SCHEMA},
     vision::health::Health,
+    wire::messages::{CameraState, CameraStatus, Header, Message},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -25,10 +25,7 @@ impl<'a> Report<'a> {
     /// A camera of which nothing is known yet.
     pub fn new(stage: &'a CameraStage) -> Report<'a> {
         let status = CameraStatus {
-            schema: SCHEMA,
-            node: stage.node.clone(),
-            camera: stage.camera.name.as_str().into(),
-            number: None,
+            header: Header::new(stage.node.clone(), Some(stage.camera.name.as_str().into())),
             state: CameraState::Starting,
             reason: None,
             since: stage.clock.now(),
@@ -96,7 +93,7 @@ impl<'a> Report<'a> {
         if self.status.state != state || self.status.reason != reason {
             (self.status.state, self.status.reason) = (state, reason);
             self.status.since = self.stage.clock.now();
-            self.stage.record.live.store(state == CameraState::Live, Ordering::Relaxed);
+            self.stage.counters.live.store(state == CameraState::Live, Ordering::Relaxed);
         }
         if self.told.as_ref() == Some(&self.status) {
             return;

@@ -9,7 +9,7 @@
 
 use crate::{
     config::{Camera, OptionValue, Source},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
 };
 use serde::Deserialize;
 use std::{cmp::Reverse, collections::BTreeMap};
@@ -199,7 +199,7 @@ pub fn all() -> BTreeMap<&'static str, Template> {
 
 /// The templates that fit the camera's source, filled in, best first; only the one that the camera names, if it does.
 ///
-/// Errors ([`Kind::Input`]) name the camera's key.
+/// Errors ([`ErrorKind::Input`]) name the camera's key.
 pub fn candidates(camera: &Camera) -> Result<Vec<Pipeline>, Error> {
     fitting(camera, &camera.source).map_err(|broken| refusal(camera, broken))
 }
@@ -221,7 +221,7 @@ pub fn judge(camera: &Camera) -> Vec<(String, String)> {
 }
 
 fn refusal(camera: &Camera, (key, rule): (String, String)) -> Error {
-    Error::new(Kind::Input, format!("cameras.{}.{key}: {rule}", camera.name))
+    Error::new(ErrorKind::Input, format!("cameras.{}.{key}: {rule}", camera.name))
 }
 
 /// On failure the camera's key that breaks a rule, and the rule.
@@ -428,11 +428,11 @@ pub mod tests {
             zones: Default::default(),
             regions: Vec::new(),
             labels: Vec::new(),
-            evidence: false,
+            heatmap: false,
             rotation: Rotation::None,
             stall_timeout: None,
             first_frame_timeout: Duration::from_secs(10),
-            longest_pause: Duration::from_secs(30),
+            max_backoff: Duration::from_secs(30),
             login: None,
         }
     }

@@ -12,12 +12,12 @@ use crate::{
     clock::RecordingClock,
     config::{self, Config, Source},
     daemon::{Daemon, Publishing},
-    error::{Error, Kind},
-    model::Model,
-    publish::{
+    error::{Error, ErrorKind},
+    wire::{
         messages::{CameraState, CameraStatus, Detections, Event, Message, Size},
         topics::Topics,
     },
+    workers::model::Model,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -107,17 +107,17 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
                 }
                 progress.bar.suspend(|| record.take(message));
             }
-            Err(_) if over && daemon.accounts()[0].pending == 0 => break Ok(Ended::Finished),
+            Err(_) if over && daemon.counts()[0].pending == 0 => break Ok(Ended::Finished),
             Err(_) => {}
         }
     };
     progress.bar.finish_and_clear();
     let seen = Extent {
-        frames: daemon.accounts()[0].captured,
-        length: Duration::from_nanos(daemon.record(0).reached_ns.load(Ordering::Relaxed)),
+        frames: daemon.counts()[0].captured,
+        length: Duration::from_nanos(daemon.counters(0).reached_ns.load(Ordering::Relaxed)),
         size: record.size,
     };
-    let faults = gst::decoder_faults() + daemon.record(0).damaged.load(Ordering::Relaxed);
+    let faults = gst::decoder_faults() + daemon.counters(0).damaged.load(Ordering::Relaxed);
     daemon.stop();
     if outcome? == Ended::Stopped {
         return Ok(signals.exit_code());
@@ -163,16 +163,16 @@ fn warn_of_damage(clip: &Path, declared: Option<Duration>, length: Duration, fau
 
 /// The recording's path; also of a `file://` address.
 ///
-/// Errors ([`Kind::Input`]): it cannot be read or is no file.
+/// Errors ([`ErrorKind::Input`]): it cannot be read or is no file.
 fn recording(clip: &Path) -> Result<PathBuf, Error> {
-    let refuse = |why: &str| Error::new(Kind::Input, format!("{}: {why}", clip.display()));
+    let refuse = |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", clip.display()));
     let path = match clip.to_str() {
         Some(address) if address.contains("://") && !clip.exists() => {
             config::file_path(address).map_err(|why| refuse(&why))?
         }
         _ => clip.to_path_buf(),
     };
-    let unreadable = |e| Error::caused(Kind::Input, clip.display().to_string(), e);
+    let unreadable = |e| Error::caused(ErrorKind::Input, clip.display().to_string(), e);
     let there = std::fs::metadata(&path).map_err(unreadable)?;
     if there.is_dir() {
         return Err(refuse("is a folder; one recording is wanted"));
@@ -196,7 +196,7 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
             };
             if let Some((key, value)) = arguments.set.iter().find(|(key, _)| stranger(key)) {
                 let message = format!("--set {key}={value}: without --config the only camera is called clip");
-                return Err(Error::new(Kind::Input, message));
+                return Err(Error::new(ErrorKind::Input, message));
             }
             let main = config::Main::Text { name: "the built-in camera".into(), text: CONFIG.into() };
             setup::load(main, arguments.set.clone())?.config
@@ -207,17 +207,17 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
     match &arguments.camera {
         Some(name) => config.cameras.retain(|camera| camera.name == *name),
         None if config.cameras.len() > 1 => {
-            return Err(Error::new(Kind::Input, format!("which camera? --camera is one of {known}")));
+            return Err(Error::new(ErrorKind::Input, format!("which camera? --camera is one of {known}")));
         }
         None => {}
     }
     let Some(camera) = config.cameras.first_mut() else {
         let message =
             format!("there is no camera {}, only {known}", arguments.camera.as_deref().unwrap_or("at all"));
-        return Err(Error::new(Kind::Input, message));
+        return Err(Error::new(ErrorKind::Input, message));
     };
     let path = std::path::absolute(&arguments.clip)
-        .map_err(|e| Error::caused(Kind::Input, arguments.clip.display().to_string(), e))?;
+        .map_err(|e| Error::caused(ErrorKind::Input, arguments.clip.display().to_string(), e))?;
     camera.source = Source::File { path, repeat: false, realtime: false };
     (camera.pipeline, camera.login, camera.snapshot_source) = (None, None, None);
     camera.options.clear();
@@ -227,14 +227,14 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
 
 /// Whether the clip is over.
 ///
-/// Errors ([`Kind::Input`]): it cannot be read. The camera would be tried again, and the clip told a second time.
+/// Errors ([`ErrorKind::Input`]): it cannot be read. The camera would be tried again, and the clip told a second time.
 fn verdict(status: &CameraStatus, clip: &Path) -> Result<bool, Error> {
     match (status.state, &status.reason) {
         (CameraState::Ended, _) => Ok(true),
         (CameraState::Starting | CameraState::Live | CameraState::Stopped, _) => Ok(false),
         (_, reason) => {
             let reason = reason.as_deref().unwrap_or("it cannot be read");
-            Err(Error::new(Kind::Input, format!("{}: {reason}", clip.display())))
+            Err(Error::new(ErrorKind::Input, format!("{}: {reason}", clip.display())))
         }
     }
 }
@@ -323,7 +323,7 @@ impl Record {
             | Message::Picture(_)
             | Message::Snapshot(_)
             | Message::Settings(_)
-            | Message::Evidence(_) => return,
+            | Message::Heatmap(_) => return,
         }
         let (is_event, is_frame) =
             (matches!(message, Message::Event(_)), matches!(message, Message::Detections(_)));

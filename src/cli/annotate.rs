@@ -6,9 +6,9 @@
 use crate::{
     camera::{Ended, gst},
     config::Camera,
-    error::{Error, Kind},
-    publish::messages::Detections,
+    error::{Error, ErrorKind},
     vision::{picture, rect::Rect, scene::caption},
+    wire::messages::Detections,
 };
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 use std::{
@@ -44,10 +44,10 @@ pub struct Target {
 impl Target {
     /// Makes sure that it can be written, without touching it.
     ///
-    /// Errors ([`Kind::Input`]): it is the recording itself, no MP4, no file, or in a place that cannot be written.
+    /// Errors ([`ErrorKind::Input`]): it is the recording itself, no MP4, no file, or in a place that cannot be written.
     pub fn check(clip: &Path, name: &Path) -> Result<Target, Error> {
-        let refuse = |why: &str| Error::new(Kind::Input, format!("{}: {why}", name.display()));
-        let unwritable = |e: io::Error| Error::caused(Kind::Input, name.display().to_string(), e);
+        let refuse = |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", name.display()));
+        let unwritable = |e: io::Error| Error::caused(ErrorKind::Input, name.display().to_string(), e);
         if !name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("mp4")) {
             return Err(refuse("clips are written as MP4 only: the name must end in .mp4"));
         }
@@ -61,7 +61,7 @@ impl Target {
             Some(there) if !there.is_file() => return Err(refuse("is no ordinary file")),
             Some(there) => {
                 let source = fs::metadata(clip)
-                    .map_err(|e| Error::caused(Kind::Input, clip.display().to_string(), e))?;
+                    .map_err(|e| Error::caused(ErrorKind::Input, clip.display().to_string(), e))?;
                 if identity(there) == identity(&source) {
                     return Err(refuse("is the recording itself, which would be lost"));
                 }
@@ -94,7 +94,9 @@ impl Target {
             .permissions(permissions)
             .tempfile_in(folder)
             .map(NamedTempFile::into_temp_path)
-            .map_err(|e| Error::caused(Kind::Input, format!("{}: cannot be written", self.name.display()), e))
+            .map_err(|e| {
+                Error::caused(ErrorKind::Input, format!("{}: cannot be written", self.name.display()), e)
+            })
     }
 
     /// Writes the clip with what `frames` show drawn on, until `is_over`.
@@ -125,7 +127,7 @@ impl Target {
         let paths = gst::Paths { clip, to: &unfinished, name: &self.name };
         let ended = gst::redraw(&paths, camera.rotation, draw, is_over)?;
         if ended == Ended::Finished {
-            let failed = |e| Error::caused(Kind::System, self.name.display().to_string(), e);
+            let failed = |e| Error::caused(ErrorKind::System, self.name.display().to_string(), e);
             unfinished.persist(&self.file).map_err(failed)?;
         }
         Ok(ended)

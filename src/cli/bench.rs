@@ -2,8 +2,8 @@
 
 use super::{output, setup::NetworkArguments};
 use crate::{
-    error::{Error, Kind},
-    model,
+    error::{Error, ErrorKind},
+    workers::model,
 };
 use std::{
     process::ExitCode,
@@ -43,7 +43,7 @@ struct Report {
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     if !(arguments.seconds > 0.0 && arguments.seconds <= 3600.0) {
         let message = format!("--seconds {}: must be above 0, at most 3600", arguments.seconds);
-        return Err(Error::new(Kind::Input, message));
+        return Err(Error::new(ErrorKind::Input, message));
     }
     let (engine, identity) = model::open_engine(&arguments.network.into())?;
     let duration = Duration::from_secs_f64(arguments.seconds);
@@ -82,7 +82,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 
 /// Times of single inferences in milliseconds, at least one, after two that do not count.
 fn measure(engine: &dyn engine::Engine, duration: Duration) -> Result<Vec<f64>, Error> {
-    let failed = |e| Error::caused(Kind::System, "the network cannot be run", e);
+    let failed = |e| Error::caused(ErrorKind::System, "the network cannot be run", e);
     let mut session = engine.session().map_err(failed)?;
     // Any picture takes the same time; this one is neither flat nor random.
     let picture: Vec<u8> = (0..engine.signature().input_len()).map(|i| (i * 31 % 256) as u8).collect();

@@ -4,8 +4,8 @@ use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{choice::Choice, gst, template},
     config::{Camera, Config, Source},
-    error::{Error, Kind},
-    model::Model,
+    error::{Error, ErrorKind},
+    workers::model::Model,
 };
 use std::{path::Path, process::ExitCode};
 
@@ -75,7 +75,7 @@ fn camera_problems(camera: &Camera) -> Vec<Error> {
     match template::candidates(camera) {
         Ok(pipelines) => {
             let missing = Choice::new(pipelines, gst::missing).current().err();
-            problems.extend(missing.map(|what| Error::new(Kind::Input, format!("{place}: {what}"))));
+            problems.extend(missing.map(|what| Error::new(ErrorKind::Input, format!("{place}: {what}"))));
         }
         Err(error) => problems.push(error),
     }
@@ -88,7 +88,7 @@ fn camera_problems(camera: &Camera) -> Vec<Error> {
         && let Err(error) = std::fs::File::open(path)
     {
         let message = format!("{place}.source: {}", path.display());
-        problems.push(Error::caused(Kind::Input, message, error));
+        problems.push(Error::caused(ErrorKind::Input, message, error));
     }
     problems
 }

@@ -3,11 +3,10 @@
 use super::{output, setup::NetworkArguments};
 use crate::{
     config::Network,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     frame::Image,
-    model::Model,
-    publish::messages::Class,
-    workers::Eye,
+    wire::messages::Class,
+    workers::{classifier::Classifier, model::Model},
 };
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,9 +17,6 @@ use std::{
 
 /// Files with these endings are taken from folders; a file that is named is taken whatever its ending.
 const ENDINGS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
-
-/// Of pictures that are painted, which none is here.
-const QUALITY: u8 = 80;
 
 /// Arguments of `camfire classify`.
 #[derive(clap::Args)]
@@ -52,7 +48,7 @@ struct Line<'a> {
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let model =
         Model::open(&Network { labels: arguments.labels, ..arguments.network.into() }, &Default::default())?;
-    let mut eye = Eye::open(&model, QUALITY)?;
+    let mut classifier = Classifier::open(&model)?;
     let photos = list(&arguments.paths)?;
     // Draws on stderr, and only where that is a terminal.
     let progress = ProgressBar::new(photos.len() as u64);
@@ -61,7 +57,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     }
     let mut failed = 0;
     for photo in &photos {
-        let top = read(photo).and_then(|image| eye.classify(&image, usize::from(arguments.top)));
+        let top = read(photo).and_then(|image| classifier.classify(&image, usize::from(arguments.top)));
         match top {
             Ok(top) => {
                 let line = format_line(photo, model.name_classes(&top), arguments.json);
@@ -101,14 +97,14 @@ fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         list_folder(path, &mut photos)?;
         if photos.len() == before {
             let message = format!("{}: no photos in it ({})", path.display(), ENDINGS.join(", "));
-            return Err(Error::new(Kind::Input, message));
+            return Err(Error::new(ErrorKind::Input, message));
         }
     }
     Ok(photos)
 }
 
 fn list_folder(folder: &Path, photos: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let unreadable = |e| Error::caused(Kind::Input, folder.display().to_string(), e);
+    let unreadable = |e| Error::caused(ErrorKind::Input, folder.display().to_string(), e);
     let mut entries = std::fs::read_dir(folder)
         .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
         .map_err(unreadable)?;
@@ -138,7 +134,7 @@ fn read(photo: &Path) -> Result<Image, Error> {
         Ok(image)
     };
     let rgb =
-        decode().map_err(|e| Error::caused(Kind::Input, "it cannot be read as a photo", e))?.into_rgb8();
+        decode().map_err(|e| Error::caused(ErrorKind::Input, "it cannot be read as a photo", e))?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Ok(Image::from_rgb(width, height, rgb.into_raw()))
 }

@@ -13,9 +13,10 @@ use crate::{
     clock::SystemClock,
     config::{self, Config},
     daemon::{Daemon, Publishing},
-    error::{Error, Kind},
-    model::Model,
-    publish::{messages::Message, mqtt::subscriber::Subscriber},
+    error::{Error, ErrorKind},
+    publish::mqtt::subscriber::Subscriber,
+    wire::messages::Message,
+    workers::model::Model,
 };
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -51,9 +52,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let folder = tempfile::Builder::new()
         .prefix("camfire-demo-")
         .tempdir()
-        .map_err(|e| Error::caused(Kind::System, "no folder for the demo", e))?;
+        .map_err(|e| Error::caused(ErrorKind::System, "no folder for the demo", e))?;
     let clip = folder.path().join("demo.mp4");
-    std::fs::write(&clip, CLIP).map_err(|e| Error::caused(Kind::System, clip.display().to_string(), e))?;
+    std::fs::write(&clip, CLIP)
+        .map_err(|e| Error::caused(ErrorKind::System, clip.display().to_string(), e))?;
 
     let broker = match (arguments.no_broker, find_program("mosquitto")) {
         (true, _) => None,
@@ -181,9 +183,9 @@ struct Broker {
 impl Broker {
     /// Starts it in `folder` and waits until it answers.
     ///
-    /// Errors ([`Kind::System`]): it does not start, in its own words.
+    /// Errors ([`ErrorKind::System`]): it does not start, in its own words.
     fn start(program: &Path, folder: &Path) -> Result<Broker, Error> {
-        let failed = |e: std::io::Error| Error::caused(Kind::System, "mosquitto does not start", e);
+        let failed = |e: std::io::Error| Error::caused(ErrorKind::System, "mosquitto does not start", e);
         let (config, log) = (folder.join("mosquitto.conf"), folder.join("mosquitto.log"));
         // A port that is free now can be taken before mosquitto has it: then another one is tried.
         for _ in 0..5 {
@@ -226,7 +228,7 @@ impl Broker {
         }
         let words = std::fs::read_to_string(&log).unwrap_or_default();
         let last = words.lines().last().unwrap_or("it said nothing");
-        Err(Error::new(Kind::System, format!("mosquitto does not start: {last}")))
+        Err(Error::new(ErrorKind::System, format!("mosquitto does not start: {last}")))
     }
 }
 

@@ -6,8 +6,8 @@ use crate::{
     clock::look_for_synchronisation,
     config::{Camera, Network},
     error::Error,
-    model,
     publish::mqtt::{self, subscriber::Subscriber},
+    workers::model,
 };
 use std::{path::PathBuf, process::ExitCode};
 

@@ -8,7 +8,7 @@ use crate::{
     control::NodeControl,
     daemon::{Daemon, Publishing},
     error::Error,
-    model::Model,
+    workers::model::Model,
 };
 use sd_notify::NotifyState;
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -110,17 +110,17 @@ fn watch(
             notify(NotifyState::Stopping);
         }
     }
-    for (camera, accounts) in daemon.stop() {
+    for (camera, counts) in daemon.stop() {
         tracing::info!(
             camera,
-            captured = accounts.captured,
-            analysed = accounts.analysed,
-            skipped_rate = accounts.skipped_rate,
-            skipped_still = accounts.skipped_still,
-            shed = accounts.shed,
-            dropped = accounts.dropped,
-            failed = accounts.failed,
-            "Camera's accounts."
+            captured = counts.captured,
+            analysed = counts.analysed,
+            skipped_rate = counts.skipped_rate,
+            skipped_still = counts.skipped_still,
+            shed = counts.shed,
+            dropped = counts.dropped,
+            failed = counts.failed,
+            "Camera's counts."
         );
     }
     Ok(end)

@@ -3,8 +3,8 @@
 use crate::{
     camera::template,
     config::{self, Loaded, LogLevel, Network, Problems},
-    error::{Error, Kind},
-    model,
+    error::{Error, ErrorKind},
+    workers::model,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
@@ -51,7 +51,7 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
 impl ConfigArguments {
     /// Reads the configuration: file, conf.d, environment, flags.
     ///
-    /// Errors ([`Kind::Input`]): everything that is wrong with it, a line each.
+    /// Errors ([`ErrorKind::Input`]): everything that is wrong with it, a line each.
     pub fn load(&self) -> Result<Loaded, Error> {
         self.read().map_err(unusable)
     }
@@ -68,13 +68,13 @@ impl ConfigArguments {
 
 /// Reads a configuration from `main`, with environment and `flags` over it.
 ///
-/// Errors ([`Kind::Input`]): everything that is wrong with it, a line each.
+/// Errors ([`ErrorKind::Input`]): everything that is wrong with it, a line each.
 pub fn load(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Error> {
     read(main, flags).map_err(unusable)
 }
 
 fn unusable(problems: Problems) -> Error {
-    Error::new(Kind::Input, format!("the configuration cannot be used\n{problems}"))
+    Error::new(ErrorKind::Input, format!("the configuration cannot be used\n{problems}"))
 }
 
 fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Problems> {
@@ -132,7 +132,7 @@ pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::FrameTrace => LevelFilter::TRACE,
     };
     // Libraries' inner life is nobody's business, even at debug; what GStreamer says comes under its own name.
     let levels = Targets::new()
@@ -195,7 +195,7 @@ pub struct Signals {
 impl Signals {
     /// Catches them from now on.
     ///
-    /// Errors ([`Kind::System`]): the kernel refuses.
+    /// Errors ([`ErrorKind::System`]): the kernel refuses.
     pub fn catch() -> Result<Signals, Error> {
         let catch = || -> std::io::Result<Signals> {
             let (pipe, write) = UnixStream::pair()?;
@@ -212,7 +212,7 @@ impl Signals {
             }
             Ok(Signals { pipe, hangup, last })
         };
-        catch().map_err(|e| Error::caused(Kind::System, "signals cannot be caught", e))
+        catch().map_err(|e| Error::caused(ErrorKind::System, "signals cannot be caught", e))
     }
 
     /// Whether a SIGHUP came since the last call.

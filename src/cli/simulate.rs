@@ -8,16 +8,15 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, LogLevel},
-    error::{Error, Kind},
-    lifecycle::Pulse,
-    publish::{
-        messages::{Best, Event, EventType, Message, SCHEMA},
-        mqtt::line,
-        publisher::Publisher,
+    counters::{DeliveryCounters, Percentiles},
+    error::{Error, ErrorKind},
+    lifecycle::Heartbeat,
+    publish::{mqtt::connection, publisher::Publisher},
+    queue::{self, messages::MessageSender},
+    wire::{
+        messages::{Best, Event, EventType, Header, Message},
         topics::Topics,
     },
-    queue::{self, MessageSender},
-    record::{DeliveryRecord, Percentiles},
 };
 use serde::Serialize;
 use std::{
@@ -84,14 +83,14 @@ struct Outcome {
     events_per_s: f64,
     disk_bytes: u64,
     /// From the making of an event to its acknowledgement.
-    acknowledged_after_ms: Option<Percentiles>,
+    ack_latency_ms: Option<Percentiles>,
 }
 
 /// A board that is not there.
 struct Board {
     node: Arc<str>,
     messages: MessageSender<Message>,
-    record: Arc<DeliveryRecord>,
+    counters: Arc<DeliveryCounters>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -107,7 +106,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     setup::start_log(level);
     if let Some(folder) = &arguments.state {
         std::fs::create_dir_all(folder)
-            .map_err(|e| Error::caused(Kind::Input, format!("--state {}", folder.display()), e))?;
+            .map_err(|e| Error::caused(ErrorKind::Input, format!("--state {}", folder.display()), e))?;
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let boards = (1..=arguments.boards)
@@ -129,30 +128,30 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     eprintln!("Everything is made: {made} events. Waiting for acknowledgements.");
     let deadline = clock.monotonic() + arguments.patience;
     let sum =
-        |count: fn(&DeliveryRecord) -> u64| boards.iter().map(|board| count(&board.record)).sum::<u64>();
+        |count: fn(&DeliveryCounters) -> u64| boards.iter().map(|board| count(&board.counters)).sum::<u64>();
     let is_done = || {
-        sum(|record| record.accepted.load(Ordering::Relaxed)) >= made
-            && sum(|record| record.waiting.load(Ordering::Relaxed)) == 0
+        sum(|counters| counters.accepted.load(Ordering::Relaxed)) >= made
+            && sum(|counters| counters.waiting.load(Ordering::Relaxed)) == 0
     };
     while !is_interrupted && !is_done() && clock.monotonic() < deadline {
         is_interrupted = signals.wait(Duration::from_millis(5));
     }
     let elapsed_s = (clock.monotonic() - started).as_secs_f64();
-    let histograms = boards.iter().filter_map(|board| board.record.take_acknowledged_after());
+    let histograms = boards.iter().filter_map(|board| board.counters.take_ack_latency());
     let outcome = Outcome {
         boards: arguments.boards,
         made,
-        accepted: sum(|record| record.accepted.load(Ordering::Relaxed)),
-        sent: sum(|record| record.sent.load(Ordering::Relaxed)),
-        acknowledged: sum(|record| record.acknowledged.load(Ordering::Relaxed)),
-        lost: sum(|record| record.lost.load(Ordering::Relaxed)),
-        waiting: sum(|record| record.waiting.load(Ordering::Relaxed)),
-        connections: sum(|record| record.connections.load(Ordering::Relaxed)),
+        accepted: sum(|counters| counters.accepted.load(Ordering::Relaxed)),
+        sent: sum(|counters| counters.sent.load(Ordering::Relaxed)),
+        acknowledged: sum(|counters| counters.acknowledged.load(Ordering::Relaxed)),
+        lost: sum(|counters| counters.lost.load(Ordering::Relaxed)),
+        waiting: sum(|counters| counters.waiting.load(Ordering::Relaxed)),
+        connections: sum(|counters| counters.connections.load(Ordering::Relaxed)),
         elapsed_s,
-        events_per_s: sum(|record| record.acknowledged.load(Ordering::Relaxed)) as f64 / elapsed_s,
-        disk_bytes: sum(|record| record.disk_bytes.load(Ordering::Relaxed)),
+        events_per_s: sum(|counters| counters.acknowledged.load(Ordering::Relaxed)) as f64 / elapsed_s,
+        disk_bytes: sum(|counters| counters.disk_bytes.load(Ordering::Relaxed)),
         // Of many boards the worst of each.
-        acknowledged_after_ms: histograms.reduce(|a, b| Percentiles {
+        ack_latency_ms: histograms.reduce(|a, b| Percentiles {
             p50: a.p50.max(b.p50),
             p95: a.p95.max(b.p95),
             p99: a.p99.max(b.p99),
@@ -179,9 +178,10 @@ fn start(config: &Config, number: u32, state: Option<&Path>, clock: &Arc<dyn Clo
     config.mqtt.brokers.rotate_left((number - 1) as usize % brokers);
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
-    let (dialer, pump, happened) = line::connections(config.mqtt.clone(), &topics);
-    let (sender, messages) = queue::messages(16, Message::must_arrive);
-    let (node, record): (Arc<str>, Arc<DeliveryRecord>) = (config.node.name.as_str().into(), Arc::default());
+    let (dialer, pump, happened) = connection::connections(config.mqtt.clone(), &topics);
+    let (sender, messages) = queue::messages::messages(16, Message::is_durable);
+    let (node, counters): (Arc<str>, Arc<DeliveryCounters>) =
+        (config.node.name.as_str().into(), Arc::default());
     let publisher = Publisher {
         node: node.clone(),
         config: config.mqtt,
@@ -189,18 +189,18 @@ fn start(config: &Config, number: u32, state: Option<&Path>, clock: &Arc<dyn Clo
         messages,
         dialer: Box::new(dialer),
         happened,
-        record: record.clone(),
+        counters: counters.clone(),
         commander: None,
         discovery: BTreeMap::new(),
         birth_topic: None,
         frigate_topic: None,
         topics,
         clock: clock.clone(),
-        pulse: Pulse::new("publish", clock.monotonic()),
+        heartbeat: Heartbeat::new("publish", clock.monotonic()),
     };
     let spawn = |work: Box<dyn FnOnce() + Send>| {
         let thread = thread::Builder::new().name(node.to_string()).stack_size(STACK_BYTES);
-        thread.spawn(work).map_err(|e| Error::caused(Kind::System, format!("no thread for {node}"), e))
+        thread.spawn(work).map_err(|e| Error::caused(ErrorKind::System, format!("no thread for {node}"), e))
     };
     let pump = move || {
         if let Err(error) = pump.run() {
@@ -208,7 +208,7 @@ fn start(config: &Config, number: u32, state: Option<&Path>, clock: &Arc<dyn Clo
         }
     };
     let threads = vec![spawn(Box::new(move || publisher.run()))?, spawn(Box::new(pump))?];
-    Ok(Board { node, messages: sender, record, threads })
+    Ok(Board { node, messages: sender, counters, threads })
 }
 
 /// The next event of a camera: a thing comes, is recognised, goes.
@@ -229,10 +229,7 @@ fn invent(
     let kind = [EventType::Start, EventType::Update, EventType::End][step as usize];
     *story = if step == 2 { (fresh(), at, 0) } else { (id, started_at, step + 1) };
     Event {
-        schema: SCHEMA,
-        node: board.node.clone(),
-        camera: format!("camera-{}", camera + 1).into(),
-        number: None,
+        header: Header::new(board.node.clone(), Some(format!("camera-{}", camera + 1).into())),
         id: id.to_string(),
         kind,
         changed: Vec::new(),
@@ -266,7 +263,7 @@ fn tell(outcome: &Outcome, json: bool) {
     );
     output::line!("lost          {lost}; {waiting} still waiting");
     output::line!("connections   {}", outcome.connections);
-    if let Some(Percentiles { p50, p95, p99 }) = outcome.acknowledged_after_ms {
+    if let Some(Percentiles { p50, p95, p99 }) = outcome.ack_latency_ms {
         output::line!(
             "acknowledged after  {p50:.1} ms in the middle, {p95:.1} ms for 95 %, {p99:.1} ms for 99 %"
         );

@@ -5,16 +5,15 @@ use crate::{
     camera::{Trouble, choice::Choice, gst, template},
     clock::SystemClock,
     config::{Camera, Config},
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     frame::Image,
-    model::Model,
     vision::{
         picture,
         preprocess::Preprocessor,
         rect::{Rect, upright_size},
-        scene::Look,
+        scene::Infer,
     },
-    workers::Eye,
+    workers::{classifier::Classifier, model::Model},
 };
 use image::codecs::jpeg::JpegEncoder;
 use std::{
@@ -38,9 +37,9 @@ pub struct Arguments {
     /// The file to write [default: CAMERA.jpg]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also write where the network sees the best class of the whole picture, as a small grey PNG: evidence, not a box
+    /// Also write where the network sees the best class of the whole picture, as a small grey PNG: heatmap, not a box
     #[arg(long, value_name = "FILE.png")]
-    evidence: Option<PathBuf>,
+    heatmap: Option<PathBuf>,
 }
 
 /// Opens the camera, takes its first picture, writes it and tells where.
@@ -49,18 +48,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let Some(camera) = config.cameras.iter().find(|camera| camera.name == arguments.camera) else {
         let known: Vec<&str> = config.cameras.iter().map(|camera| camera.name.as_str()).collect();
         let message = format!("there is no camera {:?}, only {}", arguments.camera, known.join(", "));
-        return Err(Error::new(Kind::Input, message));
+        return Err(Error::new(ErrorKind::Input, message));
     };
     gst::init()?;
     let picture = look(camera)?;
     let (width, height) = upright_size(&picture);
     let (width, height) = (width.round() as usize, height.round() as usize);
-    let unreadable = |e| Error::caused(Kind::Source, "the picture cannot be read", e);
+    let unreadable = |e| Error::caused(ErrorKind::Source, "the picture cannot be read", e);
     let mut preprocessor = Preprocessor::new(width, height);
     let rgb = preprocessor.run(&picture, &Rect::whole(&picture)).map_err(unreadable)?;
     let path = arguments.output.unwrap_or_else(|| PathBuf::from(format!("{}.jpg", camera.name)));
     let unwritable = |e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::caused(Kind::System, path.display().to_string(), e)
+        Error::caused(ErrorKind::System, path.display().to_string(), e)
     };
     let file = File::create(&path).map_err(|e| unwritable(e.into()))?;
     let mut writer = BufWriter::new(file);
@@ -69,23 +68,23 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         .map_err(|e| unwritable(e.into()))?;
     writer.flush().map_err(|e| unwritable(e.into()))?;
     output::line!("{} ({width} x {height})", path.display());
-    if let Some(file) = &arguments.evidence {
-        output::line!("{}", write_evidence(&config, &picture, file)?);
+    if let Some(file) = &arguments.heatmap {
+        output::line!("{}", write_heatmap(&config, &picture, file)?);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes where the network sees its best class; tells which that is.
-fn write_evidence(config: &Config, picture: &Image, file: &Path) -> Result<String, Error> {
+fn write_heatmap(config: &Config, picture: &Image, file: &Path) -> Result<String, Error> {
     let model = Model::open(&config.engine.network, &config.groups)?;
-    let mut eye = Eye::open(&model, QUALITY)?;
-    let best = eye.classify(picture, 1)?[0];
+    let mut classifier = Classifier::open(&model)?;
+    let best = classifier.classify(picture, 1)?[0];
     let label = model.labels.get(best.index);
-    let Some(activation) = eye.activation(best.index) else {
-        return Ok(format!("there is no evidence for {label}"));
+    let Some(heatmap) = classifier.heatmap(best.index) else {
+        return Ok(format!("there is no heatmap of {label}"));
     };
-    let png = picture::grey_png(&activation.grey, activation.width, activation.height);
-    std::fs::write(file, png).map_err(|e| Error::caused(Kind::System, file.display().to_string(), e))?;
+    let png = picture::grey_png(&heatmap.grey, heatmap.width, heatmap.height);
+    std::fs::write(file, png).map_err(|e| Error::caused(ErrorKind::System, file.display().to_string(), e))?;
     Ok(format!("{} ({label} {:.2})", file.display(), best.score))
 }
 
@@ -95,7 +94,8 @@ fn look(camera: &Camera) -> Result<Image, Error> {
     let mut choice = Choice::new(template::snapshot_candidates(camera)?, gst::missing);
     let mut codecs_tried = 0;
     loop {
-        let refuse = |reason: String| Error::new(Kind::Source, format!("cameras.{}: {reason}", camera.name));
+        let refuse =
+            |reason: String| Error::new(ErrorKind::Source, format!("cameras.{}: {reason}", camera.name));
         let pipeline = choice.current().map_err(refuse)?;
         let failure = match gst::first_picture(camera, pipeline, &clock) {
             Ok(picture) => return Ok(picture),

@@ -5,9 +5,9 @@
 //! one.
 
 use crate::{
-    error::{Error, Kind},
-    publish::messages::{Detections, Event, EventType, Size},
+    error::{Error, ErrorKind},
     vision::{groups::Groups, rect::Rect},
+    wire::messages::{Detections, Event, EventType, Size},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -89,21 +89,21 @@ struct Place {
 impl Truth {
     /// Reads a truth file.
     ///
-    /// Errors ([`Kind::Input`]): it cannot be read or is none.
+    /// Errors ([`ErrorKind::Input`]): it cannot be read or is none.
     pub fn read(file: &Path) -> Result<Truth, Error> {
         let place = file.display().to_string();
-        let text = std::fs::read(file).map_err(|e| Error::caused(Kind::Input, place.clone(), e))?;
+        let text = std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, place.clone(), e))?;
         let refuse = |why: String| {
             let message =
                 format!("{place}: {why} (docs/seeing.md, \"Truth files\", tells what belongs in it)");
-            Error::new(Kind::Input, message)
+            Error::new(ErrorKind::Input, message)
         };
         let value = serde_json::from_slice(&text).map_err(|e| refuse(format!("is no JSON: {e}")))?;
         let (about, objects) = parse(value).map_err(refuse)?;
         Ok(Truth { file: file.to_path_buf(), about, objects })
     }
 
-    /// Errors ([`Kind::Input`]): labels that the network has not, each once, and what was probably meant.
+    /// Errors ([`ErrorKind::Input`]): labels that the network has not, each once, and what was probably meant.
     pub fn check_labels(&self, groups: &Groups) -> Result<(), Error> {
         let is_strange = |label: &&String| !self.about.other_labels.contains(label);
         let labels: BTreeSet<&String> =
@@ -118,7 +118,7 @@ impl Truth {
             self.file.display(),
             problems.join("; ")
         );
-        Err(Error::new(Kind::Input, message))
+        Err(Error::new(ErrorKind::Input, message))
     }
 
     /// In what the clip that was looked at is another than the one the truth is of, a sentence each.

@@ -5,7 +5,7 @@ use super::{
     setup::ConfigArguments,
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     publish::mqtt::subscriber::{Received, Subscriber},
 };
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ pub fn filters(base: &str, node: &str, camera: &str, detections: bool) -> Vec<St
 
 /// The line for a message on one of those topics.
 ///
-/// Errors ([`Kind::System`]): someone else publishes something else there.
+/// Errors ([`ErrorKind::System`]): someone else publishes something else there.
 pub fn line(message: &Received) -> Result<String, Error> {
     let (topic, payload) = (&message.topic, &message.payload);
     let line = if topic.ends_with("/detections") {
@@ -68,11 +68,13 @@ pub fn line(message: &Received) -> Result<String, Error> {
     } else {
         serde_json::from_slice(payload).map(|seen: SeenState| seen.line())
     };
-    line.map_err(|e| Error::caused(Kind::System, format!("{topic} is not what camfire publishes there"), e))
+    line.map_err(|e| {
+        Error::caused(ErrorKind::System, format!("{topic} is not what camfire publishes there"), e)
+    })
 }
 
 fn json_line(message: &Received) -> Result<String, Error> {
     let payload: serde_json::Value = serde_json::from_slice(&message.payload)
-        .map_err(|e| Error::caused(Kind::System, format!("{} is no JSON", message.topic), e))?;
+        .map_err(|e| Error::caused(ErrorKind::System, format!("{} is no JSON", message.topic), e))?;
     Ok(serde_json::json!({ "topic": message.topic, "payload": payload }).to_string())
 }

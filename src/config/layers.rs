@@ -6,7 +6,7 @@
 
 use super::{
     Inputs, Main,
-    keys::{self, Key, Meaning, Unknown},
+    key::{self, Key, Meaning, Unknown},
     problems::{self, Place, Problem},
     raw::{self, Raw},
 };
@@ -257,12 +257,12 @@ impl Layers {
         typed: String,
         place: Place,
     ) {
-        match keys::meaning(path) {
+        match key::meaning(path) {
             Ok(Meaning::Key(key)) => {
                 if let [section, camera, ..] = path
                     && section == "cameras"
                 {
-                    if let Err(unknown) = keys::meaning(&path[..2]) {
+                    if let Err(unknown) = key::meaning(&path[..2]) {
                         return self.refuse(path, Some(&typed), place, unknown);
                     }
                     self.note_section(&["cameras", camera], place.clone());
@@ -292,7 +292,7 @@ impl Layers {
         typed: &str,
         place: Place,
     ) {
-        let is_secret = matches!(key.kind, keys::Kind::Secret)
+        let is_secret = matches!(key.kind, key::Kind::Secret)
             || path.last().is_some_and(|name| problems::is_secret(name));
         let shown = if is_secret { "***".into() } else { problems::shown(typed) };
         let checked = key.check(value);
@@ -383,7 +383,7 @@ impl FileReader<'_> {
             path.push(name.get_ref().to_string());
             let place = self.place(name.span().start);
             let typed = &self.text[value.span()];
-            match (keys::meaning(path), value.get_ref()) {
+            match (key::meaning(path), value.get_ref()) {
                 (Ok(Meaning::Key(key)), _) => self.add(key, path, value, place),
                 (Ok(Meaning::Section), DeValue::Table(below)) => {
                     match &path[..] {
@@ -415,7 +415,7 @@ impl FileReader<'_> {
         let value = serde::Deserialize::deserialize(ValueDeserializer::from(value.clone()))
             .unwrap_or(Value::Float(f64::NAN));
         let is_open = self.mode.is_some_and(|mode| mode & 0o004 != 0);
-        if matches!(key.kind, keys::Kind::Secret)
+        if matches!(key.kind, key::Kind::Secret)
             && is_open
             && value.as_str().is_some_and(|text| !text.is_empty())
         {

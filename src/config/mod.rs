@@ -10,22 +10,23 @@
 //!
 //! Cameras are sorted by name and known by it. Durations are `Duration`, rates are frames a second.
 
-mod forms;
-mod keys;
+mod key;
 mod layers;
 mod login;
+pub mod polygon;
 mod problems;
 mod raw;
 mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
+mod validators;
 
-pub use forms::UNKNOWN;
-pub use keys::nearest;
+pub use key::nearest;
 pub use layers::dotted;
 pub use problems::Problems;
 pub use source::file_path;
+pub use validators::UNKNOWN;
 
 pub use crate::frame::Rotation;
 use serde::Deserialize;
@@ -143,7 +144,7 @@ pub struct Config {
     pub pictures: Pictures,
     /// Names of one's own for sets of the network's classes.
     pub groups: BTreeMap<String, Vec<String>>,
-    /// How often the accounts are told.
+    /// How often the counts are told.
     pub stats: Stats,
     /// Whether Home Assistant is told what there is.
     pub homeassistant: HomeAssistant,
@@ -178,7 +179,7 @@ pub enum LogLevel {
     Warn,
     Info,
     Debug,
-    Trace,
+    FrameTrace,
 }
 
 /// `[mqtt]`
@@ -199,7 +200,7 @@ pub struct Mqtt {
     /// Encrypt, and how to know the broker.
     pub tls: Option<Tls>,
     /// Larger messages are not sent.
-    pub most_packet_bytes: usize,
+    pub max_packet_bytes: usize,
 }
 
 /// Where a broker listens.
@@ -219,15 +220,15 @@ pub struct Outbox {
     /// When it reaches the disk.
     pub durability: Durability,
     /// Messages that are kept, delivered or not.
-    pub most_messages: u64,
+    pub max_messages: u64,
     /// Their bytes, about.
-    pub most_bytes: u64,
+    pub max_bytes: u64,
     /// None is kept longer.
-    pub oldest: Duration,
+    pub max_age: Duration,
     /// After a bad end, what was acknowledged in the last so many seconds is sent again.
     pub replay: Duration,
     /// Kinds of messages that must arrive besides those that always must.
-    pub also: Vec<String>,
+    pub durable_kinds: Vec<String>,
 }
 
 /// `[commands]`
@@ -310,11 +311,11 @@ pub struct Objects {
     /// Mean score of a group from which on it is a thing's label, above 0 and up to 1.
     pub score: f32,
     /// Looks of the network at one frame, at most.
-    pub crops: usize,
+    pub max_inferences_per_frame: usize,
     /// Around a thing, in parts of its longer side.
     pub margin: f64,
     /// Between two looks at a thing whose label is sure.
-    pub look_again: Duration,
+    pub reclassify_after: Duration,
     /// A thing is told of when it has been seen for so long.
     pub confirm: Duration,
     /// A thing that is not seen for so long has gone.
@@ -331,9 +332,9 @@ pub struct Pictures {
     /// Where they are kept; nowhere if there is no such place.
     pub directory: Option<PathBuf>,
     /// All together at most.
-    pub most_bytes: u64,
+    pub max_bytes: u64,
     /// None is kept longer.
-    pub oldest: Duration,
+    pub max_age: Duration,
     /// Of the JPEG files, 10..=100.
     pub quality: u8,
     /// On a topic, too.
@@ -439,14 +440,14 @@ pub struct Camera {
     /// Labels of things that are told of; all if there is none.
     pub labels: Vec<String>,
     /// Whether it is shown where the network saw what it saw.
-    pub evidence: bool,
+    pub heatmap: bool,
     /// So long without a frame and the camera counts as stalled and is restarted; unless given, 2 s or ten frames,
     /// whichever is longer.
     pub stall_timeout: Option<Duration>,
     /// How long the first frame may take.
     pub first_frame_timeout: Duration,
     /// The longest pause between two attempts at it, where it may come back by itself.
-    pub longest_pause: Duration,
+    pub max_backoff: Duration,
     /// User name and password, handed to the source element and never written anywhere.
     pub login: Option<Login>,
 }

@@ -9,9 +9,9 @@
 //! Passwords are in here as typed, so nothing here has a `Debug`.
 
 use super::{
-    Decode, Durability, LogLevel, OptionValue, forms,
-    keys::{AUTO, Key, Kind},
-    source,
+    Decode, Durability, LogLevel, OptionValue,
+    key::{AUTO, Key, Kind},
+    source, validators,
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, time::Duration};
@@ -59,45 +59,45 @@ macro_rules! sections {
 
 sections! {
     node: Node {
-        name: String = Kind::Text(forms::name), "";
+        name: String = Kind::Text(validators::name), "";
     }
     log: Log {
         level: LogLevel = Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info";
     }
     mqtt: Mqtt {
-        host: String = Kind::Text(forms::host), "127.0.0.1";
+        host: String = Kind::Text(validators::host), "127.0.0.1";
         port: u16 = Kind::Whole(1, 65_535), "1883";
-        base_topic: String = Kind::Text(forms::topic), "camfire";
-        client_id: String = Kind::Text(forms::line), "";
-        user: String = Kind::Text(forms::line), "";
+        base_topic: String = Kind::Text(validators::topic), "camfire";
+        client_id: String = Kind::Text(validators::line), "";
+        user: String = Kind::Text(validators::line), "";
         password: String = Kind::Secret, "";
-        password_file: String = Kind::Text(forms::line), "";
+        password_file: String = Kind::Text(validators::line), "";
         // The protocol has 16 bits for seconds.
         keep_alive: Period = Kind::WholeSeconds(SECOND, Duration::from_secs(65_535)), "30s";
         connect_timeout: Period = Kind::Duration(Duration::from_millis(100), HOUR), "5s";
         tls: bool = Kind::Boolean, "false";
-        ca_file: String = Kind::Text(forms::line), "";
-        cert_file: String = Kind::Text(forms::line), "";
-        key_file: String = Kind::Text(forms::line), "";
+        ca_file: String = Kind::Text(validators::line), "";
+        cert_file: String = Kind::Text(validators::line), "";
+        key_file: String = Kind::Text(validators::line), "";
         alpn: Vec<String> = Kind::Words, "";
         fallbacks: Vec<String> = Kind::Words, "";
-        most_packet_kib: usize = Kind::Whole(1, 262_144), "1024";
+        max_packet_kib: usize = Kind::Whole(1, 262_144), "1024";
     }
     outbox: Outbox {
-        file: String = Kind::Text(forms::line), "";
+        file: String = Kind::Text(validators::line), "";
         durability: Durability = Kind::Choice(&["strict", "grouped", "light"]), "grouped";
-        most_messages: u64 = Kind::Whole(100, 100_000_000), "100000";
-        most_mib: u64 = Kind::Whole(1, 1_000_000), "64";
-        oldest: Period = Kind::Duration(Duration::from_secs(60), YEAR), "7days";
+        max_messages: u64 = Kind::Whole(100, 100_000_000), "100000";
+        max_mib: u64 = Kind::Whole(1, 1_000_000), "64";
+        max_age: Period = Kind::Duration(Duration::from_secs(60), YEAR), "7days";
         replay: Period = Kind::Duration(Duration::ZERO, HOUR), "5s";
-        also: Vec<String> = Kind::Words, "";
+        durable_kinds: Vec<String> = Kind::Words, "";
     }
     commands: Commands {
         accept: bool = Kind::Boolean, "false";
     }
     engine: Engine {
-        model: String = Kind::Text(forms::line), "";
-        labels: String = Kind::Text(forms::line), "";
+        model: String = Kind::Text(validators::line), "";
+        labels: String = Kind::Text(validators::line), "";
         name: String = Kind::Choice(&["auto", "native", "tract"]), "auto";
         kernels: String = Kind::Choice(KERNELS), "auto";
         workers: usize = Kind::Whole(0, 256), "0";
@@ -107,18 +107,18 @@ sections! {
     }
     objects: Objects {
         score: f64 = Kind::Number(0.01, 1.0), "0.4";
-        crops: usize = Kind::Whole(1, 100), "4";
+        max_inferences_per_frame: usize = Kind::Whole(1, 100), "4";
         margin: f64 = Kind::Number(0.0, 2.0), "0.15";
-        look_again: Period = Kind::Duration(Duration::from_millis(100), DAY), "5s";
+        reclassify_after: Period = Kind::Duration(Duration::from_millis(100), DAY), "5s";
         confirm: Period = Kind::Duration(Duration::ZERO, HOUR), "200ms";
         lost_after: Period = Kind::Duration(Duration::from_millis(100), HOUR), "2s";
         absorb_after: Period = Kind::Duration(SECOND, DAY), "20s";
         settled_after: Period = Kind::Duration(SECOND, YEAR), "1day";
     }
     pictures: Pictures {
-        directory: String = Kind::Text(forms::line), "";
-        most_mib: u64 = Kind::Whole(0, 1_000_000_000), "1024";
-        oldest: Period = Kind::Duration(Duration::from_secs(60), YEAR), "30days";
+        directory: String = Kind::Text(validators::line), "";
+        max_mib: u64 = Kind::Whole(0, 1_000_000_000), "1024";
+        max_age: Period = Kind::Duration(Duration::from_secs(60), YEAR), "30days";
         quality: u8 = Kind::Whole(10, 100), "80";
         publish: bool = Kind::Boolean, "false";
     }
@@ -127,15 +127,15 @@ sections! {
     }
     homeassistant: HomeAssistant {
         discovery: bool = Kind::Boolean, "false";
-        prefix: String = Kind::Text(forms::topic), "homeassistant";
+        prefix: String = Kind::Text(validators::topic), "homeassistant";
     }
     frigate: Frigate {
         events: bool = Kind::Boolean, "false";
-        topic: String = Kind::Text(forms::topic), "frigate";
+        topic: String = Kind::Text(validators::topic), "frigate";
     }
     web: Web {
-        listen: String = Kind::Text(forms::listen), "";
-        anyone: bool = Kind::Boolean, "false";
+        listen: String = Kind::Text(validators::listen), "";
+        allow_remote: bool = Kind::Boolean, "false";
     }
 }
 
@@ -146,8 +146,8 @@ keys! {
     Camera {
         source: String = Kind::Text(source::form), "";
         snapshot_source: String = Kind::Text(source::form), "";
-        pipeline: String = Kind::Text(forms::line), "auto";
-        launch: String = Kind::Text(forms::lines), "";
+        pipeline: String = Kind::Text(validators::line), "auto";
+        launch: String = Kind::Text(validators::lines), "";
         repeat "loop": bool = Kind::Boolean, "true";
         realtime: bool = Kind::Boolean, "true";
         rate_fps: f64 = Kind::Positive(1000.0), "5";
@@ -156,16 +156,16 @@ keys! {
         rotate: u16 = Kind::Whole(0, 270), "0";
         stall_timeout: AutoPeriod = Kind::AutoDuration(SECOND, DAY), "auto";
         first_frame_timeout: Period = Kind::Duration(SECOND, DAY), "10s";
-        longest_pause: Period = Kind::Duration(Duration::from_millis(100), HOUR), "30s";
-        user: String = Kind::Text(forms::line), "";
+        max_backoff: Period = Kind::Duration(Duration::from_millis(100), HOUR), "30s";
+        user: String = Kind::Text(validators::line), "";
         password: String = Kind::Secret, "";
-        password_file: String = Kind::Text(forms::line), "";
+        password_file: String = Kind::Text(validators::line), "";
         motion_threshold: f64 = Kind::Number(1.0, 255.0), "8";
         motion_memory: Period = Kind::Duration(SECOND, DAY), "20s";
         min_size: f64 = Kind::Number(0.0, 1.0), "0.03";
         masks: Vec<Corners> = Kind::Polygons, "";
         labels: Vec<String> = Kind::Words, "";
-        evidence: bool = Kind::Boolean, "false";
+        heatmap: bool = Kind::Boolean, "false";
         zones: BTreeMap<String, Corners> = Kind::Options, "";
         regions: BTreeMap<String, Region> = Kind::Options, "";
         options: BTreeMap<String, OptionValue> = Kind::Options, "";

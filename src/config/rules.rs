@@ -5,15 +5,16 @@
 
 use super::{
     Broker, Camera, CameraJudge, Commands, Config, Detections, Engine, Frigate, HomeAssistant, Judge, Log,
-    Motion, Mqtt, Naming, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, Web, forms,
-    keys::AUTO,
+    Motion, Mqtt, Naming, Network, Node, Objects, Outbox, Pictures, Region, Source, Stats, Tls, Web,
+    key::AUTO,
     layers::Layers,
     login::{self, Typed},
     problems::{Place, Problem},
     raw::{self, Raw},
     source::{self, Address},
+    validators,
 };
-use crate::{frame::Rotation, polygon::Polygon};
+use crate::{config::polygon::Polygon, frame::Rotation};
 use std::{
     net::SocketAddr,
     os::unix::fs::MetadataExt,
@@ -39,7 +40,7 @@ pub(super) struct Machine<'a> {
 /// Judges `raw`. A `Config` always comes out; it is good for nothing if there are problems in `layers` afterwards.
 pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Config {
     let mut rules = Rules { layers, machine };
-    let node = Node { name: given(raw.node.name).unwrap_or_else(|| forms::node_name(&machine.host)) };
+    let node = Node { name: given(raw.node.name).unwrap_or_else(|| validators::node_name(&machine.host)) };
     let mqtt = rules.mqtt(raw.mqtt, &node);
     let outbox = rules.outbox(raw.outbox);
     let mut labels = Vec::new();
@@ -62,9 +63,9 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         directory: given(raw.pictures.directory)
             .map(PathBuf::from)
             .or_else(|| machine.state.map(|state| state.join("pictures")))
-            .filter(|_| raw.pictures.most_mib > 0),
-        most_bytes: raw.pictures.most_mib << 20,
-        oldest: raw.pictures.oldest.0,
+            .filter(|_| raw.pictures.max_mib > 0),
+        max_bytes: raw.pictures.max_mib << 20,
+        max_age: raw.pictures.max_age.0,
         quality: raw.pictures.quality,
         publish: raw.pictures.publish,
     };
@@ -87,9 +88,9 @@ pub(super) fn apply(raw: Raw, layers: &mut Layers, machine: &Machine<'_>) -> Con
         detections: Detections { top: raw.detections.top },
         objects: Objects {
             score: raw.objects.score as f32,
-            crops: raw.objects.crops,
+            max_inferences_per_frame: raw.objects.max_inferences_per_frame,
             margin: raw.objects.margin,
-            look_again: raw.objects.look_again.0,
+            reclassify_after: raw.objects.reclassify_after.0,
             confirm: raw.objects.confirm.0,
             lost_after: raw.objects.lost_after.0,
             absorb_after: raw.objects.absorb_after.0,
@@ -174,7 +175,7 @@ impl Rules<'_> {
         };
         let mut brokers = vec![Broker { host: typed.host, port: typed.port }];
         for fallback in &typed.fallbacks {
-            match forms::broker(fallback, typed.port) {
+            match validators::broker(fallback, typed.port) {
                 Ok((host, port)) => brokers.push(Broker { host, port }),
                 Err(rule) => self.problem("mqtt.fallbacks", format!("{fallback:?} {rule}")),
             }
@@ -187,7 +188,7 @@ impl Rules<'_> {
             keep_alive: typed.keep_alive.0,
             connect_timeout: typed.connect_timeout.0,
             tls: typed.tls.then_some(Tls { ca_file, identity, alpn: typed.alpn }),
-            most_packet_bytes: typed.most_packet_kib << 10,
+            max_packet_bytes: typed.max_packet_kib << 10,
         }
     }
 
@@ -210,20 +211,20 @@ impl Rules<'_> {
 
     fn outbox(&mut self, typed: raw::Outbox) -> Outbox {
         const KINDS: [&str; 2] = ["detections", "stats"];
-        for kind in typed.also.iter().filter(|kind| !KINDS.contains(&kind.as_str())) {
+        for kind in typed.durable_kinds.iter().filter(|kind| !KINDS.contains(&kind.as_str())) {
             let rule = format!("{kind:?} is none of {}; all others that can be kept are", KINDS.join(", "));
-            self.problem("outbox.also", rule);
+            self.problem("outbox.durable_kinds", rule);
         }
         Outbox {
             file: given(typed.file)
                 .map(PathBuf::from)
                 .or_else(|| self.machine.state.map(|state| state.join("outbox.db"))),
             durability: typed.durability,
-            most_messages: typed.most_messages,
-            most_bytes: typed.most_mib << 20,
-            oldest: typed.oldest.0,
+            max_messages: typed.max_messages,
+            max_bytes: typed.max_mib << 20,
+            max_age: typed.max_age.0,
             replay: typed.replay.0,
-            also: typed.also,
+            durable_kinds: typed.durable_kinds,
         }
     }
 
@@ -231,11 +232,14 @@ impl Rules<'_> {
         // A refused text does not count.
         let listen = typed.listen.parse::<SocketAddr>().ok();
         let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
-        if is_open && !typed.anyone && !["web.listen", "web.anyone"].iter().any(|key| self.is_broken(key)) {
+        if is_open
+            && !typed.allow_remote
+            && !["web.listen", "web.allow_remote"].iter().any(|key| self.is_broken(key))
+        {
             self.problem(
                 "web.listen",
                 "is not a loopback address, such as 127.0.0.1 or ::1: whoever reaches it would see everything, without a \
-                 password; web.anyone = true allows that",
+                 password; web.allow_remote = true allows that",
             );
         }
         Web { listen }
@@ -318,10 +322,10 @@ impl Rules<'_> {
             zones: typed.zones,
             regions: typed.regions.into_iter().map(|(name, region)| self.region(name, region)).collect(),
             labels: typed.labels,
-            evidence: typed.evidence,
+            heatmap: typed.heatmap,
             stall_timeout: typed.stall_timeout.0,
             first_frame_timeout: typed.first_frame_timeout.0,
-            longest_pause: typed.longest_pause.0,
+            max_backoff: typed.max_backoff.0,
             login,
         };
         let is_sound = !["pipeline", "options"].iter().any(|name| self.is_broken(&key(name)));

@@ -2,7 +2,7 @@
 //!
 //! Only the form is judged. Whether the device, the clip or the host is there is for the camera to find out.
 
-use super::keys;
+use super::key;
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 /// What is drawn for a bare `test://`; videotestsrc's own default.
@@ -95,7 +95,7 @@ fn unknown_scheme(text: &str) -> String {
         rule += "; did you mean v4l2:// before the path?";
     } else if text.starts_with('/') {
         rule += "; did you mean file:// before the path?";
-    } else if let Some(near) = keys::nearest(scheme, &SCHEMES) {
+    } else if let Some(near) = key::nearest(scheme, &SCHEMES) {
         rule += &match near {
             "custom" => "; did you mean \"custom\"?".to_string(),
             scheme => format!("; did you mean {scheme}://?"),
@@ -154,7 +154,7 @@ fn is_host_and_port(text: &str) -> bool {
     let port_is_sound = port.is_none_or(|port| {
         port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
-    super::forms::host(host).is_ok() && port_is_sound
+    super::validators::host(host).is_ok() && port_is_sound
 }
 
 fn url_login(text: &str) -> Result<UrlLogin, String> {

@@ -59,7 +59,7 @@ fn every_rule_has_its_exact_line() {
                          no slash at either end, no + or #, no $ in front";
     const LISTEN: &str = "must be an address and a port, such as \"127.0.0.1:9190\" or \"[::1]:9190\"";
     const OPEN: &str = "is not a loopback address, such as 127.0.0.1 or ::1: whoever reaches it would see everything, \
-                        without a password; web.anyone = true allows that";
+                        without a password; web.allow_remote = true allows that";
     let cases: &[(&str, &[&str])] = &[
         // Keys and sections that are not there.
         ("[mqtt]\nprot = 1", &["2: mqtt.prot = 1: is not a key of [mqtt]; did you mean port?"]),
@@ -132,7 +132,10 @@ fn every_rule_has_its_exact_line() {
         ("[web]\nlisten = \"127.0.0.1:0\"", &[&format!("2: web.listen = \"127.0.0.1:0\": {LISTEN}")]),
         ("[web]\nlisten = \"0.0.0.0:9190\"", &[&format!("2: web.listen = \"0.0.0.0:9190\": {OPEN}")]),
         ("[web]\nlisten = \"[::]:9190\"", &[&format!("2: web.listen = \"[::]:9190\": {OPEN}")]),
-        ("[web]\nlisten = \"192.168.1.2:9190\"\nanyone = 1", &["3: web.anyone = 1: must be true or false"]),
+        (
+            "[web]\nlisten = \"192.168.1.2:9190\"\nallow_remote = 1",
+            &["3: web.allow_remote = 1: must be true or false"],
+        ),
         ("[log]\nlevel = 3", &["2: log.level = 3: must be one of error, warn, info, debug, trace"]),
         ("[engine]\nworkers = -1", &["2: engine.workers = -1: must be a whole number from 0 to 256"]),
         ("[detections]\ntop = 0", &["2: detections.top = 0: must be a whole number from 1 to 1000"]),
@@ -503,7 +506,7 @@ fn defaults_that_depend_on_others() {
     assert_eq!((camera.decode, camera.rotation), (Decode::Auto, Rotation::None));
     assert_eq!((camera.pipeline.as_deref(), &camera.snapshot_source), (None, &None));
     let host = hostname::get().unwrap();
-    assert_eq!(loaded(&text("")).config.node.name, forms::node_name(&host.to_string_lossy()));
+    assert_eq!(loaded(&text("")).config.node.name, validators::node_name(&host.to_string_lossy()));
 }
 
 #[test]
@@ -514,7 +517,10 @@ fn the_web_server_listens_where_it_is_told_to() {
         assert_eq!(listen(&format!("listen = {address:?}")), Some(address.parse().unwrap()));
     }
     for address in ["0.0.0.0:9190", "[::]:9190", "192.168.1.2:9190", "[::ffff:192.168.1.2]:9190"] {
-        assert_eq!(listen(&format!("listen = {address:?}\nanyone = true")), Some(address.parse().unwrap()));
+        assert_eq!(
+            listen(&format!("listen = {address:?}\nallow_remote = true")),
+            Some(address.parse().unwrap())
+        );
     }
 }
 
@@ -770,7 +776,7 @@ fn groups_may_be_called_anything_and_later_layers_win() {
     let toml = "[groups]\n\"big cat\" = [\"tiger\", \"lion\"]\n\"a.b\" = [\"tabby\"]\n\"Größe\" = [\"beagle\"]\n\
                 [cameras.a]\nsource = \"test://\"\nlabels = [\"big cat\", \"a.b\", \"Größe\", \"unknown\"]\n";
     let inputs = Inputs {
-        judge: Some(crate::model::judge),
+        judge: Some(crate::workers::model::judge),
         flags: pairs(&[("groups.a.b", "[\"tiger cat\"]")]),
         ..text(toml)
     };
@@ -783,7 +789,7 @@ fn groups_may_be_called_anything_and_later_layers_win() {
 fn unknown_names_are_told_together_with_all_else() {
     let toml = "[groups]\n\"big cat\" = [\"tigger\"]\npet = 1\n[cameras.a]\nlabels = [\"big cat\", \"pet\", \"caat\"]\n\
                 source = \"tset://\"\n";
-    let lines = problems(&Inputs { judge: Some(crate::model::judge), ..text(toml) });
+    let lines = problems(&Inputs { judge: Some(crate::workers::model::judge), ..text(toml) });
     for (line, part) in lines.iter().zip([
         "2: groups.\"big cat\" = [\"tigger\"]: has \"tigger\", which is no class; did you mean \"tiger\"?",
         "3: groups.pet = 1: must be a list",
@@ -797,7 +803,7 @@ fn unknown_names_are_told_together_with_all_else() {
 
 #[test]
 fn labels_that_no_network_has_are_told_with_their_line() {
-    let inputs = |toml: &str| Inputs { judge: Some(crate::model::judge), ..text(toml) };
+    let inputs = |toml: &str| Inputs { judge: Some(crate::workers::model::judge), ..text(toml) };
     let toml = "[groups]\npet = [\"tabbi\"]\n";
     assert_eq!(
         problems(&inputs(toml)),

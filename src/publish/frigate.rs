@@ -1,8 +1,8 @@
 //! Events in the shape that Frigate gives them, so that automations written for it can listen to camfire. Pure;
 //! `docs/homeassistant.md` tells what is constant here because camfire knows no such thing.
 
-use super::messages::{Box as Place, Event, EventType};
 use crate::config::{self, UNKNOWN};
+use crate::wire::messages::{Box as Place, Event, EventType};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -128,7 +128,7 @@ impl Thing {
         let began_to_move = event.moving && earlier.is_none_or(|thing| !thing.active);
         Thing {
             id: event.id.clone(),
-            camera: event.camera.to_string(),
+            camera: event.header.camera.as_deref().unwrap_or_default().to_string(),
             frame_time: seconds(event.seen_at),
             snapshot: Some(Snapshot {
                 frame_time: seconds(event.best.at),
@@ -210,23 +210,22 @@ fn four_digits(value: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        publish::messages::{Best, SCHEMA},
-        store::Names,
-        vision::{events::Aspect, tracks::End},
+        vision::{events::ChangedField, tracks::EndReason},
+        wire::{
+            files::PictureFiles,
+            messages::{Best, Header},
+        },
     };
     use serde_json::{Value, json};
 
     fn event(id: &str, kind: EventType) -> Event {
         Event {
-            number: None,
+            header: Header::new("porch".into(), Some("yard".into())),
             captured: None,
-            schema: SCHEMA,
-            node: "porch".into(),
-            camera: "yard".into(),
             id: id.into(),
             kind,
-            changed: if kind == EventType::Update { vec![Aspect::Label] } else { Vec::new() },
-            reason: (kind == EventType::End).then_some(End::Lost),
+            changed: if kind == EventType::Update { vec![ChangedField::Label] } else { Vec::new() },
+            reason: (kind == EventType::End).then_some(EndReason::Lost),
             at: "2026-11-24T07:31:05Z".parse().unwrap(),
             started_at: "2026-11-24T07:31:02.125Z".parse().unwrap(),
             seen_at: "2026-11-24T07:31:03.5Z".parse().unwrap(),
@@ -241,7 +240,7 @@ mod tests {
             best: Best {
                 at: "2026-11-24T07:31:03Z".parse().unwrap(),
                 r#box: [400, 300, 200, 100],
-                pictures: Some(Names { crop: "c".into(), frame: "f".into(), marked: "m".into() }),
+                pictures: Some(PictureFiles { crop: "c".into(), frame: "f".into(), annotated: "m".into() }),
             },
         }
     }

@@ -7,10 +7,10 @@
 //! What is said of availability below `components` replaces what is said at the root. So a camera's root holds for what
 //! only a live camera can tell, and what is known or can be done without frames says that it needs the node alone.
 //!
-//! Ids last for ever: with another id an entity is another one, without its history. They are made of the names alone.
+//! EventIds last for ever: with another id an entity is another one, without its history. They are made of the names alone.
 
-use super::topics::{OFFLINE, ONLINE, Topics};
 use crate::config::{Camera, Config};
+use crate::wire::topics::{OFFLINE, ONLINE, Topics};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -409,7 +409,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Inputs, Main, load},
-        publish::messages::CameraState,
+        wire::messages::CameraState,
     };
     use std::collections::BTreeSet;
 

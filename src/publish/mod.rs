@@ -5,12 +5,12 @@
 //! [`commands`] is what may be asked of camfire that way; [`homeassistant`] and [`frigate`] say the same to those who expect another shape.
 
 pub mod commands;
+pub mod connection;
 pub mod frigate;
 pub mod homeassistant;
-pub mod link;
-pub mod messages;
+
 pub mod mqtt;
 pub mod outbox;
 pub mod publisher;
-pub mod topics;
-mod trouble;
+
+mod reconnect;

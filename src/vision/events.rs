@@ -1,7 +1,7 @@
 //! What is worth telling of a track: that a thing has come, that something about it changed, that it has gone. Pure.
 
-use super::{rect::Rect, tracks::End};
-use crate::polygon::Polygon;
+use super::{rect::Rect, tracks::EndReason};
+use crate::config::polygon::Polygon;
 use fastrand::Rng;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub struct Event {
     /// See `zones`.
     pub visited: Vec<usize>,
     /// Its best moment so far.
-    pub best: Moment,
+    pub best: Sighting,
 }
 
 /// What happened to a thing.
@@ -46,15 +46,15 @@ pub enum EventKind {
     /// It has come.
     Start,
     /// These have changed.
-    Update(Vec<Aspect>),
+    Update(Vec<ChangedField>),
     /// It has gone.
-    End(End),
+    End(EndReason),
 }
 
 /// What can change about a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Aspect {
+pub enum ChangedField {
     /// What it seems to be.
     Label,
     /// Which zones it is in.
@@ -65,7 +65,7 @@ pub enum Aspect {
 
 /// How a thing was seen once.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
+pub struct Sighting {
     /// When.
     pub at: Timestamp,
     /// The same on the scene's own time line.
@@ -78,12 +78,12 @@ pub struct Moment {
 
 /// Makes ids: the time in milliseconds, then random bits (UUID version 7), from a seed that only one camera of one run has.
 #[derive(Debug)]
-pub struct Ids(Rng);
+pub struct EventIds(Rng);
 
-impl Ids {
+impl EventIds {
     /// From a seed.
-    pub fn new(seed: u64) -> Ids {
-        Ids(Rng::with_seed(seed))
+    pub fn new(seed: u64) -> EventIds {
+        EventIds(Rng::with_seed(seed))
     }
 
     /// The id of a thing that was first seen at `at`.
@@ -98,7 +98,7 @@ impl Ids {
 /// Which of a camera's zones a thing is in: where it stands, in the middle of its lower edge. A zone is entered and left
 /// when two pictures in a row say so, for things sway.
 #[derive(Debug, Clone, Default)]
-pub struct ZoneWatch {
+pub struct ZoneTracker {
     /// Those it is in.
     pub inside: Vec<usize>,
     /// Those it has been in, in the order in which it entered them.
@@ -106,7 +106,7 @@ pub struct ZoneWatch {
     before: Vec<usize>,
 }
 
-impl ZoneWatch {
+impl ZoneTracker {
     /// Looks where a thing is; true if it has entered or left a zone.
     pub fn look(&mut self, zones: &[(String, Polygon)], rect: &Rect, (width, height): (f64, f64)) -> bool {
         let point = (rect.centre().0 / width, (rect.bottom() / height).min(1.0 - 1e-6));
@@ -146,9 +146,9 @@ impl ZoneWatch {
 const BETTER: f64 = 1.15;
 const PAUSE: Duration = Duration::from_millis(800);
 
-impl Moment {
+impl Sighting {
     /// Whether `other` is worth taking in its place.
-    pub fn gives_way_to(&self, other: &Moment) -> bool {
+    pub fn gives_way_to(&self, other: &Sighting) -> bool {
         let passed = other.time.saturating_sub(self.time);
         other.quality > BETTER * self.quality && passed >= PAUSE
     }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn ids_sort_by_time_and_repeat_with_their_seed() {
         let at = |ms: i64| Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap();
-        let (mut ids, mut again, mut other) = (Ids::new(7), Ids::new(7), Ids::new(8));
+        let (mut ids, mut again, mut other) = (EventIds::new(7), EventIds::new(7), EventIds::new(8));
         let list: Vec<Uuid> = (0..50).map(|i| ids.next(at(10 * i))).collect();
         assert!(list.is_sorted_by_key(Uuid::to_string));
         assert_eq!(list[0], again.next(at(0)));
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_zone_is_entered_and_left_when_two_pictures_say_so() {
         let zones = vec![("left".to_string(), Polygon(vec![(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]))];
-        let mut watch = ZoneWatch::default();
+        let mut watch = ZoneTracker::default();
         let mut look = |left: f64| {
             let changed =
                 watch.look(&zones, &Rect { left, top: 10.0, width: 10.0, height: 20.0 }, (100.0, 50.0));
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn what_is_in_a_zone_from_the_first_look_on_can_be_told_so() {
         let zones = vec![("all".to_string(), Polygon(vec![(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]))];
-        let mut watch = ZoneWatch::default();
+        let mut watch = ZoneTracker::default();
         let rect = Rect { left: 10.0, top: 10.0, width: 10.0, height: 20.0 };
         assert!(!watch.look(&zones, &rect, (100.0, 50.0)));
         watch.begin();
@@ -202,8 +202,12 @@ mod tests {
     #[test]
     fn a_better_moment_is_so_by_the_scenes_time_whatever_the_time_of_day_does() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let moment =
-            |at, ms, quality| Moment { at, time: Duration::from_millis(ms), rect: Rect::default(), quality };
+        let moment = |at, ms, quality| Sighting {
+            at,
+            time: Duration::from_millis(ms),
+            rect: Rect::default(),
+            quality,
+        };
         let first = moment(at("2026-01-01T12:00:00Z"), 0, 1.0);
         assert!(first.gives_way_to(&moment(at("2026-01-01T11:00:00Z"), 1000, 2.0)), "set back by an hour");
         assert!(!first.gives_way_to(&moment(at("2026-01-01T13:00:00Z"), 200, 2.0)), "set on by an hour");

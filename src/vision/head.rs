@@ -17,7 +17,7 @@ pub struct Score {
 
 /// Where a network saw a class: a small grey picture, row by row. Evidence of what it looked at, not a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Activation {
+pub struct Heatmap {
     /// Columns.
     pub width: usize,
     /// Rows.
@@ -68,7 +68,7 @@ impl Head {
 impl Head {
     /// Where in a map a class is: of each place the class's value, from 0 to the strongest place's. None where nothing of
     /// it is anywhere, or where the map has but one place.
-    pub fn activation(&self, map: &[i8], class: usize) -> Option<Activation> {
+    pub fn heatmap(&self, map: &[i8], class: usize) -> Option<Heatmap> {
         let Signature { map_width: width, map_height: height, classes, zero_point, .. } = self.signature;
         if class >= classes || width * height < 2 {
             return None;
@@ -79,7 +79,7 @@ impl Head {
             .collect();
         let most = values.iter().copied().max().filter(|&most| most > 0)?;
         let grey = values.iter().map(|value| (255 * value / most) as u8).collect();
-        Some(Activation { width, height, grey })
+        Some(Heatmap { width, height, grey })
     }
 }
 
@@ -148,10 +148,10 @@ mod tests {
     fn an_activation_shows_where_a_class_is() {
         let head = Head::new(&signature());
         let map = [-128, -128, -124, -124, -128, -126];
-        assert_eq!(head.activation(&map, 2).unwrap().grey, [255, 127]);
-        assert_eq!(head.activation(&map, 0).unwrap().grey, [0, 255]);
-        assert_eq!(head.activation(&map, 1), None, "nowhere");
-        assert_eq!(head.activation(&map, 3), None, "no such class");
+        assert_eq!(head.heatmap(&map, 2).unwrap().grey, [255, 127]);
+        assert_eq!(head.heatmap(&map, 0).unwrap().grey, [0, 255]);
+        assert_eq!(head.heatmap(&map, 1), None, "nowhere");
+        assert_eq!(head.heatmap(&map, 3), None, "no such class");
     }
 
     #[test]

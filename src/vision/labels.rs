@@ -1,6 +1,6 @@
 //! The names of the classes: one a line, in the order of the map's channels.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 
 /// Class names by index.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,10 +9,10 @@ pub struct Labels(Vec<String>);
 impl Labels {
     /// Reads one label a line; `place` names the file in errors.
     ///
-    /// Errors ([`Kind::Input`]): bytes that are not UTF-8, an empty line in between, or a number of labels that is not
+    /// Errors ([`ErrorKind::Input`]): bytes that are not UTF-8, an empty line in between, or a number of labels that is not
     /// that of the model's classes.
     pub fn parse(text: &[u8], place: &str, classes: usize) -> Result<Labels, Error> {
-        let refuse = |why: String| Error::new(Kind::Input, format!("labels {place}: {why}"));
+        let refuse = |why: String| Error::new(ErrorKind::Input, format!("labels {place}: {why}"));
         let text = std::str::from_utf8(text)
             .map_err(|e| refuse(format!("byte {} is not UTF-8", e.valid_up_to())))?;
         let labels: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();

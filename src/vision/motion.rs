@@ -1,6 +1,6 @@
 //! Where in a picture something is that does not belong to the scene.
 //!
-//! The small picture is compared with the [`Background`]; connected cells that stand out become [`Spot`]s in the
+//! The small picture is compared with the [`Background`]; connected cells that stand out become [`MotionRegion`]s in the
 //! picture's own pixels. A sudden change of the whole picture is no thing: it is told as such and learned.
 
 use super::{
@@ -11,9 +11,8 @@ use super::{
     rect::{Rect, upright_size},
 };
 use crate::{
-    config,
+    config::{self, polygon::Polygon},
     frame::{Image, Rotation, View},
-    polygon::Polygon,
 };
 use std::time::Duration;
 
@@ -65,7 +64,7 @@ pub enum SceneChange {
 
 /// A part of the picture that does not belong to the scene.
 #[derive(Debug, Clone)]
-pub struct Spot {
+pub struct MotionRegion {
     /// Where, in pixels of the picture as one sees it.
     pub rect: Rect,
     /// How its brightness is distributed; sums up to 1.
@@ -75,7 +74,7 @@ pub struct Spot {
 
 /// A thing that stood still when it was last seen.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing<'a> {
+pub struct StationaryObject<'a> {
     /// How it looked.
     pub patch: &'a Patch,
     /// The scene was learned anew with it there, so that it does not stand out from that.
@@ -97,9 +96,9 @@ enum Nature {
 
 /// What a look found.
 #[derive(Debug, Default)]
-pub struct Moved {
+pub struct MotionResult {
     /// Everything that does not belong to the scene, from top to bottom.
-    pub spots: Vec<Spot>,
+    pub spots: Vec<MotionRegion>,
     /// Of each standing thing, whether it stands where it stood; empty where the scene had to be learned anew.
     pub stands: Vec<bool>,
     /// The whole scene has changed just now.
@@ -172,7 +171,12 @@ impl Motion {
     /// Looks at the picture of time `at`, which is not before the one before it. None where it cannot be read.
     ///
     /// `standing` are things that stood when they were last seen: where they still do, nothing else is looked for.
-    pub fn look(&mut self, image: &Image, at: Duration, standing: &[Standing<'_>]) -> Option<Moved> {
+    pub fn look(
+        &mut self,
+        image: &Image,
+        at: Duration,
+        standing: &[StationaryObject<'_>],
+    ) -> Option<MotionResult> {
         if !self.luma.shrink(image, MOST_WIDTH) {
             return None;
         }
@@ -180,7 +184,7 @@ impl Motion {
         self.last_at = at;
         if !self.fits(image) || !self.background.knows(&self.luma) {
             self.begin(image);
-            return Some(Moved::default());
+            return Some(MotionResult::default());
         }
         let threshold = self.settings.threshold as f32;
         self.background.compare(&self.luma, threshold, &self.ignored);
@@ -189,7 +193,7 @@ impl Motion {
         if let Some(change) = self.relearn(settling) {
             self.settles_at = at + SETTLES;
             let change = (!settling).then_some(change);
-            return Some(Moved { change, relearned: true, settling: true, ..Moved::default() });
+            return Some(MotionResult { change, relearned: true, settling: true, ..MotionResult::default() });
         }
         if lamp {
             self.settles_at = at + SETTLES;
@@ -216,11 +220,11 @@ impl Motion {
             }
         }
         let change = (lamp && !settling).then_some(SceneChange::Light);
-        Some(Moved { spots, stands, change, relearned: false, settling: settling || lamp })
+        Some(MotionResult { spots, stands, change, relearned: false, settling: settling || lamp })
     }
 
     /// Learns from the picture last looked at. What is `held` is known to cover the scene, as is what stands.
-    pub fn learn<'a>(&mut self, held: impl Iterator<Item = &'a Spot>) {
+    pub fn learn<'a>(&mut self, held: impl Iterator<Item = &'a MotionRegion>) {
         for run in held.flat_map(|spot| &spot.blob.runs) {
             // With a rim, where blurred edges stand out only now and then.
             let from = run.start.saturating_sub(1);
@@ -234,7 +238,7 @@ impl Motion {
     }
 
     /// Takes what is in a spot of the picture last looked at for a part of the scene.
-    pub fn absorb(&mut self, spot: &Spot) {
+    pub fn absorb(&mut self, spot: &MotionRegion) {
         self.background.absorb(&spot.blob);
     }
 
@@ -274,7 +278,7 @@ impl Motion {
     }
 
     /// Whether a thing that stood is still there: it looks the same, and not like the scene without it.
-    fn stands(&self, standing: &Standing<'_>) -> bool {
+    fn stands(&self, standing: &StationaryObject<'_>) -> bool {
         let Cells { left, top, width, height } = standing.patch.cells();
         if self.agreement(standing.patch) < STANDS {
             return false;
@@ -382,7 +386,7 @@ impl Motion {
         if agreement >= SAME { Nature::Displaced } else { Nature::Thing }
     }
 
-    fn spot(&self, blob: Blob, image: &Image) -> Spot {
+    fn spot(&self, blob: Blob, image: &Image) -> MotionRegion {
         let cells = Cells {
             left: blob.left,
             top: blob.top,
@@ -396,7 +400,7 @@ impl Motion {
                 histogram[(*brightness as usize * BINS / 256).min(BINS - 1)] += 1.0 / blob.area as f32;
             }
         }
-        Spot { rect: self.seen(cells, image), histogram, blob }
+        MotionRegion { rect: self.seen(cells, image), histogram, blob }
     }
 
     /// The cells that `rect` covers, at least one.

@@ -5,9 +5,10 @@
 use super::{
     preprocess::Preprocessor,
     rect::{Rect, upright_size},
+    scene::Paint,
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
     frame::Image,
 };
 use embedded_graphics::{
@@ -35,7 +36,7 @@ pub struct Pictures {
     /// All that the camera saw; the same for all things of a moment.
     pub frame: Arc<[u8]>,
     /// The same with the thing's box and name drawn on.
-    pub marked: Vec<u8>,
+    pub annotated: Vec<u8>,
 }
 
 /// Takes pictures; keeps its memory for the next one of the same size.
@@ -50,32 +51,9 @@ impl Painter {
         Painter { quality, whole: None }
     }
 
-    /// Pictures of the things at these places, each with its caption.
-    ///
-    /// Errors ([`Kind::System`]): pixels that cannot be read.
-    pub fn take(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
-        let unreadable = |e| Error::caused(Kind::System, "the picture cannot be read", e);
-        let (clean, size) = self.rgb(image)?;
-        let frame: Arc<[u8]> = self.encode(&clean, size)?.into();
-        let mut all = Vec::new();
-        for (rect, caption) in things {
-            let around = rect.grown(MARGIN).intersection(&Rect::whole(image));
-            let scale = (MOST_CROP / around.width.max(around.height)).min(1.0);
-            let pixels = |length: f64| (length * scale).round().max(1.0) as usize;
-            let extent = (pixels(around.width), pixels(around.height));
-            let mut cutter = Preprocessor::new(extent.0, extent.1);
-            let crop = self.encode(cutter.run(image, &around).map_err(unreadable)?, extent)?;
-            let mut rgb = clean.clone();
-            mark(&mut rgb, size, rect, caption, YELLOW);
-            let marked = self.encode(&rgb, size)?;
-            all.push(Pictures { crop, frame: frame.clone(), marked });
-        }
-        Ok(all)
-    }
-
     /// All of the picture as a JPEG file.
     ///
-    /// Errors ([`Kind::System`]): pixels that cannot be read.
+    /// Errors ([`ErrorKind::System`]): pixels that cannot be read.
     pub fn whole(&mut self, image: &Image) -> Result<Vec<u8>, Error> {
         let (rgb, size) = self.rgb(image)?;
         self.encode(&rgb, size)
@@ -90,7 +68,7 @@ impl Painter {
             self.whole.insert(known.unwrap_or_else(|| (size, Preprocessor::new(size.0, size.1))));
         let rgb = whole
             .run(image, &Rect::whole(image))
-            .map_err(|e| Error::caused(Kind::System, "the picture cannot be read", e))?;
+            .map_err(|e| Error::caused(ErrorKind::System, "the picture cannot be read", e))?;
         Ok((rgb.to_vec(), size))
     }
 
@@ -98,12 +76,35 @@ impl Painter {
         let mut jpeg = Vec::new();
         JpegEncoder::new_with_quality(&mut jpeg, self.quality)
             .encode(rgb, width as u32, height as u32, ExtendedColorType::Rgb8)
-            .map_err(|e| Error::caused(Kind::System, "the picture cannot be written as JPEG", e))?;
+            .map_err(|e| Error::caused(ErrorKind::System, "the picture cannot be written as JPEG", e))?;
         Ok(jpeg)
     }
 }
 
-/// A small grey picture as a PNG file.
+impl Paint for Painter {
+    /// Errors ([`ErrorKind::System`]): pixels that cannot be read.
+    fn paint(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
+        let unreadable = |e| Error::caused(ErrorKind::System, "the picture cannot be read", e);
+        let (clean, size) = self.rgb(image)?;
+        let frame: Arc<[u8]> = self.encode(&clean, size)?.into();
+        let mut all = Vec::new();
+        for (rect, caption) in things {
+            let around = rect.grown(MARGIN).intersection(&Rect::whole(image));
+            let scale = (MOST_CROP / around.width.max(around.height)).min(1.0);
+            let pixels = |length: f64| (length * scale).round().max(1.0) as usize;
+            let extent = (pixels(around.width), pixels(around.height));
+            let mut cutter = Preprocessor::new(extent.0, extent.1);
+            let crop = self.encode(cutter.run(image, &around).map_err(unreadable)?, extent)?;
+            let mut rgb = clean.clone();
+            mark(&mut rgb, size, rect, caption, YELLOW);
+            let annotated = self.encode(&rgb, size)?;
+            all.push(Pictures { crop, frame: frame.clone(), annotated });
+        }
+        Ok(all)
+    }
+}
+
+/// Encodes a small grey image as a PNG file.
 pub fn grey_png(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
@@ -201,14 +202,14 @@ mod tests {
         let image = Image::from_rgb(width, height, rgb);
         let rect = Rect { left: 100.0, top: 80.0, width: 60.0, height: 40.0 };
         let thing = (rect, "cat 83 %".to_string());
-        let both = Painter::new(90).take(&image, &[thing.clone(), thing]).unwrap();
+        let both = Painter::new(90).paint(&image, &[thing.clone(), thing]).unwrap();
         let [pictures, other] = &both[..] else { panic!("one each") };
         assert!(Arc::ptr_eq(&pictures.frame, &other.frame), "the whole frame is encoded once");
         let open = |jpeg: &[u8]| image::load_from_memory(jpeg).unwrap().to_rgb8();
         let crop = open(&pictures.crop);
         assert_eq!(crop.dimensions(), (72, 48), "a tenth around it");
         assert!(crop.get_pixel(36, 24).0[0] > 180 && crop.get_pixel(1, 1).0[0] < 90);
-        let (frame, marked) = (open(&pictures.frame), open(&pictures.marked));
+        let (frame, marked) = (open(&pictures.frame), open(&pictures.annotated));
         assert_eq!((frame.dimensions(), marked.dimensions()), ((320, 200), (320, 200)));
         assert!(
             frame.get_pixel(100, 90).0[1] < 90 && marked.get_pixel(100, 90).0[1] > 120,
@@ -222,7 +223,7 @@ mod tests {
         let image = Image::from_rgb(40, 30, vec![9; 3600]);
         let rect = Rect { left: -5.0, top: -5.0, width: 100.0, height: 10.0 };
         let thing = (rect, "a very long caption for it".to_string());
-        let pictures = Painter::new(80).take(&image, &[thing]).unwrap();
-        assert!(!pictures[0].marked.is_empty());
+        let pictures = Painter::new(80).paint(&image, &[thing]).unwrap();
+        assert!(!pictures[0].annotated.is_empty());
     }
 }

@@ -59,7 +59,7 @@ impl Rect {
         self.width * self.height
     }
 
-    /// Moved by so much.
+    /// MotionResult by so much.
     pub fn moved(&self, (x, y): (f64, f64)) -> Rect {
         Rect { left: self.left + x, top: self.top + y, ..*self }
     }

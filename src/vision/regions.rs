@@ -20,7 +20,7 @@ pub struct RegionState {
 
 /// One region's memory.
 #[derive(Debug)]
-pub struct RegionWatch {
+pub struct RegionClassifier {
     settings: config::Region,
     next_at: Duration,
     told: Option<Option<usize>>,
@@ -37,10 +37,10 @@ struct Candidate {
     looks: u32,
 }
 
-impl RegionWatch {
+impl RegionClassifier {
     /// Of which nothing is known.
-    pub fn new(settings: config::Region) -> RegionWatch {
-        RegionWatch { settings, next_at: Duration::ZERO, told: None, candidate: None }
+    pub fn new(settings: config::Region) -> RegionClassifier {
+        RegionClassifier { settings, next_at: Duration::ZERO, told: None, candidate: None }
     }
 
     /// What the user said of it.
@@ -100,7 +100,7 @@ mod tests {
     fn a_state_is_told_once_it_has_held_and_not_when_it_flickers() {
         let groups =
             Groups::new(&Labels::parse(b"open\nclosed\n", "l", 2).unwrap(), &Default::default()).unwrap();
-        let mut watch = RegionWatch::new(config::Region {
+        let mut watch = RegionClassifier::new(config::Region {
             name: "gate".into(),
             left: 0.0,
             top: 0.0,

@@ -3,26 +3,25 @@
 //! whatever pace they come.
 
 use super::{
-    events::{Aspect, Event, EventKind, Ids, Moment, ZoneWatch},
+    events::{ChangedField, Event, EventIds, EventKind, Sighting, ZoneTracker},
     groups::Groups,
-    head::{self, Activation, Score},
+    head::{self, Heatmap, Score},
     motion::{Motion, SceneChange},
     picture::Pictures,
     rect::{Rect, upright_size},
-    regions::{RegionState, RegionWatch},
-    tracks::{End, Track, Tracker},
+    regions::{RegionClassifier, RegionState},
+    tracks::{EndReason, Track, Tracker},
 };
 use crate::{
-    config,
+    config::{self, polygon::Polygon},
     error::Error,
     frame::{Frame, Image},
-    polygon::Polygon,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// Frames further apart than this and than so many of the camera's intervals are of two stories.
+/// Frames further apart than this and than so many of the camera's intervals are of two track_states.
 const LONGEST_GAP: Duration = Duration::from_secs(60);
 const LONGEST_GAP_INTERVALS: u32 = 3;
 /// A frame that is older than the newest so far by no more than this and than so many intervals is only late.
@@ -37,20 +36,23 @@ const STANDING_FACTOR: u32 = 6;
 /// What is half beyond the picture's edge is worth so much of a look.
 const CUT_WEIGHT: f32 = 0.25;
 
-/// Who tells what a part of a picture shows.
-pub trait Look {
-    /// Scores of all classes, softmax.
+/// Classifies regions of images.
+pub trait Infer {
+    /// Softmax scores of all classes for `rect` of the image.
     ///
     /// Errors: pixels that cannot be read, or an engine that fails.
-    fn look(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
+    fn infer(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
 
-    /// Where in the picture last looked at the network saw a class; see [`head::Head::activation`].
-    fn activation(&mut self, class: usize) -> Option<Activation>;
+    /// Where in the last inferred region the network saw a class; see [`head::Head::activation`].
+    fn heatmap(&mut self, class: usize) -> Option<Heatmap>;
+}
 
-    /// Pictures of each of these things, with its caption on one of them.
+/// Makes the JPEG pictures of objects.
+pub trait Paint {
+    /// The pictures of each of these objects, with its caption on one of them.
     ///
     /// Errors: pixels that cannot be read.
-    fn paint(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error>;
+    fn paint(&mut self, image: &Image, objects: &[(Rect, String)]) -> Result<Vec<Pictures>, Error>;
 }
 
 /// What a user wants of a camera's scene.
@@ -77,13 +79,13 @@ pub struct Scene {
     zones: Vec<(String, Polygon)>,
     motion: Motion,
     tracker: Tracker,
-    regions: Vec<RegionWatch>,
-    stories: BTreeMap<u64, Story>,
+    regions: Vec<RegionClassifier>,
+    track_states: BTreeMap<u64, TrackState>,
     /// What was last told to be in view.
     occupancy: Option<BTreeMap<Option<usize>, usize>>,
-    ids: Ids,
+    ids: EventIds,
     /// By track, where the network saw what it saw in the last look at it, as long as that was not told.
-    evidence: BTreeMap<u64, Activation>,
+    heatmaps: BTreeMap<u64, Heatmap>,
     /// The last frame's time on the scene's own time line.
     now: Duration,
     /// The camera's latest moment, and when the last frame was captured.
@@ -94,14 +96,14 @@ pub struct Scene {
 
 /// What was told of a track.
 #[derive(Debug)]
-struct Story {
+struct TrackState {
     id: Uuid,
     started_at: Timestamp,
     announced: bool,
     label: Option<usize>,
     moving: bool,
-    zones: ZoneWatch,
-    best: Option<Moment>,
+    zones: ZoneTracker,
+    best: Option<Sighting>,
     /// Of its best moment, as long as they were not handed out.
     pictures: Option<Pictures>,
     /// When pictures were last handed out.
@@ -114,13 +116,13 @@ struct News {
     track: usize,
     kind: Option<EventKind>,
     /// How it is seen now.
-    moment: Moment,
+    moment: Sighting,
     is_better: bool,
 }
 
 /// What a frame shows.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Analysis {
     /// Width and height of the picture as one sees it.
     pub size: (f64, f64),
     /// Everything that is tracked and no guess.
@@ -136,11 +138,11 @@ pub struct Seen {
     /// Pictures of things that have come or gone, of their best moments, with when they were first seen.
     pub pictures: Vec<(Uuid, Timestamp, Pictures)>,
     /// Where the network saw what it saw in its looks at things, if that is wanted.
-    pub evidence: Vec<(Uuid, Activation)>,
+    pub heatmaps: Vec<(Uuid, Heatmap)>,
     /// Why pictures are missing.
-    pub unpainted: Option<Error>,
+    pub paint_error: Option<Error>,
     /// How often the network looked.
-    pub looks: u32,
+    pub inferences: u32,
 }
 
 /// What is in view.
@@ -182,11 +184,11 @@ impl Scene {
             zones,
             motion: Motion::new(camera.motion.clone(), masks),
             tracker: Tracker::new(settings.objects.clone()),
-            regions: camera.regions.iter().cloned().map(RegionWatch::new).collect(),
-            stories: BTreeMap::new(),
+            regions: camera.regions.iter().cloned().map(RegionClassifier::new).collect(),
+            track_states: BTreeMap::new(),
             occupancy: None,
-            ids: Ids::new(settings.seed),
-            evidence: BTreeMap::new(),
+            ids: EventIds::new(settings.seed),
+            heatmaps: BTreeMap::new(),
             now: Duration::ZERO,
             last: None,
             size: (0.0, 0.0),
@@ -214,21 +216,26 @@ impl Scene {
     ///
     /// Errors: pixels that cannot be read, or an engine that fails. What was seen all the same is sound, as is the memory,
     /// and is told only here.
-    pub fn see(&mut self, frame: &Frame, eye: &mut dyn Look) -> (Seen, Result<(), Error>) {
+    pub fn analyze(
+        &mut self,
+        frame: &Frame,
+        classifier: &mut dyn Infer,
+        painter: &mut dyn Paint,
+    ) -> (Analysis, Result<(), Error>) {
         let image = &frame.image;
-        let mut seen = Seen { size: upright_size(image), ..Seen::default() };
-        let latest = self.last.map_or(frame.moment, |(latest, _)| latest);
-        let passed = frame.moment.saturating_sub(latest);
+        let mut seen = Analysis { size: upright_size(image), ..Analysis::default() };
+        let latest = self.last.map_or(frame.stream_time, |(latest, _)| latest);
+        let passed = frame.stream_time.saturating_sub(latest);
         if passed > LONGEST_GAP.max(self.intervals(LONGEST_GAP_INTERVALS)) {
-            self.end_tracks(End::CameraLost, &mut seen);
+            self.end_tracks(EndReason::CameraLost, &mut seen);
         }
         if !self.motion.fits(image) {
-            self.end_tracks(End::VideoChanged, &mut seen);
+            self.end_tracks(EndReason::VideoChanged, &mut seen);
         }
         self.now += passed;
         // Streams whose frames come out of order do not make time run faster; one that begins anew does so from there.
-        let is_late = latest.saturating_sub(frame.moment) <= LATE.max(self.intervals(LATE_INTERVALS));
-        let latest = if is_late { latest.max(frame.moment) } else { frame.moment };
+        let is_late = latest.saturating_sub(frame.stream_time) <= LATE.max(self.intervals(LATE_INTERVALS));
+        let latest = if is_late { latest.max(frame.stream_time) } else { frame.stream_time };
         self.last = Some((latest, frame.captured_at));
         self.size = seen.size;
         if let Some(moved) = self.motion.look(image, self.now, &self.tracker.standing()) {
@@ -238,11 +245,11 @@ impl Scene {
                 self.end(&track, why, &mut seen);
             }
         }
-        let looked = self.look_closer(image, eye, &mut seen);
-        self.tell(image, eye, &mut seen);
-        self.hand_out_evidence(&mut seen);
+        let looked = self.look_closer(image, classifier, &mut seen);
+        self.tell(image, painter, &mut seen);
+        self.publish_heatmaps(&mut seen);
         self.count(&mut seen);
-        let regions = self.look_at_regions(frame, eye, &mut seen);
+        let regions = self.look_at_regions(frame, classifier, &mut seen);
         (seen, looked.and(regions))
     }
 
@@ -253,10 +260,10 @@ impl Scene {
     }
 
     /// Tells what is in view if it was not told so yet.
-    fn count(&mut self, seen: &mut Seen) {
+    fn count(&mut self, seen: &mut Analysis) {
         let Some((_, at)) = self.last else { return };
         let mut labels = BTreeMap::new();
-        for story in self.stories.values().filter(|story| story.announced) {
+        for story in self.track_states.values().filter(|story| story.announced) {
             *labels.entry(story.label).or_default() += 1;
         }
         if self.occupancy.as_ref() != Some(&labels) {
@@ -266,14 +273,14 @@ impl Scene {
     }
 
     /// Ends everything that is tracked, where there will be no more frames for now.
-    pub fn end_all(&mut self, why: End) -> Seen {
-        let mut seen = Seen { size: self.size, ..Seen::default() };
+    pub fn end_all(&mut self, why: EndReason) -> Analysis {
+        let mut seen = Analysis { size: self.size, ..Analysis::default() };
         self.end_tracks(why, &mut seen);
         self.count(&mut seen);
         seen
     }
 
-    fn end_tracks(&mut self, why: End, seen: &mut Seen) {
+    fn end_tracks(&mut self, why: EndReason, seen: &mut Analysis) {
         for (track, why) in self.tracker.end_all(why) {
             self.end(&track, why, seen);
         }
@@ -281,16 +288,21 @@ impl Scene {
 
     /// Looks at what needs it most, as much as a frame may cost: first at what was never looked at, newest first, then at
     /// what is least certain, last at what is only looked at again.
-    fn look_closer(&mut self, image: &Image, eye: &mut dyn Look, seen: &mut Seen) -> Result<(), Error> {
+    fn look_closer(
+        &mut self,
+        image: &Image,
+        classifier: &mut dyn Infer,
+        seen: &mut Analysis,
+    ) -> Result<(), Error> {
         let objects = &self.settings.objects;
         let now = self.now;
         let is_due = |track: &Track| {
             if !track.alone || track.seen_at != now {
                 return false;
             }
-            let verdict = &track.verdict;
-            let usual = objects.look_again;
-            let pause = match verdict.looks() {
+            let verdict = &track.labels;
+            let usual = objects.reclassify_after;
+            let pause = match verdict.inferences() {
                 0 => return true,
                 _ if verdict.is_sure() && !track.moving => STANDING_FACTOR * usual,
                 _ if verdict.is_sure() => usual,
@@ -298,48 +310,48 @@ impl Scene {
                 _ if track.moving => usual / 4,
                 _ => usual,
             };
-            now.saturating_sub(verdict.looked_at()) >= pause
+            now.saturating_sub(verdict.inferred_at()) >= pause
         };
         let tracks = self.tracker.tracks();
         let mut due: Vec<usize> = (0..tracks.len()).filter(|&index| is_due(&tracks[index])).collect();
         due.sort_by(|&a, &b| {
             let (a, b) = (&tracks[a], &tracks[b]);
-            let untold = |track: &Track| track.verdict.looks() > 0;
+            let untold = |track: &Track| track.labels.inferences() > 0;
             (untold(a).cmp(&untold(b)))
                 .then(if untold(a) {
-                    a.verdict.score().total_cmp(&b.verdict.score())
+                    a.labels.score().total_cmp(&b.labels.score())
                 } else {
                     b.number.cmp(&a.number)
                 })
                 .then(a.number.cmp(&b.number))
         });
-        for index in due.into_iter().take(objects.crops) {
+        for index in due.into_iter().take(objects.max_inferences_per_frame) {
             let track = &mut self.tracker.tracks_mut()[index];
             let crop = track.rect.square_within(objects.margin, seen.size);
-            let classes = eye.look(image, &crop)?;
-            seen.looks += 1;
+            let classes = classifier.infer(image, &crop)?;
+            seen.inferences += 1;
             let groups = self.settings.groups.scores(classes);
             let top = head::top(classes, self.settings.top);
             let weight = if is_cut(&track.rect, seen.size) { CUT_WEIGHT } else { 1.0 };
             let class = top.first().map(|best| best.index);
-            track.verdict.add(&groups, top, weight, now, objects.score);
-            if self.settings.camera.evidence
-                && let Some(activation) = class.and_then(|class| eye.activation(class))
+            track.labels.add(&groups, top, weight, now, objects.score);
+            if self.settings.camera.heatmap
+                && let Some(activation) = class.and_then(|class| classifier.heatmap(class))
             {
-                self.evidence.insert(track.number, activation);
+                self.heatmaps.insert(track.number, activation);
             }
         }
         Ok(())
     }
 
     /// Makes events and objects of the tracks.
-    fn tell(&mut self, image: &Image, eye: &mut dyn Look, seen: &mut Seen) {
+    fn tell(&mut self, image: &Image, painter: &mut dyn Paint, seen: &mut Analysis) {
         let Some((_, captured_at)) = self.last else { return };
         let news = self.news(captured_at);
-        self.take_pictures(&news, image, eye, seen);
+        self.take_pictures(&news, image, painter, seen);
         for News { track, kind, moment, .. } in news {
             let track = &self.tracker.tracks()[track];
-            let Some(story) = self.stories.get_mut(&track.number) else { continue };
+            let Some(story) = self.track_states.get_mut(&track.number) else { continue };
             let is_due = kind.is_some() || self.now.saturating_sub(story.filed_at) >= FILE_EVERY;
             if is_due && let Some(pictures) = story.pictures.take() {
                 story.filed_at = self.now;
@@ -353,11 +365,11 @@ impl Scene {
             seen.objects.push(Object {
                 id: story.id,
                 label: story.label,
-                score: track.verdict.score(),
+                score: track.labels.score(),
                 rect: track.expected(self.now, &Rect::of_edges(0.0, 0.0, seen.size.0, seen.size.1)),
                 moving: track.moving,
                 visible: track.seen_at == self.now,
-                top: track.verdict.top().to_vec(),
+                top: track.labels.top().to_vec(),
             });
         }
     }
@@ -367,31 +379,31 @@ impl Scene {
         let mut all = Vec::new();
         for (index, track) in self.tracker.tracks().iter().enumerate().filter(|(_, track)| track.confirmed) {
             let started_at = earlier(captured_at, self.now, track.first_at);
-            let story = self.stories.entry(track.number).or_insert_with(|| Story {
+            let story = self.track_states.entry(track.number).or_insert_with(|| TrackState {
                 id: self.ids.next(started_at),
                 started_at,
                 announced: false,
                 label: None,
                 moving: true,
-                zones: ZoneWatch::default(),
+                zones: ZoneTracker::default(),
                 best: None,
                 pictures: None,
                 filed_at: self.now,
             });
             let is_seen = track.seen_at == self.now;
             let zones_changed = is_seen && story.zones.look(&self.zones, &track.rect, self.size);
-            let label = track.verdict.label();
+            let label = track.labels.label();
             let kind = if !story.announced {
                 let wanted = &self.settings.camera.labels;
                 let name = self.settings.groups.name_or_unknown(label);
                 (wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)).then_some(EventKind::Start)
             } else {
                 let changed = [
-                    (label != story.label, Aspect::Label),
-                    (zones_changed, Aspect::Zones),
-                    (track.moving != story.moving, Aspect::Moving),
+                    (label != story.label, ChangedField::Label),
+                    (zones_changed, ChangedField::Zones),
+                    (track.moving != story.moving, ChangedField::Moving),
                 ];
-                let changed: Vec<Aspect> =
+                let changed: Vec<ChangedField> =
                     changed.into_iter().filter(|(changed, _)| *changed).map(|(_, aspect)| aspect).collect();
                 (!changed.is_empty()).then_some(EventKind::Update(changed))
             };
@@ -411,53 +423,53 @@ impl Scene {
 
     /// Takes pictures of better moments, as many as a frame may cost: first of what there is none of, then of what has
     /// waited longest. A moment without its picture is not the best one, so that it is tried again.
-    fn take_pictures(&mut self, news: &[News], image: &Image, eye: &mut dyn Look, seen: &mut Seen) {
+    fn take_pictures(&mut self, news: &[News], image: &Image, painter: &mut dyn Paint, seen: &mut Analysis) {
         let number = |news: &News| self.tracker.tracks()[news.track].number;
-        let mut better: Vec<(u64, Moment)> =
+        let mut better: Vec<(u64, Sighting)> =
             news.iter().filter(|news| news.is_better).map(|news| (number(news), news.moment)).collect();
         if !self.settings.pictures {
             for (number, moment) in better {
-                self.stories.entry(number).and_modify(|story| story.best = Some(moment));
+                self.track_states.entry(number).and_modify(|story| story.best = Some(moment));
             }
             return;
         }
         better.sort_by_key(|(number, _)| {
-            let best = self.stories.get(number).and_then(|story| story.best);
+            let best = self.track_states.get(number).and_then(|story| story.best);
             (best.map(|best| best.time), *number)
         });
-        better.truncate(self.settings.objects.crops);
+        better.truncate(self.settings.objects.max_inferences_per_frame);
         let things: Vec<(Rect, String)> = better
             .iter()
             .filter_map(|(number, moment)| {
                 let track = self.tracker.tracks().iter().find(|track| track.number == *number)?;
-                let name = self.settings.groups.name_or_unknown(track.verdict.label());
-                Some((moment.rect, caption(name, track.verdict.score())))
+                let name = self.settings.groups.name_or_unknown(track.labels.label());
+                Some((moment.rect, caption(name, track.labels.score())))
             })
             .collect();
         if things.is_empty() {
             return;
         }
-        match eye.paint(image, &things) {
+        match painter.paint(image, &things) {
             Ok(pictures) => {
                 for ((number, moment), pictures) in better.into_iter().zip(pictures) {
-                    self.stories.entry(number).and_modify(|story| {
+                    self.track_states.entry(number).and_modify(|story| {
                         (story.best, story.pictures) = (Some(moment), Some(pictures));
                     });
                 }
             }
-            Err(error) => seen.unpainted = Some(error),
+            Err(error) => seen.paint_error = Some(error),
         }
     }
 
     /// Hands out where the network saw what it saw in things that are told of.
-    fn hand_out_evidence(&mut self, seen: &mut Seen) {
-        let (stories, tracks) = (&self.stories, self.tracker.tracks());
-        for (number, activation) in std::mem::take(&mut self.evidence) {
-            match stories.get(&number) {
-                Some(story) if story.announced => seen.evidence.push((story.id, activation)),
+    fn publish_heatmaps(&mut self, seen: &mut Analysis) {
+        let (track_states, tracks) = (&self.track_states, self.tracker.tracks());
+        for (number, activation) in std::mem::take(&mut self.heatmaps) {
+            match track_states.get(&number) {
+                Some(story) if story.announced => seen.heatmaps.push((story.id, activation)),
                 // It may be told of later.
                 _ if tracks.iter().any(|track| track.number == number) => {
-                    self.evidence.insert(number, activation);
+                    self.heatmaps.insert(number, activation);
                 }
                 _ => {}
             }
@@ -465,8 +477,8 @@ impl Scene {
     }
 
     /// The last of a track.
-    fn end(&mut self, track: &Track, why: End, seen: &mut Seen) {
-        let Some(mut story) = self.stories.remove(&track.number).filter(|story| story.announced) else {
+    fn end(&mut self, track: &Track, why: EndReason, seen: &mut Analysis) {
+        let Some(mut story) = self.track_states.remove(&track.number).filter(|story| story.announced) else {
             return;
         };
         let Some((_, captured_at)) = self.last else { return };
@@ -475,15 +487,20 @@ impl Scene {
         seen.events.push(event(track, &story, EventKind::End(why), best, captured_at, self.now, self.size));
     }
 
-    fn look_at_regions(&mut self, frame: &Frame, eye: &mut dyn Look, seen: &mut Seen) -> Result<(), Error> {
+    fn look_at_regions(
+        &mut self,
+        frame: &Frame,
+        classifier: &mut dyn Infer,
+        seen: &mut Analysis,
+    ) -> Result<(), Error> {
         for (index, watch) in self.regions.iter_mut().enumerate().filter(|(_, watch)| watch.is_due(self.now))
         {
             let (width, height) = seen.size;
             let config::Region { left, top, width: part, height: rows, .. } = *watch.settings();
             let rect =
                 Rect { left: left * width, top: top * height, width: part * width, height: rows * height };
-            let groups = self.settings.groups.scores(eye.look(&frame.image, &rect)?);
-            seen.looks += 1;
+            let groups = self.settings.groups.scores(classifier.infer(&frame.image, &rect)?);
+            seen.inferences += 1;
             seen.regions.extend(watch.look(
                 index,
                 &groups,
@@ -507,11 +524,11 @@ pub fn caption(name: &str, score: f32) -> String {
 }
 
 /// How well a thing is seen: large, whole, by itself and recognised is best.
-fn moment(track: &Track, at: Timestamp, time: Duration, size: (f64, f64)) -> Moment {
+fn moment(track: &Track, at: Timestamp, time: Duration, size: (f64, f64)) -> Sighting {
     let whole = if is_cut(&track.rect, size) { 0.5 } else { 1.0 };
     let alone = if track.alone { 1.0 } else { 0.7 };
-    let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.verdict.score())) * whole * alone;
-    Moment { at, time, rect: track.rect, quality }
+    let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.labels.score())) * whole * alone;
+    Sighting { at, time, rect: track.rect, quality }
 }
 
 /// Whether a part of it is beyond the picture's edge, as far as one can see.
@@ -521,9 +538,9 @@ fn is_cut(rect: &Rect, (width, height): (f64, f64)) -> bool {
 
 fn event(
     track: &Track,
-    story: &Story,
+    story: &TrackState,
     kind: EventKind,
-    best: Moment,
+    best: Sighting,
     captured_at: Timestamp,
     now: Duration,
     size: (f64, f64),
@@ -536,7 +553,7 @@ fn event(
         seen_at: earlier(captured_at, now, track.seen_at),
         lasted: track.seen_at.saturating_sub(track.first_at),
         label: story.label,
-        score: track.verdict.score(),
+        score: track.labels.score(),
         rect: track.rect,
         size,
         moving: track.moving,
@@ -551,51 +568,58 @@ mod tests {
     use super::*;
     use crate::{
         config::{Main, Source},
-        error::Kind,
+        error::ErrorKind,
         frame::{CaptureClock, Colorimetry, OwnedPlanes, PixelFormat, View, YuvMatrix},
         vision::labels::Labels,
     };
 
-    /// Names whatever it is shown.
-    struct Namer {
-        looks: u32,
+    /// A classifier that returns the same scores for every region.
+    struct FixedScores {
+        inferences: u32,
         scores: [f32; 2],
-        /// How many pictures were taken at a time.
-        painted: Vec<usize>,
-        looks_fail: bool,
-        /// So many more pictures fail.
-        paints_fail: u32,
+        fails: bool,
     }
 
-    impl Namer {
-        fn new() -> Namer {
-            Namer { looks: 0, scores: [0.9, 0.1], painted: Vec::new(), looks_fail: false, paints_fail: 0 }
+    impl FixedScores {
+        fn new() -> FixedScores {
+            FixedScores { inferences: 0, scores: [0.9, 0.1], fails: false }
         }
     }
 
-    impl Look for Namer {
-        fn look(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
-            self.looks += 1;
-            if self.looks_fail { Err(Error::new(Kind::System, "no look")) } else { Ok(&self.scores) }
+    impl Infer for FixedScores {
+        fn infer(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
+            self.inferences += 1;
+            if self.fails { Err(Error::new(ErrorKind::System, "no inference")) } else { Ok(&self.scores) }
         }
 
-        fn activation(&mut self, _: usize) -> Option<Activation> {
-            Some(Activation { width: 1, height: 1, grey: vec![255] })
+        fn heatmap(&mut self, _: usize) -> Option<Heatmap> {
+            Some(Heatmap { width: 1, height: 1, grey: vec![255] })
         }
+    }
 
-        fn paint(&mut self, _: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
-            self.painted.push(things.len());
-            if self.paints_fail > 0 {
-                self.paints_fail -= 1;
-                return Err(Error::new(Kind::System, "no paint"));
+    /// A painter whose pictures hold the caption.
+    #[derive(Default)]
+    struct CaptionPainter {
+        /// The number of objects in each call.
+        calls: Vec<usize>,
+        /// This many more calls fail.
+        failures: u32,
+    }
+
+    impl Paint for CaptionPainter {
+        fn paint(&mut self, _: &Image, objects: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
+            self.calls.push(objects.len());
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(Error::new(ErrorKind::System, "no paint"));
             }
             let bytes = |caption: &String| caption.as_bytes().to_vec();
             let pictures = |(_, caption): &(Rect, String)| Pictures {
                 crop: bytes(caption),
                 frame: bytes(caption).into(),
-                marked: bytes(caption),
+                annotated: bytes(caption),
             };
-            Ok(things.iter().map(pictures).collect())
+            Ok(objects.iter().map(pictures).collect())
         }
     }
 
@@ -653,22 +677,22 @@ mod tests {
             number: number as u64 + 1,
             captured_at: start() + moment,
             capture_clock: CaptureClock::Arrival,
-            moment,
-            ledger: Default::default(),
+            stream_time: moment,
+            timings: Default::default(),
             image,
         }
     }
 
     /// Shows pictures one after another, each with its time; what was told, with the picture's number.
     fn show(scene: &mut Scene, pictures: Vec<(Image, Duration)>) -> (Vec<(usize, Event)>, u32) {
-        let mut namer = Namer::new();
+        let (mut classifier, mut painter) = (FixedScores::new(), CaptionPainter::default());
         let mut told = Vec::new();
         for (number, (image, moment)) in pictures.into_iter().enumerate() {
-            let (seen, outcome) = scene.see(&frame(number, image, moment), &mut namer);
+            let (seen, outcome) = scene.analyze(&frame(number, image, moment), &mut classifier, &mut painter);
             outcome.unwrap();
             told.extend(seen.events.into_iter().map(|event| (number, event)));
         }
-        (told, namer.looks)
+        (told, classifier.inferences)
     }
 
     const SIZE: (usize, usize) = (640, 360);
@@ -691,7 +715,7 @@ mod tests {
         let (told, looks) = show(&mut yard, pictures);
         let kinds: Vec<&EventKind> = told.iter().map(|(_, event)| &event.kind).collect();
         assert_eq!(kinds.first(), Some(&&EventKind::Start));
-        assert_eq!(kinds.last(), Some(&&EventKind::End(End::Lost)));
+        assert_eq!(kinds.last(), Some(&&EventKind::End(EndReason::Lost)));
         assert!(told[0].0 <= 2, "within three frames");
         let end = &told.last().unwrap().1;
         assert_eq!((end.label, end.id), (Some(0), told[0].1.id));
@@ -711,7 +735,8 @@ mod tests {
         let (told, _) = show(&mut yard, pictures.collect());
         assert!(
             told.iter()
-                .any(|(number, event)| (*number, &event.kind) == (18, &EventKind::End(End::VideoChanged)))
+                .any(|(number, event)| (*number, &event.kind)
+                    == (18, &EventKind::End(EndReason::VideoChanged)))
         );
         assert_eq!(told.iter().filter(|(number, _)| *number > 18).count(), 0, "{told:#?}");
     }
@@ -734,7 +759,7 @@ mod tests {
         let later = vec![(image(SIZE, None, 1), at(9) + Duration::from_secs(3600))];
         let (told, _) = show(&mut yard, later);
         assert!(
-            matches!(&told[..], [(0, event)] if event.kind == EventKind::End(End::CameraLost)),
+            matches!(&told[..], [(0, event)] if event.kind == EventKind::End(EndReason::CameraLost)),
             "{told:#?}"
         );
     }
@@ -753,12 +778,15 @@ mod tests {
                 if frame.number > 16 {
                     frame.captured_at += jiff::SignedDuration::from_secs(step_s);
                 }
-                let (seen, _) = yard.see(&frame, &mut Namer::new());
+                let (seen, _) = yard.analyze(&frame, &mut FixedScores::new(), &mut CaptionPainter::default());
                 events.extend(seen.events);
                 pictures += seen.pictures.len();
             }
             let end = events.last().unwrap();
-            assert_eq!((&end.kind, end.lasted), (&EventKind::End(End::Lost), Duration::from_millis(2800)));
+            assert_eq!(
+                (&end.kind, end.lasted),
+                (&EventKind::End(EndReason::Lost), Duration::from_millis(2800))
+            );
             assert!(pictures >= 1);
         }
     }
@@ -766,53 +794,55 @@ mod tests {
     #[test]
     fn what_happened_is_told_even_if_nothing_can_be_looked_at_or_painted() {
         let mut yard = scene("regions.gate.box = [0, 0, 1, 1]");
-        let mut namer = Namer { looks_fail: true, paints_fail: u32::MAX, ..Namer::new() };
-        let (mut events, mut failures, mut unpainted) = (Vec::new(), 0, 0);
+        let mut classifier = FixedScores { fails: true, ..FixedScores::new() };
+        let mut painter = CaptionPainter { failures: u32::MAX, ..Default::default() };
+        let (mut events, mut failures, mut paint_error) = (Vec::new(), 0, 0);
         for frame in passing_frames() {
-            let (seen, outcome) = yard.see(&frame, &mut namer);
+            let (seen, outcome) = yard.analyze(&frame, &mut classifier, &mut painter);
             events.extend(seen.events);
             failures += u32::from(outcome.is_err());
-            unpainted += u32::from(seen.unpainted.is_some());
+            paint_error += u32::from(seen.paint_error.is_some());
         }
         let kinds: Vec<&EventKind> = events.iter().map(|event| &event.kind).collect();
-        assert_eq!(kinds, [&EventKind::Start, &EventKind::End(End::Lost)]);
-        assert!(failures > 0 && unpainted > 0);
+        assert_eq!(kinds, [&EventKind::Start, &EventKind::End(EndReason::Lost)]);
+        assert!(failures > 0 && paint_error > 0);
     }
 
     #[test]
     fn a_picture_that_fails_costs_the_picture_alone() {
         let mut yard = scene("");
-        let mut namer = Namer { paints_fail: 1, ..Namer::new() };
-        let (mut pictures, mut unpainted, mut starts) = (0, 0, 0);
+        let (mut classifier, mut painter) =
+            (FixedScores::new(), CaptionPainter { failures: 1, ..Default::default() });
+        let (mut pictures, mut paint_error, mut starts) = (0, 0, 0);
         for frame in passing_frames() {
-            let (seen, outcome) = yard.see(&frame, &mut namer);
+            let (seen, outcome) = yard.analyze(&frame, &mut classifier, &mut painter);
             outcome.unwrap();
             starts += seen.events.iter().filter(|event| event.kind == EventKind::Start).count();
-            (pictures, unpainted) =
-                (pictures + seen.pictures.len(), unpainted + usize::from(seen.unpainted.is_some()));
+            (pictures, paint_error) =
+                (pictures + seen.pictures.len(), paint_error + usize::from(seen.paint_error.is_some()));
         }
-        assert_eq!((starts, unpainted), (1, 1));
+        assert_eq!((starts, paint_error), (1, 1));
         assert!(pictures >= 1, "it is tried again");
     }
 
     #[test]
-    fn evidence_is_of_things_that_are_told_of() {
+    fn heatmaps_is_of_things_that_are_told_of() {
         let told = |labels: &str| {
-            let mut yard = scene(&format!("evidence = true\nlabels = {labels}"));
-            let mut namer = Namer::new();
-            let (mut ids, mut evidence) = (Vec::new(), Vec::new());
+            let mut yard = scene(&format!("heatmap = true\nlabels = {labels}"));
+            let (mut classifier, mut painter) = (FixedScores::new(), CaptionPainter::default());
+            let (mut ids, mut heatmaps) = (Vec::new(), Vec::new());
             for frame in passing_frames() {
-                let (seen, _) = yard.see(&frame, &mut namer);
+                let (seen, _) = yard.analyze(&frame, &mut classifier, &mut painter);
                 ids.extend(seen.events.iter().map(|event| event.id));
-                evidence.extend(seen.evidence.into_iter().map(|(id, _)| id));
+                heatmaps.extend(seen.heatmaps.into_iter().map(|(id, _)| id));
             }
-            (ids, evidence, namer.looks as usize)
+            (ids, heatmaps, classifier.inferences as usize)
         };
-        let (ids, evidence, looks) = told("[]");
-        assert!(evidence.len() + 1 >= looks && !evidence.is_empty(), "{} of {looks}", evidence.len());
-        assert!(evidence.iter().all(|id| *id == ids[0]));
-        let (ids, evidence, looks) = told("['dog']");
-        assert!(ids.is_empty() && evidence.is_empty() && looks > 0);
+        let (ids, heatmaps, looks) = told("[]");
+        assert!(heatmaps.len() + 1 >= looks && !heatmaps.is_empty(), "{} of {looks}", heatmaps.len());
+        assert!(heatmaps.iter().all(|id| *id == ids[0]));
+        let (ids, heatmaps, looks) = told("['dog']");
+        assert!(ids.is_empty() && heatmaps.is_empty() && looks > 0);
     }
 
     #[test]
@@ -834,7 +864,7 @@ mod tests {
                 (image(SIZE, passing(number), number as u64), moment)
             });
             let (told, _) = show(&mut yard, pictures.collect());
-            let lost = told.iter().any(|(_, event)| event.kind == EventKind::End(End::CameraLost));
+            let lost = told.iter().any(|(_, event)| event.kind == EventKind::End(EndReason::CameraLost));
             assert_eq!(lost, is_lost, "at {rate} frames a second: {told:#?}");
         }
     }
@@ -856,8 +886,11 @@ mod tests {
         let mut last = None;
         for number in 0..17 {
             let left = passing(number).filter(|_| number < 16);
-            let (seen, _) =
-                yard.see(&frame(number, image(SIZE, left, number as u64), at(number)), &mut Namer::new());
+            let (seen, _) = yard.analyze(
+                &frame(number, image(SIZE, left, number as u64), at(number)),
+                &mut FixedScores::new(),
+                &mut CaptionPainter::default(),
+            );
             let [object] = &seen.objects[..] else { continue };
             assert_eq!(object.visible, number < 16);
             if !object.visible {
@@ -875,24 +908,27 @@ mod tests {
 
     #[test]
     fn a_frame_costs_only_so_many_pictures_and_those_of_what_stays_are_not_held_back() {
-        let mut yard = scene("\n[objects]\ncrops = 1");
-        let mut namer = Namer::new();
+        let mut yard = scene("\n[objects]\nmax_inferences_per_frame = 1");
+        let (mut classifier, mut painter) = (FixedScores::new(), CaptionPainter::default());
         let mut handed_out = BTreeMap::<Uuid, Vec<usize>>::new();
         for number in 0..90usize {
             // Two things that come at once, and grow.
             let by = number.saturating_sub(10);
             let things = [[20 + 2 * by, 20, 60 + 2 * by, 60 + by], [20 + 2 * by, 200, 60 + 2 * by, 60 + by]];
             let things = if number < 10 { &[][..] } else { &things };
-            let (seen, outcome) =
-                yard.see(&frame(number, drawn(SIZE, things, number as u64), at(number)), &mut namer);
+            let (seen, outcome) = yard.analyze(
+                &frame(number, drawn(SIZE, things, number as u64), at(number)),
+                &mut classifier,
+                &mut painter,
+            );
             outcome.unwrap();
-            assert!(seen.events.iter().all(|event| event.kind != EventKind::End(End::Lost)));
+            assert!(seen.events.iter().all(|event| event.kind != EventKind::End(EndReason::Lost)));
             seen.pictures.into_iter().for_each(|(id, ..)| handed_out.entry(id).or_default().push(number));
         }
         assert!(
-            namer.painted.iter().all(|&count| count == 1) && namer.painted.len() >= 4,
+            painter.calls.iter().all(|&count| count == 1) && painter.calls.len() >= 4,
             "{:?}",
-            namer.painted
+            painter.calls
         );
         assert_eq!(handed_out.len(), 2);
         for times in handed_out.values() {

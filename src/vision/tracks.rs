@@ -11,10 +11,10 @@
 //! thing in it, the track holds on in the same way.
 
 use super::{
-    motion::{Motion, Moved, Spot, Standing},
+    label_accumulator::LabelAccumulator,
+    motion::{Motion, MotionRegion, MotionResult, StationaryObject},
     patch::Patch,
     rect::Rect,
-    verdict::Verdict,
 };
 use crate::{config, frame::Image};
 use pathfinding::{kuhn_munkres::kuhn_munkres, matrix::Matrix};
@@ -34,13 +34,13 @@ const PART: f64 = 0.5;
 const SEARCH: f64 = 0.25;
 /// A patch that agrees so well is where it was.
 const AGREES: f32 = 0.6;
-/// Moved by so much of its diagonal since it was first seen, a spot is a thing and no flickering.
+/// MotionResult by so much of its diagonal since it was first seen, a spot is a thing and no flickering.
 const MOVED: f64 = 0.1;
 /// Within so much of its diagonal it stands still; beyond it moves again.
 const STANDS: f64 = 0.12;
-/// Standing for so long makes it a thing that stands.
+/// StationaryObject for so long makes it a thing that stands.
 const STANDS_FOR: Duration = Duration::from_secs(2);
-/// Seen less long before than this, a track is where it was foretold; after that its speed is no longer believed.
+/// Analysis less long before than this, a track is where it was foretold; after that its speed is no longer believed.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// So much of its diagonal in a second, towards the picture's edge, is a way out.
 const OUTWARDS: f64 = 0.1;
@@ -50,7 +50,7 @@ const GUESS: Duration = Duration::from_millis(1200);
 /// Why a track ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
+pub enum EndReason {
     /// It went out of the picture.
     Left,
     /// It is no longer seen.
@@ -86,10 +86,10 @@ pub struct Track {
     pub confirmed: bool,
     /// It does not stand still.
     pub moving: bool,
-    /// Seen in this picture by itself: neither foretold nor together with others.
+    /// Analysis in this picture by itself: neither foretold nor together with others.
     pub alone: bool,
     /// What it seems to be.
-    pub verdict: Verdict,
+    pub labels: LabelAccumulator,
     /// It looks the same where it stood.
     stands: bool,
     /// The background was learned anew with it.
@@ -105,21 +105,21 @@ pub struct Track {
 
 impl Track {
     /// Where it will be at `at` if it goes on like this; partly or wholly outside the picture, too.
-    pub fn foretell(&self, at: Duration) -> Rect {
+    pub fn predict(&self, at: Duration) -> Rect {
         let passed = at.saturating_sub(self.held_at).min(BELIEVED).as_secs_f64();
         self.rect.moved((self.speed.0 * passed, self.speed.1 * passed))
     }
 
     /// Where it is at `at` as far as one can tell: where it was seen, or within a picture of this size where it is foretold.
     pub fn expected(&self, at: Duration, size: &Rect) -> Rect {
-        let foretold = self.foretell(at).intersection(size);
+        let foretold = self.predict(at).intersection(size);
         if self.held_at == at || foretold.area() < 1.0 { self.rect } else { foretold }
     }
 
     /// How it looked, if it stands still.
-    fn standing(&self) -> Option<Standing<'_>> {
+    fn standing(&self) -> Option<StationaryObject<'_>> {
         let patch = self.patch.as_ref().filter(|_| self.confirmed && !self.moving)?;
-        Some(Standing { patch, is_learned: self.is_learned })
+        Some(StationaryObject { patch, is_learned: self.is_learned })
     }
 
     /// Its speed has been measured.
@@ -153,7 +153,7 @@ pub struct Tracker {
 #[derive(Debug, Default)]
 pub struct Step {
     /// Tracks that are no more, confirmed ones and why.
-    pub ended: Vec<(Track, End)>,
+    pub ended: Vec<(Track, EndReason)>,
 }
 
 impl Tracker {
@@ -173,17 +173,17 @@ impl Tracker {
     }
 
     /// How the things that stand still looked, for [`Motion::look`].
-    pub fn standing(&self) -> Vec<Standing<'_>> {
+    pub fn standing(&self) -> Vec<StationaryObject<'_>> {
         self.tracks.iter().filter_map(Track::standing).collect()
     }
 
     /// Ends all tracks.
-    pub fn end_all(&mut self, why: End) -> Vec<(Track, End)> {
+    pub fn end_all(&mut self, why: EndReason) -> Vec<(Track, EndReason)> {
         self.tracks.drain(..).filter(|track| track.confirmed).map(|track| (track, why)).collect()
     }
 
     /// Takes what motion found in the picture of time `at`, and tells motion what to learn.
-    pub fn step(&mut self, moved: &Moved, motion: &mut Motion, image: &Image, at: Duration) -> Step {
+    pub fn step(&mut self, moved: &MotionResult, motion: &mut Motion, image: &Image, at: Duration) -> Step {
         let size = Rect::whole(image);
         let mut step = Step::default();
         if moved.relearned {
@@ -198,7 +198,7 @@ impl Tracker {
             }
         }
         let foretold: Vec<Rect> =
-            self.tracks.iter().map(|track| track.foretell(at).intersection(&size)).collect();
+            self.tracks.iter().map(|track| track.predict(at).intersection(&size)).collect();
         let mut pairing = self.pair(&foretold, &moved.spots, at);
         self.find_shared(&foretold, &moved.spots, &mut pairing);
 
@@ -221,7 +221,7 @@ impl Tracker {
     }
 
     /// Pairs tracks with spots, one to one.
-    fn pair(&self, foretold: &[Rect], spots: &[Spot], at: Duration) -> Pairing {
+    fn pair(&self, foretold: &[Rect], spots: &[MotionRegion], at: Duration) -> Pairing {
         let mut pairing =
             Pairing { spots: vec![Vec::new(); foretold.len()], owners: vec![Vec::new(); spots.len()] };
         if foretold.is_empty() || spots.is_empty() {
@@ -244,7 +244,7 @@ impl Tracker {
     }
 
     /// How well a spot fits a track, 0 for not at all.
-    fn fit(&self, track: &Track, foretold: &Rect, spot: &Spot, at: Duration) -> f64 {
+    fn fit(&self, track: &Track, foretold: &Rect, spot: &MotionRegion, at: Duration) -> f64 {
         if track.stands {
             return 0.0;
         }
@@ -272,7 +272,7 @@ impl Tracker {
     }
 
     /// Spots that are further parts of a track, and tracks that have a part in another's spot.
-    fn find_shared(&self, foretold: &[Rect], spots: &[Spot], pairing: &mut Pairing) {
+    fn find_shared(&self, foretold: &[Rect], spots: &[MotionRegion], pairing: &mut Pairing) {
         for (index, spot) in spots.iter().enumerate() {
             if !pairing.owners[index].is_empty() {
                 continue;
@@ -313,7 +313,7 @@ impl Tracker {
         &mut self,
         index: usize,
         foretold: &Rect,
-        moved: &Moved,
+        moved: &MotionResult,
         pairing: &Pairing,
         motion: &Motion,
         image: &Image,
@@ -373,7 +373,7 @@ impl Tracker {
         let settings = &self.settings;
         let held = at.saturating_sub(track.first_at);
         if !track.confirmed && track.pictures >= 2 && held >= settings.confirm {
-            track.confirmed = track.is_sure_of_motion() || track.verdict.label().is_some();
+            track.confirmed = track.is_sure_of_motion() || track.labels.label().is_some();
         }
     }
 
@@ -382,7 +382,7 @@ impl Tracker {
     fn end_or_keep(
         &mut self,
         size: &Rect,
-        moved: &Moved,
+        moved: &MotionResult,
         pairing: &Pairing,
         motion: &mut Motion,
         at: Duration,
@@ -398,7 +398,7 @@ impl Tracker {
                 let outside = is_leaving(&track, size, at);
                 let patience = if track.confirmed { self.settings.lost_after } else { GUESS };
                 if outside || unseen_for >= patience {
-                    let why = if outside { End::Left } else { End::Lost };
+                    let why = if outside { EndReason::Left } else { EndReason::Lost };
                     if track.confirmed {
                         step.ended.push((track, why));
                     }
@@ -420,7 +420,7 @@ impl Tracker {
                     motion.absorb_patch(patch);
                 }
                 if track.confirmed {
-                    step.ended.push((track, End::Settled));
+                    step.ended.push((track, EndReason::Settled));
                 }
                 continue;
             }
@@ -443,12 +443,12 @@ impl Tracker {
                 track.is_learned = true;
                 self.tracks.push(track);
             } else if track.confirmed {
-                step.ended.push((track, End::SceneChanged));
+                step.ended.push((track, EndReason::SceneChanged));
             }
         }
     }
 
-    fn begin(&mut self, spot: &Spot, at: Duration) {
+    fn begin(&mut self, spot: &MotionRegion, at: Duration) {
         self.tracks.push(Track {
             number: self.next_number,
             rect: spot.rect,
@@ -459,7 +459,7 @@ impl Tracker {
             confirmed: false,
             moving: true,
             alone: true,
-            verdict: Verdict::default(),
+            labels: LabelAccumulator::default(),
             stands: false,
             is_learned: false,
             pictures: 1,
@@ -532,7 +532,7 @@ fn is_leaving(track: &Track, size: &Rect, at: Duration) -> bool {
     ];
     let touches = edges.iter().any(|(touches, _)| *touches);
     let goes_out = edges.iter().any(|(touches, outwards)| *touches && *outwards >= least);
-    let visible = track.foretell(at).intersection(size).area() / rect.area().max(1.0);
+    let visible = track.predict(at).intersection(size).area() / rect.area().max(1.0);
     touches && visible < 1.0 - OUTSIDE || goes_out && at.saturating_sub(track.held_at) >= UNSEEN
 }
 
@@ -553,7 +553,7 @@ mod tests {
             confirmed: true,
             moving: true,
             alone: true,
-            verdict: Verdict::default(),
+            labels: LabelAccumulator::default(),
             stands: false,
             is_learned: false,
             pictures: 9,

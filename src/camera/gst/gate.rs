@@ -13,13 +13,13 @@ use super::super::{
     pace::RateLimit,
 };
 use crate::{
-    config::Camera, control::CameraControl, queue::Slot, record::CameraRecord, vision::scene::Scene,
+    config::Camera, control::CameraControl, counters::CameraCounters, queue::frames::Slot, sync::lock,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use std::{
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -53,12 +53,12 @@ pub(super) struct GateState {
     /// Those of them that were for a glance.
     pub(super) glances: AtomicU64,
     /// What is counted beyond this attempt.
-    pub(super) record: Arc<CameraRecord>,
-    slot: Arc<Slot<Scene>>,
+    pub(super) counters: Arc<CameraCounters>,
+    slot: Arc<Slot>,
 }
 
 impl GateState {
-    pub(super) fn new(camera: &Camera, slot: Arc<Slot<Scene>>, record: Arc<CameraRecord>) -> GateState {
+    pub(super) fn new(camera: &Camera, slot: Arc<Slot>, counters: Arc<CameraCounters>) -> GateState {
         let limits = Limits {
             longest_interval: camera.keyframe_limit,
             still_after: STILL_AFTER,
@@ -71,7 +71,7 @@ impl GateState {
             keyed: AtomicBool::new(false),
             pictures: AtomicU64::new(0),
             glances: AtomicU64::new(0),
-            record,
+            counters,
             slot,
         }
     }
@@ -107,7 +107,7 @@ impl GateState {
 
     fn count(&self, left_out: LeftOut) {
         if left_out != LeftOut::default() {
-            self.slot.leave_out(left_out.still, left_out.unwanted, left_out.shed);
+            self.slot.count_undecoded(left_out.still, left_out.unwanted, left_out.shed);
         }
     }
 
@@ -139,7 +139,7 @@ impl GateState {
         for Out { mut buffer, role, at } in out {
             self.given.fetch_add(u64::from(self.keyed.load(Ordering::Relaxed)), Ordering::Relaxed);
             mark(&mut buffer, role, at);
-            if catching_up && !patience.is_zero() && !self.slot.wait_for_room(ROOM.min(patience)) {
+            if catching_up && !patience.is_zero() && !self.slot.wait_until_vacant(ROOM.min(patience)) {
                 // These come as fast as they can be decoded; workers take a moment for each that is due.
                 patience = patience.saturating_sub(ROOM);
             }
@@ -204,14 +204,14 @@ pub(super) fn install(
         let at = running.map_or(last_at, Duration::from);
         last_at = at;
         let end = at + buffer.duration().map_or(Duration::ZERO, Duration::from);
-        state.record.reached_ns.fetch_max(end.as_nanos() as u64, Ordering::Relaxed);
+        state.counters.reached_ns.fetch_max(end.as_nanos() as u64, Ordering::Relaxed);
         if is_jpeg(pad) {
             state.arrived.fetch_add(1, Ordering::Relaxed);
             if let Some(settings) = control.changed_since(&mut control_seen) {
                 rate.set_fps(settings.rate_fps);
             }
             if running.is_some() && !rate.is_due(at) {
-                state.slot.leave_out(0, 1, 0);
+                state.slot.count_undecoded(0, 1, 0);
                 return Ok(gst::FlowSuccess::Ok);
             }
             state.given.fetch_add(1, Ordering::Relaxed);
@@ -241,9 +241,4 @@ fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::Cloc
 
 fn is_jpeg(pad: &gst::Pad) -> bool {
     pad.current_caps().is_some_and(|caps| caps.structure(0).is_some_and(|s| s.name() == "image/jpeg"))
-}
-
-/// A panic elsewhere leaves a state that is still sound.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,18 +12,18 @@
 //! The bindings are built without version features and optional properties are looked up, so that one binary runs on
 //! GStreamer 1.18 and later.
 
-mod attempt;
+mod capture;
 mod gate;
-mod redraw;
+mod sample_sink;
 mod source;
-mod taker;
 mod teardown;
+mod transcode;
 
-pub use attempt::{SHORTEST_CLIP, Watcher, first_picture, run_once};
-pub use redraw::{Paths, clip_duration, redraw};
+pub use capture::{SHORTEST_CLIP, Watcher, first_picture, run_once};
+pub use transcode::{Paths, clip_duration, redraw};
 
 use super::template::{self, Pipeline};
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use gstreamer::{self as gst, prelude::*};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,9 +38,9 @@ pub fn decoder_faults() -> u64 {
 
 /// Loads GStreamer and sends what it logs to our log; call once.
 ///
-/// Errors ([`Kind::System`]): no GStreamer that can be used.
+/// Errors ([`ErrorKind::System`]): no GStreamer that can be used.
 pub fn init() -> Result<(), Error> {
-    gst::init().map_err(|e| Error::caused(Kind::System, "GStreamer does not start", e))?;
+    gst::init().map_err(|e| Error::caused(ErrorKind::System, "GStreamer does not start", e))?;
     gst::log::remove_default_log_function();
     gst::log::set_default_threshold(gst::DebugLevel::Warning);
     // Whatever matters also arrives on the bus; the rest is for those who look for it.

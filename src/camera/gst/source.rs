@@ -2,10 +2,10 @@
 //! has to send.
 
 use super::super::template::{Codec, Pipeline};
-use crate::config::Login;
+use crate::{config::Login, sync::lock};
 use gstreamer::{self as gst, glib, prelude::*};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -77,15 +77,14 @@ fn choose_stream(source: &gst::Element, wanted: Option<Codec>, announced: Announ
         let stream = caps.structure(0)?;
         let text = |key: &str| stream.get::<String>(key).unwrap_or_default();
         // The same stream is asked about again where UDP gives way to TCP.
-        let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chosen = lock(&chosen);
         if text("media") != "video" || chosen.is_some_and(|other| other != number) {
             return Some(false.to_value());
         }
         *chosen = Some(number);
         let encoding = text("encoding-name");
         let codec = Codec::of_rtp(&encoding);
-        *announced.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(codec.map_or(Stream::Unknown(encoding), Stream::Known));
+        *lock(&announced) = Some(codec.map_or(Stream::Unknown(encoding), Stream::Known));
         Some((codec.is_some() && (wanted.is_none() || codec == wanted)).to_value())
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A healthy pipeline takes 2 to 15 ms, one with a frozen server 100 ms.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Between two beats of the pulse.
+/// Between two beats of the heartbeat.
 const TURN: Duration = Duration::from_millis(250);
 
 /// Takes `pipeline` down; false if it hangs. `beat` is called while waiting.

@@ -7,8 +7,9 @@
 mod request;
 
 use self::request::{CameraCommand, NodeCommand, Request};
-use super::{messages::SCHEMA, outbox::Outbox};
+use super::outbox::Outbox;
 use crate::control::{CameraControl, CameraSettings, NodeControl};
+use crate::wire::messages::SCHEMA;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub struct Commander {
     /// The node.
     pub control: Arc<NodeControl>,
     /// An answer's payload may be so long.
-    pub most_bytes: usize,
+    pub max_bytes: usize,
 }
 
 /// What a command led to.
@@ -150,7 +151,7 @@ impl Commander {
                 let mut bytes = 1024;
                 for row in found.rows {
                     bytes += row.payload.len() + row.topic.len() + 32;
-                    if bytes > self.most_bytes && !told.messages.is_empty() {
+                    if bytes > self.max_bytes && !told.messages.is_empty() {
                         told.more = true;
                         break;
                     }
@@ -188,7 +189,7 @@ mod tests {
             node: "porch".into(),
             cameras: [control].into(),
             control: Arc::default(),
-            most_bytes: 100_000,
+            max_bytes: 100_000,
         };
         (commander, outbox)
     }

@@ -37,7 +37,7 @@ pub enum CameraCommand {
 pub enum NodeCommand {
     /// Reads the configuration again, if there is nothing wrong with it.
     Reload {},
-    /// The accounts, at once.
+    /// The counts, at once.
     Stats {},
     /// The durable messages of a camera behind a number.
     History {
@@ -46,12 +46,12 @@ pub enum NodeCommand {
         /// The last number that the sender has.
         since: u64,
         /// From 1 to 1000.
-        #[serde(default = "most_messages")]
+        #[serde(default = "default_limit")]
         limit: usize,
     },
 }
 
-fn most_messages() -> usize {
+fn default_limit() -> usize {
     MOST_MESSAGES
 }
 

@@ -1,12 +1,12 @@
 //! MQTT 3.1.1 through rumqttc: the only code that names it. [`line`] is the daemon's side, [`subscriber`] that of `watch`
 //! and `demo`; here is what both need to find a broker and to say why it does not answer.
 
-pub mod line;
+pub mod connection;
 pub mod subscriber;
 
 use crate::{
     config,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
 };
 use rumqttc::{
     ConnectReturnCode, ConnectionError, MqttOptions, NetworkOptions, StateError, TlsConfiguration, Transport,
@@ -53,13 +53,13 @@ pub fn describe(error: &ConnectionError) -> String {
 
 /// rumqttc's options for any client of ours, to one of the brokers.
 ///
-/// Errors ([`Kind::Input`]): a certificate or a key that cannot be read.
+/// Errors ([`ErrorKind::Input`]): a certificate or a key that cannot be read.
 fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Result<MqttOptions, Error> {
     let config::Broker { host, port } = &config.brokers[broker];
     let mut options = MqttOptions::new(client_id, host, *port);
     options.set_keep_alive(config.keep_alive);
     // A stranger's retained giant must not end every connection that hears of it.
-    options.set_max_packet_size(MOST_INCOMING_BYTES, config.most_packet_bytes);
+    options.set_max_packet_size(MOST_INCOMING_BYTES, config.max_packet_bytes);
     options.set_clean_session(true);
     if let Some(login) = &config.login {
         options.set_credentials(&login.user, &login.password);
@@ -68,18 +68,19 @@ fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Resu
         let mut connector = native_tls::TlsConnector::builder();
         let read = |key: &str, file: &Path| {
             let place = format!("{key} {}", file.display());
-            std::fs::read(file).map_err(|e| Error::caused(Kind::Input, place, e))
+            std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, place, e))
         };
         if let Some(file) = &tls.ca_file {
-            let authority = native_tls::Certificate::from_pem(&read("mqtt.ca_file", file)?)
-                .map_err(|e| Error::caused(Kind::Input, format!("mqtt.ca_file {}", file.display()), e))?;
+            let authority = native_tls::Certificate::from_pem(&read("mqtt.ca_file", file)?).map_err(|e| {
+                Error::caused(ErrorKind::Input, format!("mqtt.ca_file {}", file.display()), e)
+            })?;
             connector.add_root_certificate(authority);
         }
         if let Some((cert, key)) = &tls.identity {
             let (cert_pem, key_pem) = (read("mqtt.cert_file", cert)?, read("mqtt.key_file", key)?);
             let place = || format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display());
             let identity = native_tls::Identity::from_pkcs8(&cert_pem, &key_pem)
-                .map_err(|e| Error::caused(Kind::Input, place(), e))?;
+                .map_err(|e| Error::caused(ErrorKind::Input, place(), e))?;
             connector.identity(identity);
         }
         if !tls.alpn.is_empty() {
@@ -88,7 +89,7 @@ fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Resu
         let place = tls.identity.as_ref().map_or("TLS cannot be set up".to_string(), |(cert, key)| {
             format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display())
         });
-        let connector = connector.build().map_err(|e| Error::caused(Kind::Input, place, e))?;
+        let connector = connector.build().map_err(|e| Error::caused(ErrorKind::Input, place, e))?;
         options.set_transport(Transport::tls_with_config(TlsConfiguration::NativeConnector(connector)));
     }
     Ok(options)

@@ -3,7 +3,7 @@
 use super::{broker, client_options, describe, network_options};
 use crate::{
     config,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
 };
 use rumqttc::{Client, Connection, Event, Packet, QoS, RecvTimeoutError};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Subscriber {
 impl Subscriber {
     /// Connects and subscribes to `filters`; waits until the broker has said yes.
     ///
-    /// Errors ([`Kind::System`]): the broker is away or says no.
+    /// Errors ([`ErrorKind::System`]): the broker is away or says no.
     pub fn connect(config: &config::Mqtt, filters: Vec<String>) -> Result<Subscriber, Error> {
         // Another client beside the daemon: a client id of its own, or the broker would end the daemon's connection.
         let client_id = format!("{}-watch-{}", config.client_id, std::process::id());
@@ -44,7 +44,7 @@ impl Subscriber {
 
     /// The next message; `None` if none came within `timeout`.
     ///
-    /// Errors ([`Kind::System`]): the connection was lost.
+    /// Errors ([`ErrorKind::System`]): the connection was lost.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Received>, Error> {
         loop {
             match self.turn(timeout)? {
@@ -57,7 +57,7 @@ impl Subscriber {
 
     fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Turn>, Error> {
         let lost = |error: &dyn std::fmt::Display| {
-            Error::new(Kind::System, format!("broker {}: {error}", self.broker))
+            Error::new(ErrorKind::System, format!("broker {}: {error}", self.broker))
         };
         let event = match timeout {
             None => self.connection.recv().map_err(|_| lost(&"the client has ended"))?,

@@ -12,7 +12,7 @@
 //! Times are milliseconds of the epoch. Not thread-safe: the publisher's thread owns it.
 
 mod file;
-mod room;
+mod retention;
 mod tables;
 
 use crate::config::{self, Durability};

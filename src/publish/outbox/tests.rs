@@ -7,11 +7,11 @@ fn settings(file: Option<&Path>) -> config::Outbox {
     config::Outbox {
         file: file.map(Path::to_path_buf),
         durability: Durability::Grouped,
-        most_messages: 1000,
-        most_bytes: 64 << 20,
-        oldest: Duration::from_secs(3600),
+        max_messages: 1000,
+        max_bytes: 64 << 20,
+        max_age: Duration::from_secs(3600),
         replay: Duration::from_secs(5),
-        also: Vec::new(),
+        durable_kinds: Vec::new(),
     }
 }
 
@@ -205,8 +205,8 @@ fn the_old_and_the_many_go() {
     commit(&mut outbox, 3605);
     assert_eq!(seqs(&outbox.after(0, 100)).first(), Some(&("yard".into(), 6)));
 
-    let mut small = config::Outbox { most_bytes: 1 << 20, ..settings(None) };
-    small.most_messages = 1_000_000;
+    let mut small = config::Outbox { max_bytes: 1 << 20, ..settings(None) };
+    small.max_messages = 1_000_000;
     let mut outbox = Outbox::open(small, at(0)).outbox;
     for second in 0..400 {
         accept(&mut outbox, "yard", second, &[0; 5000]);

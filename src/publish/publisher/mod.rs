@@ -8,32 +8,34 @@
 //! States are told to every new connection again once it has caught up. A message on which connection after connection
 //! ends is sent alone, and given up in the end: one that no broker takes must not hold up all others.
 
+mod poison;
 mod replay;
-mod suspicion;
 mod window;
 
 use self::{
+    poison::{PoisonDetector, Progress},
     replay::Positions,
-    suspicion::{Progress, Suspicion},
-    window::{Ticket, Window},
+    window::{InFlight, Window},
 };
 use super::{
     commands::Commander,
+    connection::{Connection, Dialer, LinkEvent},
     frigate::Frigate,
     homeassistant,
-    link::{Dial, Happened, Line},
-    messages::{self, Message, Number, SCHEMA},
     outbox::{Draft, Gap, Outbox, Row},
+    reconnect::Reconnect,
+};
+use crate::wire::{
+    messages::{self, Header, Message, SCHEMA, Sequence},
     topics::{Address, Delivery, OFFLINE, ONLINE, Topics},
-    trouble::Trouble,
 };
 use crate::{
     clock::Clock,
     config,
     control::CameraControl,
-    lifecycle::Pulse,
-    queue::Messages,
-    record::{DeliveryRecord, Trace},
+    counters::{DeliveryCounters, FrameTrace},
+    lifecycle::Heartbeat,
+    queue::messages::Messages,
 };
 use crossbeam_channel::Receiver;
 use jiff::Timestamp;
@@ -79,11 +81,11 @@ pub struct Publisher {
     /// What is to be said; cameras and workers have the other end. It ends when they have.
     pub messages: Messages<Message>,
     /// Opens connections; dropping it ends their thread.
-    pub dialer: Box<dyn Dial>,
+    pub dialer: Box<dyn Dialer>,
     /// What happened on them.
-    pub happened: Receiver<(u64, Happened)>,
-    /// What is counted; the accounts have the other end.
-    pub record: Arc<DeliveryRecord>,
+    pub happened: Receiver<(u64, LinkEvent)>,
+    /// What is counted; the counts have the other end.
+    pub counters: Arc<DeliveryCounters>,
     /// Carries commands out, if any are taken.
     pub commander: Option<Commander>,
     /// What Home Assistant is to know, by topic; empty where it is to forget all.
@@ -95,29 +97,30 @@ pub struct Publisher {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Beats at every turn of the loop; the watchdog reads it.
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
 }
 
 impl Publisher {
     /// Publishes until nobody is left who could say something, then says what is left and goodbye.
     pub fn run(self) {
-        let (messages, happened, pulse) = (self.messages.clone(), self.happened.clone(), self.pulse.clone());
-        self.desk().run(&messages, &happened, &pulse);
+        let (messages, happened, heartbeat) =
+            (self.messages.clone(), self.happened.clone(), self.heartbeat.clone());
+        self.state().run(&messages, &happened, &heartbeat);
     }
 
     /// Opens the outbox.
-    fn desk(self) -> Desk {
+    fn state(self) -> PublisherState {
         let opened = Outbox::open(self.outbox.clone(), self.clock.now());
         for note in &opened.notes {
             tracing::warn!("{note}");
         }
         // What the process before had no time to see through may be lost at the broker.
         let resume_row = opened.resume_row;
-        let limit = self.config.most_packet_bytes;
+        let limit = self.config.max_packet_bytes;
         let cursor = opened.outbox.cursor();
         let positions = Positions::new(self.outbox.replay, self.clock.monotonic(), cursor);
-        Desk {
-            trouble: Trouble::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
+        PublisherState {
+            reconnect: Reconnect::new(self.dialer.brokers(), &self.config.client_id, fastrand::u64(..)),
             commander: self.commander,
             discovery: self.discovery,
             birth_topic: self.birth_topic,
@@ -129,7 +132,7 @@ impl Publisher {
             config: self.config,
             topics: self.topics,
             dialer: self.dialer,
-            record: self.record,
+            counters: self.counters,
             clock: self.clock,
             outbox: opened.outbox,
             outbox_settings: self.outbox,
@@ -139,7 +142,7 @@ impl Publisher {
             ended_badly: false,
             positions,
             furthest: 0,
-            suspicion: Suspicion::default(),
+            poison: PoisonDetector::default(),
             limit,
             told_too_large: false,
             told_too_many: false,
@@ -152,23 +155,23 @@ impl Publisher {
 }
 
 /// The publisher at work.
-struct Desk {
+struct PublisherState {
     node: Arc<str>,
     config: config::Mqtt,
     topics: Topics,
-    dialer: Box<dyn Dial>,
-    record: Arc<DeliveryRecord>,
+    dialer: Box<dyn Dialer>,
+    counters: Arc<DeliveryCounters>,
     clock: Arc<dyn Clock>,
     outbox: Outbox,
     outbox_settings: config::Outbox,
-    trouble: Trouble,
+    reconnect: Reconnect,
     commander: Option<Commander>,
     discovery: BTreeMap<String, Vec<u8>>,
     birth_topic: Option<String>,
     frigate_topic: Option<String>,
     frigate: Frigate,
     /// What is to be said on this connection besides.
-    errands: VecDeque<Errand>,
+    errands: VecDeque<PendingPublish>,
     /// Home Assistant has come and is to be told everything then.
     retell_at: Option<Duration>,
     /// Number of the connection that was dialled last.
@@ -181,7 +184,7 @@ struct Desk {
     positions: Positions,
     /// The furthest row that was ever acknowledged.
     furthest: i64,
-    suspicion: Suspicion,
+    poison: PoisonDetector,
     /// Pictures larger than this are not sent: by the configuration, or as the broker has taught.
     limit: usize,
     /// It was said that some are not.
@@ -192,7 +195,7 @@ struct Desk {
     counted_at: Option<Duration>,
     states: BTreeMap<String, State>,
     /// Newest payload of each topic where only that counts, and the trace of its frame.
-    newest: BTreeMap<String, (Vec<u8>, Option<Trace>)>,
+    newest: BTreeMap<String, (Vec<u8>, Option<FrameTrace>)>,
     /// When the frames of rows that wait were captured.
     captured: BTreeMap<i64, Duration>,
 }
@@ -202,14 +205,14 @@ enum Link {
     /// Not connected; the next attempt is due at this monotonic time.
     Down { retry_at: Duration },
     /// Asked, not answered yet.
-    Connecting(Box<dyn Line>),
+    Connecting(Box<dyn Connection>),
     /// The broker said yes.
-    Up(Up),
+    Session(Session),
 }
 
 /// A connection that stands.
-struct Up {
-    line: Box<dyn Line>,
+struct Session {
+    line: Box<dyn Connection>,
     window: Window,
     since: Duration,
     /// Nothing else is said before.
@@ -222,7 +225,7 @@ struct Up {
 }
 
 /// Something to be said once, on this connection alone.
-struct Errand {
+struct PendingPublish {
     topic: String,
     payload: Vec<u8>,
     /// For Home Assistant, and retained; an answer otherwise.
@@ -238,25 +241,30 @@ struct State {
     told: bool,
 }
 
-impl Desk {
-    fn run(mut self, messages: &Messages<Message>, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) {
+impl PublisherState {
+    fn run(
+        mut self,
+        messages: &Messages<Message>,
+        happened: &Receiver<(u64, LinkEvent)>,
+        heartbeat: &Heartbeat,
+    ) {
         const TURN: Duration = Duration::from_millis(250);
         let controls = self.commander.as_ref().map(|commander| commander.cameras.clone()).unwrap_or_default();
         controls.iter().for_each(|control| self.tell_settings(control));
-        let (mut lasting, mut passing) = (messages.lasting.clone(), messages.passing.clone());
+        let (mut durable, mut transient) = (messages.durable.clone(), messages.transient.clone());
         let mut events = happened.clone();
-        let (mut is_lasting_open, mut is_passing_open) = (true, true);
-        while is_lasting_open || is_passing_open {
-            pulse.beat(self.clock.monotonic());
+        let (mut is_durable_open, mut is_transient_open) = (true, true);
+        while is_durable_open || is_transient_open {
+            heartbeat.beat(self.clock.monotonic());
             self.connect_if_due();
             crossbeam_channel::select! {
-                recv(lasting) -> message => match message {
+                recv(durable) -> message => match message {
                     Ok(message) => self.take_in(message),
-                    Err(_) => (is_lasting_open, lasting) = (false, crossbeam_channel::never()),
+                    Err(_) => (is_durable_open, durable) = (false, crossbeam_channel::never()),
                 },
-                recv(passing) -> message => match message {
+                recv(transient) -> message => match message {
                     Ok(message) => self.take_in(message),
-                    Err(_) => (is_passing_open, passing) = (false, crossbeam_channel::never()),
+                    Err(_) => (is_transient_open, transient) = (false, crossbeam_channel::never()),
                 },
                 recv(events) -> event => match event {
                     Ok((number, event)) => self.react(number, event),
@@ -266,16 +274,16 @@ impl Desk {
                 default(TURN) => {}
             }
             // Whatever else there is goes with it, in one group.
-            lasting.try_iter().take(1000).for_each(|message| self.take_in(message));
-            passing.try_iter().for_each(|message| self.take_in(message));
+            durable.try_iter().take(1000).for_each(|message| self.take_in(message));
+            transient.try_iter().for_each(|message| self.take_in(message));
             for (number, event) in events.try_iter().take(1000) {
                 // A command may take a while.
-                pulse.beat(self.clock.monotonic());
+                heartbeat.beat(self.clock.monotonic());
                 self.react(number, event);
             }
             self.turn();
         }
-        if !self.say_goodbye(happened, pulse) {
+        if !self.say_goodbye(happened, heartbeat) {
             let from = self.resume_point();
             self.outbox.go_back(from);
         }
@@ -292,17 +300,18 @@ impl Desk {
             self.discover();
             self.states.values_mut().for_each(|state| state.told = false);
         }
-        if matches!(&self.link, Link::Up(up) if up.window.is_overdue(now, PATIENCE)) {
+        if matches!(&self.link, Link::Session(up) if up.window.is_overdue(now, PATIENCE)) {
             let why = format!("it leaves a message unacknowledged for {} s", PATIENCE.as_secs());
             self.fail(&why, false);
         }
-        if matches!(&self.link, Link::Up(up) if !up.is_heard && now.saturating_sub(up.since) >= PATIENCE) {
+        if matches!(&self.link, Link::Session(up) if !up.is_heard && now.saturating_sub(up.since) >= PATIENCE)
+        {
             self.fail("it does not answer a subscription", false);
         }
-        if matches!(self.link, Link::Up(_)) {
+        if matches!(self.link, Link::Session(_)) {
             self.send();
-            if self.trouble.is_over(now) {
-                tracing::info!(broker = self.dialer.name(self.trouble.broker()), "Broker is connected.");
+            if self.reconnect.is_over(now) {
+                tracing::info!(broker = self.dialer.name(self.reconnect.broker()), "Broker is connected.");
             }
         }
         self.count();
@@ -311,8 +320,8 @@ impl Desk {
     /// Keeps a message until it can be sent.
     fn take_in(&mut self, mut message: Message) {
         let Address { topic, delivery } = self.topics.address(&message);
-        let lasts =
-            message.must_arrive() || self.outbox_settings.also.iter().any(|kind| kind == message.kind());
+        let lasts = message.is_durable()
+            || self.outbox_settings.durable_kinds.iter().any(|kind| kind == message.kind());
         if !lasts {
             let trace = match &message {
                 Message::Detections(detections) => detections.trace.clone(),
@@ -336,12 +345,12 @@ impl Desk {
             let seq = self.outbox.number(FRIGATE);
             let topic = topic.clone();
             self.outbox.accept(Draft { camera, seq, at_ms, topic, retained: false, payload });
-            self.record.accepted.fetch_add(1, Ordering::Relaxed);
+            self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         }
         let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
         let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.number(&camera));
         let uid = format!("{stream}-{camera}-{seq}");
-        message.set_number(Number { stream, seq, uid });
+        message.set_sequence(Sequence { stream, seq, uid });
         let payload = message.payload();
         let retained = delivery == Delivery::State;
         let kept = retained.then(|| (topic.clone(), payload.clone()));
@@ -351,7 +360,7 @@ impl Desk {
             self.states.insert(topic, State { payload, row: Some(row), told: false });
         }
         self.captured.extend(captured.map(|captured| (row, captured)));
-        self.record.accepted.fetch_add(1, Ordering::Relaxed);
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
     fn connect_if_due(&mut self) {
@@ -360,13 +369,13 @@ impl Desk {
             return;
         }
         self.connection += 1;
-        match self.dialer.dial(self.trouble.broker(), self.connection) {
+        match self.dialer.dial(self.reconnect.broker(), self.connection) {
             Ok(line) => self.link = Link::Connecting(line),
             Err(why) => self.fail(&why, true),
         }
     }
 
-    fn react(&mut self, number: u64, event: Happened) {
+    fn react(&mut self, number: u64, event: LinkEvent) {
         if number != self.connection {
             return;
         }
@@ -374,30 +383,30 @@ impl Desk {
             self.positions.heard(self.clock.monotonic());
         }
         match event {
-            Happened::Alive => {}
-            Happened::Connected => self.begin(),
-            Happened::Sent(id) => {
+            LinkEvent::Alive => {}
+            LinkEvent::Connected => self.begin(),
+            LinkEvent::Sent(id) => {
                 let now = self.clock.monotonic();
-                if let Link::Up(up) = &mut self.link {
+                if let Link::Session(up) = &mut self.link {
                     up.window.sent(id, now);
                 }
             }
-            Happened::Acknowledged(id) => self.acknowledged(id),
-            Happened::Failed { why, refused } => self.fail(&why, refused),
-            Happened::Disconnected => self.fail("it was said goodbye to", false),
-            Happened::Subscribed(all) => {
+            LinkEvent::Acknowledged(id) => self.acknowledged(id),
+            LinkEvent::Failed { why, refused } => self.fail(&why, refused),
+            LinkEvent::Disconnected => self.fail("it was said goodbye to", false),
+            LinkEvent::Subscribed(all) => {
                 if !all {
-                    let broker = self.dialer.name(self.trouble.broker());
+                    let broker = self.dialer.name(self.reconnect.broker());
                     tracing::error!(
                         broker,
                         "Broker refuses the subscription for commands: see its access rules."
                     );
                 }
-                if let Link::Up(up) = &mut self.link {
+                if let Link::Session(up) = &mut self.link {
                     up.greet(&self.topics);
                 }
             }
-            Happened::Received { topic, retained, payload } => self.receive(&topic, retained, &payload),
+            LinkEvent::Received { topic, retained, payload } => self.receive(&topic, retained, &payload),
         }
     }
 
@@ -409,18 +418,18 @@ impl Desk {
             return;
         };
         let now = self.clock.monotonic();
-        // A connection that just does not last is the same trouble as before.
-        if self.trouble.up(now) {
-            tracing::info!(broker = self.dialer.name(self.trouble.broker()), "Broker is connected.");
+        // A connection that just does not last is the same reconnect as before.
+        if self.reconnect.up(now) {
+            tracing::info!(broker = self.dialer.name(self.reconnect.broker()), "Broker is connected.");
         }
-        self.record.connected.store(true, Ordering::Relaxed);
-        self.record.connections.fetch_add(1, Ordering::Relaxed);
+        self.counters.connected.store(true, Ordering::Relaxed);
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
         self.states.values_mut().for_each(|state| state.told = false);
         // What was seen while nobody listened is of no worth any more.
         self.newest.clear();
         let last_row = self.resume_row.min(self.outbox.cursor());
         let ended_badly = std::mem::take(&mut self.ended_badly);
-        let mut up = Up {
+        let mut up = Session {
             line,
             window: Window::new(last_row),
             since: now,
@@ -438,25 +447,25 @@ impl Desk {
         if filters.is_empty() || !up.line.subscribe(&filters) {
             up.greet(&self.topics);
         }
-        self.link = Link::Up(up);
+        self.link = Link::Session(up);
     }
 
     fn acknowledged(&mut self, id: u16) {
         let now = self.clock.monotonic();
-        let Link::Up(up) = &mut self.link else { return };
+        let Link::Session(up) = &mut self.link else { return };
         let Some(ticket) = up.window.acknowledged(id) else { return };
         match ticket {
-            Ticket::Greeting => up.progress.is_greeted = true,
-            Ticket::State(_) | Ticket::Answer => {}
+            InFlight::Greeting => up.progress.is_greeted = true,
+            InFlight::State(_) | InFlight::Answer => {}
             // What is told again after a restart is told against this.
-            Ticket::Discovery(topic) => self.outbox.remember(&topic, self.discovery.get(&topic)),
-            Ticket::Gap(gap) => self.outbox.gap_acknowledged(&gap),
-            Ticket::Row(row) => {
+            InFlight::Discovery(topic) => self.outbox.remember(&topic, self.discovery.get(&topic)),
+            InFlight::Gap(gap) => self.outbox.gap_acknowledged(&gap),
+            InFlight::Row(row) => {
                 if let Some(captured) = self.captured.remove(&row) {
-                    self.record.acknowledged_after(now.saturating_sub(captured));
+                    self.counters.record_ack_latency(now.saturating_sub(captured));
                 }
                 if row > self.furthest {
-                    self.record.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
                     (self.furthest, up.progress.got_further) = (row, true);
                 }
                 self.outbox.acknowledged(up.window.reached());
@@ -478,7 +487,11 @@ impl Desk {
         let now = self.discovery.iter().map(|(topic, payload)| (topic.clone(), payload.clone()));
         self.errands.retain(|errand| !errand.is_discovery);
         let told = removals.into_iter().chain(now);
-        self.errands.extend(told.map(|(topic, payload)| Errand { topic, payload, is_discovery: true }));
+        self.errands.extend(told.map(|(topic, payload)| PendingPublish {
+            topic,
+            payload,
+            is_discovery: true,
+        }));
     }
 
     /// Something has come that was asked for.
@@ -515,7 +528,7 @@ impl Desk {
         }
         let outcome = commander.handle(camera, payload, &self.outbox);
         let topic = self.topics.answer(camera);
-        self.errands.push_back(Errand { topic, payload: outcome.answer, is_discovery: false });
+        self.errands.push_back(PendingPublish { topic, payload: outcome.answer, is_discovery: false });
         if let Some(control) = outcome.changed {
             self.tell_settings(&control);
         }
@@ -525,10 +538,7 @@ impl Desk {
     fn tell_settings(&mut self, control: &CameraControl) {
         let settings = control.settings();
         self.take_in(Message::Settings(messages::Settings {
-            schema: SCHEMA,
-            node: self.node.clone(),
-            camera: control.name.clone(),
-            number: None,
+            header: Header::new(self.node.clone(), Some(control.name.clone())),
             at: self.clock.now(),
             watching: settings.watching,
             rate_fps: settings.rate_fps,
@@ -540,29 +550,29 @@ impl Desk {
     /// The connection is gone, or none came to stand.
     fn fail(&mut self, why: &str, refused: bool) {
         let now = self.clock.monotonic();
-        let broker = self.dialer.name(self.trouble.broker());
+        let broker = self.dialer.name(self.reconnect.broker());
         let was = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX });
-        self.record.connected.store(false, Ordering::Relaxed);
+        self.counters.connected.store(false, Ordering::Relaxed);
         let mut most_pause = Duration::MAX;
-        if let Link::Up(Up { window, progress, .. }) = was {
-            if let Some(guilty) = self.suspicion.ended(&window, progress) {
+        if let Link::Session(Session { window, progress, .. }) = was {
+            if let Some(guilty) = self.poison.ended(&window, progress) {
                 self.give_up(&guilty, "every connection ended on it");
             }
             // The broker is there: what it does not take is found out soon.
-            if self.suspicion.is_any() && progress.is_greeted {
+            if self.poison.is_any() && progress.is_greeted {
                 most_pause = SUSPICION_PAUSE;
             }
             // Where one message is suspected the broker lives, and repeats would only stand in its way; what was
             // acknowledged meanwhile is repeated all the same.
-            self.ended_badly = !self.suspicion.is_on_one();
+            self.ended_badly = !self.poison.is_on_one();
             let cursor = self.outbox.cursor();
             let is_repeated = self.ended_badly || progress.got_further;
             let from = if is_repeated { self.positions.replay_from(cursor) } else { cursor };
             // What this connection was to repeat and did not is still to be repeated.
             self.resume_row = from.min(window.reached());
         }
-        let pause = self.trouble.next_pause(refused, now).min(most_pause);
-        self.trouble.tell(&broker, why);
+        let pause = self.reconnect.next_pause(refused, now).min(most_pause);
+        self.reconnect.tell(&broker, why);
         self.link = Link::Down { retry_at: now + pause };
     }
 
@@ -570,15 +580,15 @@ impl Desk {
     fn resume_point(&self) -> i64 {
         let from = self.positions.replay_from(self.outbox.cursor());
         match &self.link {
-            Link::Up(up) => from.min(up.window.reached()),
+            Link::Session(up) => from.min(up.window.reached()),
             Link::Down { .. } | Link::Connecting(_) => from.min(self.resume_row),
         }
     }
 
     /// What no broker takes goes, and is told.
-    fn give_up(&mut self, ticket: &Ticket, why: &str) {
+    fn give_up(&mut self, ticket: &InFlight, why: &str) {
         let (topic, bytes) = match ticket {
-            Ticket::Row(row) => {
+            InFlight::Row(row) => {
                 // It may have gone meanwhile.
                 let found = self.outbox.after(row - 1, 1).pop();
                 let Some(row) = found.filter(|found| found.row == *row) else { return };
@@ -587,19 +597,19 @@ impl Desk {
                 self.captured.remove(&row.row);
                 (row.topic, row.payload.len())
             }
-            Ticket::State(topic) => {
+            InFlight::State(topic) => {
                 let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
                 (topic.clone(), bytes)
             }
             // Whoever follows the numbers sees it all the same.
-            Ticket::Gap(gap) => {
+            InFlight::Gap(gap) => {
                 self.outbox.gap_acknowledged(gap);
                 (self.topics.gap(&gap.camera), 0)
             }
-            Ticket::Discovery(_) | Ticket::Answer | Ticket::Greeting => return,
+            InFlight::Discovery(_) | InFlight::Answer | InFlight::Greeting => return,
         };
         tracing::error!(topic, bytes, why, "Broker does not take a message; it is given up.");
-        if matches!(ticket, Ticket::State(_)) && bytes >= LEAST_LIMIT {
+        if matches!(ticket, InFlight::State(_)) && bytes >= LEAST_LIMIT {
             // Most likely it was too large: the next picture would be as well.
             self.limit = self.limit.min(topic.len() + bytes + OVERHEAD_BYTES - 1);
         }
@@ -607,16 +617,16 @@ impl Desk {
 
     /// Hands over as much as the connection takes; true if nothing is left.
     fn send(&mut self) -> bool {
-        let Link::Up(mut up) = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX })
+        let Link::Session(mut up) = std::mem::replace(&mut self.link, Link::Down { retry_at: Duration::MAX })
         else {
             return false;
         };
         let is_done = self.send_over(&mut up);
-        self.link = Link::Up(up);
+        self.link = Link::Session(up);
         is_done
     }
 
-    fn send_over(&mut self, up: &mut Up) -> bool {
+    fn send_over(&mut self, up: &mut Session) -> bool {
         if up.is_heard {
             // Where there was no room for it before.
             up.greet(&self.topics);
@@ -625,19 +635,19 @@ impl Desk {
             return false;
         }
         let states_passed = up.window.len() == 0 && self.states.values().all(|state| state.told);
-        self.suspicion.clear(self.outbox.cursor(), states_passed);
+        self.poison.clear(self.outbox.cursor(), states_passed);
         // One at a time where one of them may be poison.
         let cursor = self.outbox.cursor();
-        let width = self.suspicion.narrow(WINDOW, cursor, up.progress);
+        let width = self.poison.narrow(WINDOW, cursor, up.progress);
         // What must arrive is not judged by a guess.
-        let (limit, guessed) = (self.config.most_packet_bytes, self.limit);
+        let (limit, guessed) = (self.config.max_packet_bytes, self.limit);
         let may_fit = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= guessed;
         let fits = |topic: &str, payload: &[u8]| topic.len() + payload.len() + OVERHEAD_BYTES <= limit;
-        if self.suspicion.is_on_states(cursor, up.progress) && !self.tell_states(up, width, may_fit) {
+        if self.poison.is_on_states(cursor, up.progress) && !self.tell_states(up, width, may_fit) {
             return false;
         }
         for gap in self.outbox.gaps() {
-            let ticket = Ticket::Gap(gap.clone());
+            let ticket = InFlight::Gap(gap.clone());
             let is_on_its_way = up.window.tickets().any(|open| *open == ticket);
             let (topic, payload) = (self.topics.gap(&gap.camera), self.describe(&gap));
             if !is_on_its_way && up.window.len() < width && up.line.publish(&topic, true, false, &payload) {
@@ -666,8 +676,8 @@ impl Desk {
                 if !up.line.publish(&row.topic, true, row.retained, &row.payload) {
                     return false;
                 }
-                up.window.hand_over(Ticket::Row(row.row));
-                self.record.sent.fetch_add(1, Ordering::Relaxed);
+                up.window.hand_over(InFlight::Row(row.row));
+                self.counters.sent.fetch_add(1, Ordering::Relaxed);
                 // Where it is the last word on its topic, this connection has got that.
                 if let Some(state) =
                     self.states.get_mut(&row.topic).filter(|state| state.row == Some(row.row))
@@ -677,19 +687,20 @@ impl Desk {
             }
         }
         // With all rows handed over, it may be the states' turn.
-        let width = self.suspicion.narrow(WINDOW, self.outbox.cursor(), up.progress);
+        let width = self.poison.narrow(WINDOW, self.outbox.cursor(), up.progress);
         if is_caught_up && !self.tell_states(up, width, may_fit) {
             return false;
         }
         if width < WINDOW {
             return false;
         }
-        while let Some(Errand { topic, payload, is_discovery }) = self.errands.front() {
+        while let Some(PendingPublish { topic, payload, is_discovery }) = self.errands.front() {
             if fits(topic, payload) {
                 if up.window.len() >= WINDOW || !up.line.publish(topic, true, *is_discovery, payload) {
                     return false;
                 }
-                let ticket = if *is_discovery { Ticket::Discovery(topic.clone()) } else { Ticket::Answer };
+                let ticket =
+                    if *is_discovery { InFlight::Discovery(topic.clone()) } else { InFlight::Answer };
                 up.window.hand_over(ticket);
             }
             self.errands.pop_front();
@@ -709,7 +720,7 @@ impl Desk {
     }
 
     /// The states that this connection was not told, now that it has everything else.
-    fn tell_states(&mut self, up: &mut Up, width: usize, fits: impl Fn(&str, &[u8]) -> bool) -> bool {
+    fn tell_states(&mut self, up: &mut Session, width: usize, fits: impl Fn(&str, &[u8]) -> bool) -> bool {
         let mut too_large = Vec::new();
         for (topic, state) in self.states.iter_mut().filter(|(_, state)| !state.told) {
             if !fits(topic, &state.payload) {
@@ -720,7 +731,7 @@ impl Desk {
                 return false;
             }
             state.told = true;
-            up.window.hand_over(Ticket::State(topic.clone()));
+            up.window.hand_over(InFlight::State(topic.clone()));
         }
         for topic in too_large {
             let bytes = self.states.remove(&topic).map_or(0, |state| state.payload.len());
@@ -730,7 +741,7 @@ impl Desk {
                     topic,
                     bytes,
                     limit,
-                    "Messages larger than the broker takes, or mqtt.most_packet_kib, are not sent."
+                    "Messages larger than the broker takes, or mqtt.max_packet_kib, are not sent."
                 );
             }
         }
@@ -754,9 +765,9 @@ impl Desk {
     }
 
     fn count(&mut self) {
-        let record = &self.record;
-        record.waiting.store(self.outbox.waiting(), Ordering::Relaxed);
-        record.lost.store(self.outbox.lost(), Ordering::Relaxed);
+        let counters = &self.counters;
+        counters.waiting.store(self.outbox.waiting(), Ordering::Relaxed);
+        counters.lost.store(self.outbox.lost(), Ordering::Relaxed);
         while self.captured.first_key_value().is_some_and(|(row, _)| *row <= self.outbox.cursor()) {
             self.captured.pop_first();
         }
@@ -767,28 +778,28 @@ impl Desk {
         self.counted_at = Some(now);
         let now_ms = self.clock.now().as_millisecond();
         let oldest_ms = self.outbox.oldest_waiting_ms().map_or(0, |at_ms| (now_ms - at_ms).max(0));
-        record.oldest_waiting_s.store(oldest_ms as u64 / 1000, Ordering::Relaxed);
-        record.file_bytes.store(self.outbox.file_bytes(), Ordering::Relaxed);
-        record.disk_bytes.store(written_by_this_thread().unwrap_or_default(), Ordering::Relaxed);
+        counters.oldest_waiting_s.store(oldest_ms as u64 / 1000, Ordering::Relaxed);
+        counters.file_bytes.store(self.outbox.file_bytes(), Ordering::Relaxed);
+        counters.disk_bytes.store(written_by_this_thread().unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// Everything that is left, `offline`, and a proper end, if the broker takes it in time; true if it did.
-    fn say_goodbye(&mut self, happened: &Receiver<(u64, Happened)>, pulse: &Pulse) -> bool {
+    fn say_goodbye(&mut self, happened: &Receiver<(u64, LinkEvent)>, heartbeat: &Heartbeat) -> bool {
         let deadline = self.clock.monotonic() + GOODBYE;
         let (mut offline_said, mut goodbye_said) = (false, false);
         loop {
             let now = self.clock.monotonic();
-            pulse.beat(now);
+            heartbeat.beat(now);
             self.outbox.commit(now, self.clock.now(), self.resume_point());
-            if !matches!(self.link, Link::Up(_)) {
+            if !matches!(self.link, Link::Session(_)) {
                 return false;
             }
             let is_done = self.send();
-            let Link::Up(up) = &mut self.link else { return false };
+            let Link::Session(up) = &mut self.link else { return false };
             if is_done && !offline_said {
                 offline_said = up.line.publish(&self.topics.node_status(), true, true, OFFLINE.as_bytes());
                 if offline_said {
-                    up.window.hand_over(Ticket::Greeting);
+                    up.window.hand_over(InFlight::Greeting);
                 }
             }
             if offline_said && !goodbye_said && up.window.len() == 0 {
@@ -799,7 +810,7 @@ impl Desk {
                 return false;
             }
             match happened.recv_timeout((deadline - now).min(Duration::from_millis(50))) {
-                Ok((number, Happened::Disconnected)) if number == self.connection => return true,
+                Ok((number, LinkEvent::Disconnected)) if number == self.connection => return true,
                 Ok((number, event)) => self.react(number, event),
                 Err(_) => {}
             }
@@ -807,13 +818,13 @@ impl Desk {
     }
 }
 
-impl Up {
+impl Session {
     /// Says that we are there.
     fn greet(&mut self, topics: &Topics) {
         self.is_heard = true;
         if !self.greeting_said && self.line.publish(&topics.node_status(), true, true, ONLINE.as_bytes()) {
             self.greeting_said = true;
-            self.window.hand_over(Ticket::Greeting);
+            self.window.hand_over(InFlight::Greeting);
         }
     }
 }
@@ -821,7 +832,7 @@ impl Up {
 /// Why a row cannot be sent to any broker.
 fn unfit(row: &Row, fits: impl Fn(&str, &[u8]) -> bool) -> Option<&'static str> {
     if !fits(&row.topic, &row.payload) {
-        Some("it is larger than mqtt.most_packet_kib")
+        Some("it is larger than mqtt.max_packet_kib")
     } else if row.topic.is_empty() || row.topic.contains(['+', '#']) {
         // As it lies on a disk that has made another letter of one.
         Some("its topic is damaged")

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     clock::SimulatedClock,
     config::{Durability, Inputs, Main},
-    publish::messages::{Picture, SceneChanged},
     vision::motion::SceneChange,
+    wire::messages::{Picture, SceneChanged},
 };
 use std::{collections::BTreeSet, sync::Mutex};
 
@@ -20,7 +20,7 @@ struct Board {
     room: Option<usize>,
 }
 
-impl Dial for Played {
+impl Dialer for Played {
     fn brokers(&self) -> usize {
         2
     }
@@ -29,13 +29,13 @@ impl Dial for Played {
         format!("broker-{broker}")
     }
 
-    fn dial(&mut self, broker: usize, _: u64) -> Result<Box<dyn Line>, String> {
+    fn dial(&mut self, broker: usize, _: u64) -> Result<Box<dyn Connection>, String> {
         self.0.lock().unwrap().dialled.push(broker);
         Ok(Box::new(self.clone()))
     }
 }
 
-impl Line for Played {
+impl Connection for Played {
     fn publish(&mut self, topic: &str, _: bool, retained: bool, payload: &[u8]) -> bool {
         let mut board = self.0.lock().unwrap();
         let has_room = board.room != Some(0);
@@ -56,7 +56,7 @@ impl Line for Played {
 }
 
 struct Stage {
-    desk: Desk,
+    state: PublisherState,
     played: Played,
     clock: Arc<SimulatedClock>,
     /// Ids are given in order.
@@ -68,12 +68,12 @@ struct Stage {
 impl Stage {
     fn new() -> Stage {
         let main =
-            Main::Text { name: "t".into(), text: "node.name = 'porch'\nmqtt.most_packet_kib = 4".into() };
+            Main::Text { name: "t".into(), text: "node.name = 'porch'\nmqtt.max_packet_kib = 4".into() };
         let config = crate::config::load(&Inputs { main, ..Default::default() }).unwrap().config;
         assert_eq!(config.outbox.durability, Durability::Grouped);
         let (played, clock) = (Played::default(), Arc::new(SimulatedClock::new()));
         let (_, happened) = crossbeam_channel::unbounded();
-        let (_, messages) = crate::queue::messages(1, |_| true);
+        let (_, messages) = crate::queue::messages::messages(1, |_| true);
         let publisher = Publisher {
             node: "porch".into(),
             topics: Topics::new(&config),
@@ -82,51 +82,48 @@ impl Stage {
             messages,
             dialer: Box::new(played.clone()),
             happened,
-            record: Arc::default(),
+            counters: Arc::default(),
             commander: None,
             discovery: BTreeMap::new(),
             birth_topic: None,
             frigate_topic: None,
             clock: clock.clone(),
-            pulse: Pulse::new("publish", Duration::ZERO),
+            heartbeat: Heartbeat::new("publish", Duration::ZERO),
         };
-        Stage { desk: publisher.desk(), played, clock, last_id: 0, sent: 0 }
+        Stage { state: publisher.state(), played, clock, last_id: 0, sent: 0 }
     }
 
     fn say(&mut self, count: usize) {
         for _ in 0..count {
-            self.desk.take_in(Message::Scene(SceneChanged {
-                schema: SCHEMA,
-                node: "porch".into(),
-                camera: "yard".into(),
-                number: None,
+            self.state.take_in(Message::Scene(SceneChanged {
+                header: Header::new("porch".into(), Some("yard".into())),
                 at: self.clock.now(),
                 change: SceneChange::Light,
             }));
         }
-        self.desk.turn();
+        self.state.turn();
     }
 
     fn connect(&mut self) {
-        self.desk.connect_if_due();
+        self.state.connect_if_due();
         self.sent = self.played.0.lock().unwrap().published.len();
-        self.tell(Happened::Connected);
+        self.tell(LinkEvent::Connected);
         self.clock.advance(RETURN_PAUSE);
-        self.desk.turn();
+        self.state.turn();
     }
 
-    fn tell(&mut self, happened: Happened) {
-        self.desk.react(self.desk.connection, happened);
+    fn tell(&mut self, happened: LinkEvent) {
+        self.state.react(self.state.connection, happened);
     }
 
     /// The broker has got what was published since the last call, and acknowledges it.
     fn acknowledge(&mut self) -> Vec<String> {
         let ids = self.send();
         for id in ids.clone() {
-            self.tell(Happened::Acknowledged(id));
+            self.tell(LinkEvent::Acknowledged(id));
         }
         let published = self.played.0.lock().unwrap().published.clone();
-        self.desk.turn();
+        self.state.turn();
         published[self.sent - ids.len()..self.sent].iter().map(|(topic, ..)| topic.clone()).collect()
     }
 
@@ -136,7 +133,7 @@ impl Stage {
             self.say(1);
             self.acknowledge();
             self.clock.advance(Duration::from_secs(1));
-            self.desk.turn();
+            self.state.turn();
         }
     }
 
@@ -153,16 +150,16 @@ impl Stage {
         (0..count)
             .map(|_| {
                 self.last_id += 1;
-                self.tell(Happened::Sent(self.last_id));
+                self.tell(LinkEvent::Sent(self.last_id));
                 self.last_id
             })
             .collect()
     }
 
     fn lose(&mut self) {
-        self.tell(Happened::Failed { why: "gone".into(), refused: false });
+        self.tell(LinkEvent::Failed { why: "gone".into(), refused: false });
         self.clock.advance(Duration::from_secs(60));
-        self.desk.turn();
+        self.state.turn();
     }
 
     /// Numbers of the scene messages since the connection was made.
@@ -179,14 +176,14 @@ impl Stage {
 fn what_was_said_while_nobody_was_there_arrives_in_order() {
     let mut stage = Stage::new();
     stage.say(250);
-    assert_eq!(stage.desk.outbox.waiting(), 250);
+    assert_eq!(stage.state.outbox.waiting(), 250);
     stage.connect();
     assert_eq!(stage.seqs().len(), WINDOW - 1, "with the greeting");
-    while stage.desk.outbox.waiting() > 0 {
+    while stage.state.outbox.waiting() > 0 {
         stage.acknowledge();
     }
     assert_eq!(stage.seqs(), (1..=250).collect::<Vec<_>>());
-    assert_eq!(stage.desk.record.acknowledged.load(Ordering::Relaxed), 250);
+    assert_eq!(stage.state.counters.acknowledged.load(Ordering::Relaxed), 250);
 }
 
 #[test]
@@ -195,11 +192,11 @@ fn acknowledgements_out_of_order_move_the_cursor_only_over_what_is_whole() {
     stage.say(3);
     stage.connect();
     let ids = stage.send();
-    stage.tell(Happened::Acknowledged(ids[3]));
-    stage.tell(Happened::Acknowledged(ids[1]));
-    assert_eq!(stage.desk.outbox.cursor(), 1);
-    stage.tell(Happened::Acknowledged(ids[2]));
-    assert_eq!(stage.desk.outbox.cursor(), 3);
+    stage.tell(LinkEvent::Acknowledged(ids[3]));
+    stage.tell(LinkEvent::Acknowledged(ids[1]));
+    assert_eq!(stage.state.outbox.cursor(), 1);
+    stage.tell(LinkEvent::Acknowledged(ids[2]));
+    assert_eq!(stage.state.outbox.cursor(), 3);
 }
 
 #[test]
@@ -209,8 +206,8 @@ fn the_last_seconds_are_sent_again_after_a_bad_end_and_only_then() {
     stage.live(10);
     stage.look_away();
     // Word of a connection that was given up long ago.
-    stage.desk.react(0, Happened::Failed { why: "old".into(), refused: false });
-    assert!(matches!(stage.desk.link, Link::Up(_)));
+    stage.state.react(0, LinkEvent::Failed { why: "old".into(), refused: false });
+    assert!(matches!(stage.state.link, Link::Session(_)));
     stage.lose();
     stage.connect();
     let again = stage.seqs();
@@ -224,8 +221,8 @@ fn brokers_are_tried_in_turn_and_a_silent_one_is_left() {
     stage.connect();
     stage.send();
     stage.clock.advance(PATIENCE);
-    stage.desk.turn();
-    assert!(matches!(stage.desk.link, Link::Down { .. }));
+    stage.state.turn();
+    assert!(matches!(stage.state.link, Link::Down { .. }));
     stage.clock.advance(Duration::from_secs(60));
     stage.connect();
     assert_eq!(stage.played.0.lock().unwrap().dialled, [0, 1]);
@@ -240,7 +237,7 @@ fn a_message_that_ends_every_connection_is_given_up_and_told_as_a_gap() {
     let (mut connections, mut gaps) = (0, Vec::new());
     let mut delivered = BTreeSet::new();
     let poison = 4;
-    while stage.desk.outbox.waiting() > 0 {
+    while stage.state.outbox.waiting() > 0 {
         connections += 1;
         assert!(connections < 20, "never ends");
         stage.played.0.lock().unwrap().published.clear();
@@ -264,32 +261,32 @@ fn a_message_that_ends_every_connection_is_given_up_and_told_as_a_gap() {
                 let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
                 gaps.extend(topic.ends_with("/yard/gap").then(|| said.clone()));
                 delivered.extend(said["seq"].as_u64());
-                stage.tell(Happened::Acknowledged(id));
+                stage.tell(LinkEvent::Acknowledged(id));
             }
             if died {
                 stage.lose();
                 break;
             }
-            stage.desk.turn();
+            stage.state.turn();
         }
     }
-    assert_eq!(stage.desk.outbox.lost(), 1);
+    assert_eq!(stage.state.outbox.lost(), 1);
     assert_eq!(delivered, (1..=10).filter(|seq| *seq != poison).collect());
     assert_eq!(gaps.len(), 1);
     let told = ["first_seq", "last_seq", "count"].map(|key| gaps[0][key].as_u64());
     assert_eq!(told, [Some(poison), Some(poison), Some(1)]);
-    assert!(stage.desk.outbox.gaps().is_empty());
+    assert!(stage.state.outbox.gaps().is_empty());
 }
 
 #[test]
 fn a_state_that_ends_every_connection_is_found_among_others() {
     let mut stage = Stage::new();
     for (camera, len) in [("barn", 900), ("door", 5000), ("yard", 900)] {
-        stage.desk.take_in(Message::Picture(Picture { camera: camera.into(), jpeg: vec![0; len] }));
+        stage.state.take_in(Message::Picture(Picture { camera: camera.into(), jpeg: vec![0; len] }));
     }
-    stage.desk.limit = 10_000;
+    stage.state.limit = 10_000;
     let mut connections = 0;
-    while stage.desk.states.len() == 3 {
+    while stage.state.states.len() == 3 {
         connections += 1;
         assert!(connections < 12, "never ends");
         // Events go on meanwhile, and there is a backlog.
@@ -303,19 +300,19 @@ fn a_state_that_ends_every_connection_is_found_among_others() {
             let ids = stage.send();
             let taken = board.iter().take_while(|(topic, ..)| !topic.ends_with("/door/picture")).count();
             for id in &ids[..taken] {
-                stage.tell(Happened::Acknowledged(*id));
+                stage.tell(LinkEvent::Acknowledged(*id));
             }
             if taken < ids.len() {
                 break true;
             }
-            stage.desk.turn();
+            stage.state.turn();
         };
         assert!(is_dead, "the picture is tried");
         stage.lose();
     }
-    assert!(!stage.desk.states.keys().any(|topic| topic.contains("door")));
-    assert!(stage.desk.limit < 5100, "it has taught a size: {}", stage.desk.limit);
-    assert_eq!(stage.desk.outbox.lost(), 0);
+    assert!(!stage.state.states.keys().any(|topic| topic.contains("door")));
+    assert!(stage.state.limit < 5100, "it has taught a size: {}", stage.state.limit);
+    assert_eq!(stage.state.outbox.lost(), 0);
 }
 
 #[test]
@@ -328,9 +325,9 @@ fn a_broker_that_comes_and_goes_costs_no_message() {
         stage.send();
         stage.lose();
     }
-    assert_eq!(stage.desk.outbox.lost(), 0);
+    assert_eq!(stage.state.outbox.lost(), 0);
     stage.connect();
-    while stage.desk.outbox.waiting() > 0 {
+    while stage.state.outbox.waiting() > 0 {
         stage.acknowledge();
     }
 }
@@ -339,7 +336,7 @@ fn a_broker_that_comes_and_goes_costs_no_message() {
 fn states_are_told_to_every_connection_once_and_pictures_too_large_to_none() {
     let mut stage = Stage::new();
     let picture = |len: usize| Message::Picture(Picture { camera: "yard".into(), jpeg: vec![0; len] });
-    stage.desk.take_in(picture(1000));
+    stage.state.take_in(picture(1000));
     for _ in 0..2 {
         stage.connect();
         stage.acknowledge();
@@ -353,12 +350,12 @@ fn states_are_told_to_every_connection_once_and_pictures_too_large_to_none() {
                 .count()
         };
         assert_eq!(pictures(&stage), 1);
-        stage.desk.turn();
+        stage.state.turn();
         assert_eq!(pictures(&stage), 1);
         stage.lose();
         stage.played.0.lock().unwrap().published.clear();
     }
-    stage.desk.take_in(picture(5000));
+    stage.state.take_in(picture(5000));
     stage.connect();
     stage.acknowledge();
     assert_eq!(stage.played.0.lock().unwrap().published.len(), 1, "the greeting");
@@ -370,17 +367,17 @@ fn who_commands_faster_than_answers_go_out_is_not_obeyed() {
     stage.connect();
     stage.acknowledge();
     let control = Arc::default();
-    stage.desk.commander = Some(Commander {
+    stage.state.commander = Some(Commander {
         node: "porch".into(),
         cameras: [].into(),
         control: Arc::clone(&control),
-        most_bytes: 4096,
+        max_bytes: 4096,
     });
     stage.played.0.lock().unwrap().room = Some(0);
     let ask = |stage: &mut Stage, what: &str| {
         let payload = format!("{{\"do\": \"{what}\"}}").into_bytes();
-        stage.tell(Happened::Received { topic: "camfire/porch/command".into(), retained: false, payload });
-        stage.desk.turn();
+        stage.tell(LinkEvent::Received { topic: "camfire/porch/command".into(), retained: false, payload });
+        stage.state.turn();
     };
     for _ in 0..MOST_ANSWERS {
         ask(&mut stage, "reload");
@@ -388,7 +385,7 @@ fn who_commands_faster_than_answers_go_out_is_not_obeyed() {
     ask(&mut stage, "stats");
     assert!(!control.take_stats(), "one too many");
     stage.played.0.lock().unwrap().room = None;
-    stage.desk.turn();
+    stage.state.turn();
     let answers = stage.acknowledge();
     assert_eq!(answers.iter().filter(|topic| *topic == "camfire/porch/answer").count(), MOST_ANSWERS);
     ask(&mut stage, "stats");
@@ -403,7 +400,7 @@ fn a_broker_that_is_missed_late_gets_the_seconds_before_it_fell_silent() {
     // It has died; nobody notices for a minute.
     for _ in 0..240 {
         stage.clock.advance(Duration::from_millis(250));
-        stage.desk.turn();
+        stage.state.turn();
     }
     stage.look_away();
     stage.lose();
@@ -413,8 +410,8 @@ fn a_broker_that_is_missed_late_gets_the_seconds_before_it_fell_silent() {
     // One that answers to pings meanwhile has kept what it had.
     stage.acknowledge();
     stage.clock.advance(Duration::from_secs(60));
-    stage.tell(Happened::Alive);
-    stage.desk.turn();
+    stage.tell(LinkEvent::Alive);
+    stage.state.turn();
     stage.look_away();
     stage.lose();
     stage.connect();
@@ -426,26 +423,26 @@ fn a_goodbye_that_is_not_answered_repeats_the_last_seconds_and_no_more() {
     let mut stage = Stage::new();
     stage.connect();
     stage.live(60);
-    assert_eq!(stage.desk.outbox.cursor(), 60);
-    assert!((54..=56).contains(&stage.desk.resume_point()), "{}", stage.desk.resume_point());
+    assert_eq!(stage.state.outbox.cursor(), 60);
+    assert!((54..=56).contains(&stage.state.resume_point()), "{}", stage.state.resume_point());
     stage.say(1);
     stage.send();
     stage.clock.advance(Duration::from_secs(1));
-    stage.desk.turn();
-    assert!((54..=57).contains(&stage.desk.resume_point()), "{}", stage.desk.resume_point());
+    stage.state.turn();
+    assert!((54..=57).contains(&stage.state.resume_point()), "{}", stage.state.resume_point());
 }
 
 #[test]
 fn a_removal_is_told_until_it_has_arrived() {
     let mut stage = Stage::new();
     let (node, yard) = ("homeassistant/device/node/config", "homeassistant/device/yard/config");
-    stage.desk.discovery = [node, yard].map(|topic| (topic.to_string(), b"{}".to_vec())).into();
+    stage.state.discovery = [node, yard].map(|topic| (topic.to_string(), b"{}".to_vec())).into();
     stage.connect();
     stage.acknowledge();
     stage.acknowledge();
-    assert_eq!(stage.desk.outbox.remembered().len(), 2);
+    assert_eq!(stage.state.outbox.remembered().len(), 2);
     // The camera goes; the connection is lost before that was said, and once more before it was acknowledged.
-    stage.desk.discovery.remove(yard);
+    stage.state.discovery.remove(yard);
     stage.lose();
     stage.played.0.lock().unwrap().room = Some(0);
     stage.connect();
@@ -454,16 +451,16 @@ fn a_removal_is_told_until_it_has_arrived() {
     for has_arrived in [false, true, true] {
         stage.played.0.lock().unwrap().published.clear();
         stage.connect();
-        stage.desk.turn();
+        stage.state.turn();
         let removed = |(topic, retained, payload): &(String, bool, Vec<u8>)| {
             topic == yard && *retained && payload.is_empty()
         };
         let is_told = stage.played.0.lock().unwrap().published.iter().any(removed);
-        assert_eq!(is_told, stage.desk.outbox.remembered().contains_key(yard));
+        assert_eq!(is_told, stage.state.outbox.remembered().contains_key(yard));
         if has_arrived {
             stage.acknowledge();
             stage.acknowledge();
-            assert_eq!(stage.desk.outbox.remembered().keys().collect::<Vec<_>>(), [node]);
+            assert_eq!(stage.state.outbox.remembered().keys().collect::<Vec<_>>(), [node]);
         }
         stage.lose();
     }
@@ -472,7 +469,7 @@ fn a_removal_is_told_until_it_has_arrived() {
 #[test]
 fn a_picture_on_which_a_connection_ended_does_not_hold_up_the_backlog() {
     let mut stage = Stage::new();
-    stage.desk.take_in(Message::Picture(Picture { camera: "yard".into(), jpeg: vec![0; 1000] }));
+    stage.state.take_in(Message::Picture(Picture { camera: "yard".into(), jpeg: vec![0; 1000] }));
     stage.connect();
     stage.send();
     stage.lose();
@@ -481,11 +478,11 @@ fn a_picture_on_which_a_connection_ended_does_not_hold_up_the_backlog() {
     stage.connect();
     stage.acknowledge();
     assert!(stage.seqs().len() >= WINDOW, "rows are not suspected: {}", stage.seqs().len());
-    while stage.desk.outbox.waiting() > 0 {
+    while stage.state.outbox.waiting() > 0 {
         stage.acknowledge();
     }
     stage.acknowledge();
-    assert!(!stage.desk.suspicion.is_any(), "the picture has passed");
+    assert!(!stage.state.poison.is_any(), "the picture has passed");
     let told = stage
         .played
         .0

@@ -8,7 +8,7 @@ use std::{
 
 /// What is to be acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ticket {
+pub enum InFlight {
     /// A row of the outbox.
     Row(i64),
     /// Told in place of rows that are gone.
@@ -23,18 +23,18 @@ pub enum Ticket {
     Greeting,
 }
 
-impl Ticket {
+impl InFlight {
     /// No connection ends on it: every broker takes it, or nobody misses it.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Ticket::Discovery(_) | Ticket::Answer | Ticket::Greeting)
+        matches!(self, InFlight::Discovery(_) | InFlight::Answer | InFlight::Greeting)
     }
 }
 
 /// See the module. Tickets are sent in the order of handing over.
 pub struct Window {
-    handed: VecDeque<Ticket>,
+    handed: VecDeque<InFlight>,
     /// Sent, and when, by id.
-    open: BTreeMap<u16, (Ticket, Duration)>,
+    open: BTreeMap<u16, (InFlight, Duration)>,
     /// Rows that are in either.
     rows: BTreeSet<i64>,
     last_row: i64,
@@ -56,19 +56,19 @@ impl Window {
         self.last_row
     }
 
-    /// Up to this row nothing is on its way any more.
+    /// Session to this row nothing is on its way any more.
     pub fn reached(&self) -> i64 {
         self.rows.first().map_or(self.last_row, |first| first - 1)
     }
 
     /// All that are on their way.
-    pub fn tickets(&self) -> impl Iterator<Item = &Ticket> + Clone {
+    pub fn tickets(&self) -> impl Iterator<Item = &InFlight> + Clone {
         self.open.values().map(|(ticket, _)| ticket).chain(&self.handed)
     }
 
     /// A ticket was given to the connection.
-    pub fn hand_over(&mut self, ticket: Ticket) {
-        if let Ticket::Row(row) = ticket {
+    pub fn hand_over(&mut self, ticket: InFlight) {
+        if let InFlight::Row(row) = ticket {
             self.rows.insert(row);
             self.last_row = row;
         }
@@ -88,9 +88,9 @@ impl Window {
     }
 
     /// The one of this id has arrived.
-    pub fn acknowledged(&mut self, id: u16) -> Option<Ticket> {
+    pub fn acknowledged(&mut self, id: u16) -> Option<InFlight> {
         let (ticket, _) = self.open.remove(&id)?;
-        if let Ticket::Row(row) = ticket {
+        if let InFlight::Row(row) = ticket {
             self.rows.remove(&row);
         }
         Some(ticket)
@@ -110,20 +110,20 @@ mod tests {
     fn reached_is_what_is_whole_whatever_comes_first() {
         let mut window = Window::new(10);
         assert_eq!((window.reached(), window.len()), (10, 0));
-        for ticket in [Ticket::Greeting, Ticket::Row(11), Ticket::Row(12)] {
+        for ticket in [InFlight::Greeting, InFlight::Row(11), InFlight::Row(12)] {
             window.hand_over(ticket);
         }
         window.leave_out(13);
         (1..=3).for_each(|id| window.sent(id, Duration::from_secs(id.into())));
-        assert_eq!(window.acknowledged(3), Some(Ticket::Row(12)));
+        assert_eq!(window.acknowledged(3), Some(InFlight::Row(12)));
         assert_eq!((window.reached(), window.last_row()), (10, 13));
-        assert_eq!(window.acknowledged(2), Some(Ticket::Row(11)));
+        assert_eq!(window.acknowledged(2), Some(InFlight::Row(11)));
         assert_eq!(window.reached(), 13);
         assert_eq!(window.acknowledged(2), None, "once");
         let patience = Duration::from_secs(5);
         assert!(!window.is_overdue(Duration::from_secs(5), patience));
         assert!(window.is_overdue(Duration::from_secs(6), patience), "the greeting");
-        assert_eq!(window.acknowledged(1), Some(Ticket::Greeting));
+        assert_eq!(window.acknowledged(1), Some(InFlight::Greeting));
         assert!(!window.is_overdue(Duration::from_secs(60), patience));
     }
 }

@@ -1,12 +1,10 @@
-//! The daemon's connections through rumqttc: [`Dialer`] opens them, [`Pump`] turns them on a thread of its own.
+//! The daemon's connections through rumqttc: [`MqttDialer`] opens them, [`Pump`] turns them on a thread of its own.
 
 use super::{broker_name, client_options, describe, network_options};
 use crate::{
     config,
-    publish::{
-        link::{Dial, Happened, LONGEST_RECEIVED, Line},
-        topics::{OFFLINE, Topics},
-    },
+    publish::connection::{Connection, Dialer, LONGEST_RECEIVED, LinkEvent},
+    wire::topics::{OFFLINE, Topics},
 };
 use crossbeam_channel::{Receiver, Sender};
 use rumqttc::{
@@ -24,7 +22,7 @@ const INFLIGHT: u16 = 200;
 const MOST_HAPPENED: usize = 1000;
 
 /// Opens connections that announce their own death.
-pub struct Dialer {
+pub struct MqttDialer {
     config: config::Mqtt,
     will_topic: String,
     fresh: mpsc::UnboundedSender<Fresh>,
@@ -33,7 +31,7 @@ pub struct Dialer {
 /// Turns one connection after another.
 pub struct Pump {
     connections: mpsc::UnboundedReceiver<Fresh>,
-    happened: Sender<(u64, Happened)>,
+    happened: Sender<(u64, LinkEvent)>,
 }
 
 /// A connection for the pump.
@@ -45,14 +43,14 @@ struct Fresh {
 }
 
 /// A dialler, the pump for what it opens, and what happens there.
-pub fn connections(config: config::Mqtt, topics: &Topics) -> (Dialer, Pump, Receiver<(u64, Happened)>) {
+pub fn connections(config: config::Mqtt, topics: &Topics) -> (MqttDialer, Pump, Receiver<(u64, LinkEvent)>) {
     let (fresh, connections) = mpsc::unbounded_channel();
     let (sender, happened) = crossbeam_channel::bounded(MOST_HAPPENED);
-    let dialer = Dialer { config, will_topic: topics.node_status(), fresh };
+    let dialer = MqttDialer { config, will_topic: topics.node_status(), fresh };
     (dialer, Pump { connections, happened: sender }, happened)
 }
 
-impl Dial for Dialer {
+impl Dialer for MqttDialer {
     fn brokers(&self) -> usize {
         self.config.brokers.len()
     }
@@ -61,7 +59,7 @@ impl Dial for Dialer {
         broker_name(&self.config.brokers[broker])
     }
 
-    fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Line>, String> {
+    fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Connection>, String> {
         let mut options = client_options(&self.config, broker, &self.config.client_id)
             .map_err(|error| error.to_string())?;
         options.set_inflight(INFLIGHT);
@@ -71,17 +69,17 @@ impl Dial for Dialer {
         let (keep, abandoned) = oneshot::channel();
         let sent = self.fresh.send(Fresh { number, event_loop, abandoned });
         sent.map_err(|_| "the thread for connections has ended".to_string())?;
-        Ok(Box::new(MqttLine { client, _keep: keep }))
+        Ok(Box::new(MqttConnection { client, _keep: keep }))
     }
 }
 
-struct MqttLine {
+struct MqttConnection {
     client: AsyncClient,
     /// Dropping it tells the pump.
     _keep: oneshot::Sender<()>,
 }
 
-impl Line for MqttLine {
+impl Connection for MqttConnection {
     fn publish(&mut self, topic: &str, acknowledged: bool, retained: bool, payload: &[u8]) -> bool {
         let quality = if acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         self.client.try_publish(topic, quality, retained, payload).is_ok()
@@ -112,7 +110,7 @@ impl Pump {
     }
 }
 
-async fn turn(fresh: Fresh, happened: &Sender<(u64, Happened)>) {
+async fn turn(fresh: Fresh, happened: &Sender<(u64, LinkEvent)>) {
     let Fresh { number, mut event_loop, mut abandoned } = fresh;
     loop {
         let event = tokio::select! {
@@ -122,27 +120,27 @@ async fn turn(fresh: Fresh, happened: &Sender<(u64, Happened)>) {
             event = event_loop.poll() => event,
         };
         let told = match event {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => Happened::Connected,
-            Ok(Event::Incoming(Packet::PubAck(ack))) => Happened::Acknowledged(ack.pkid),
+            Ok(Event::Incoming(Packet::ConnAck(_))) => LinkEvent::Connected,
+            Ok(Event::Incoming(Packet::PubAck(ack))) => LinkEvent::Acknowledged(ack.pkid),
             Ok(Event::Incoming(Packet::SubAck(ack))) => {
                 let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
-                Happened::Subscribed(!refused)
+                LinkEvent::Subscribed(!refused)
             }
-            Ok(Event::Incoming(Packet::Publish(publish))) => Happened::Received {
+            Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Received {
                 topic: publish.topic,
                 retained: publish.retain,
                 payload: publish.payload[..publish.payload.len().min(LONGEST_RECEIVED)].to_vec(),
             },
-            Ok(Event::Incoming(Packet::PingResp)) => Happened::Alive,
-            Ok(Event::Outgoing(Outgoing::Publish(id))) if id != 0 => Happened::Sent(id),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Happened::Disconnected,
+            Ok(Event::Incoming(Packet::PingResp)) => LinkEvent::Alive,
+            Ok(Event::Outgoing(Outgoing::Publish(id))) if id != 0 => LinkEvent::Sent(id),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Disconnected,
             Ok(_) => continue,
             Err(error) => {
                 let refused = matches!(error, ConnectionError::ConnectionRefused(_));
-                Happened::Failed { why: describe(&error), refused }
+                LinkEvent::Failed { why: describe(&error), refused }
             }
         };
-        let over = matches!(told, Happened::Failed { .. } | Happened::Disconnected);
+        let over = matches!(told, LinkEvent::Failed { .. } | LinkEvent::Disconnected);
         if happened.send((number, told)).is_err() || over {
             return;
         }

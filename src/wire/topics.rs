@@ -129,17 +129,19 @@ impl Topics {
 
     /// Where a message goes.
     pub fn address(&self, message: &Message) -> Address {
+        // Empty for the node's own messages, whose topics name no camera.
+        let camera = message.camera().map_or("", |camera| camera);
         let (topic, delivery) = match message {
-            Message::Event(message) => (self.events(&message.camera), Delivery::Event),
-            Message::Detections(message) => (self.detections(&message.camera), Delivery::Newest),
-            Message::Region(message) => (self.region(&message.camera, &message.region), Delivery::State),
-            Message::Scene(message) => (self.of(&message.camera, "scene"), Delivery::Event),
-            Message::Occupancy(message) => (self.occupancy(&message.camera), Delivery::State),
-            Message::Picture(message) => (self.picture(&message.camera), Delivery::State),
-            Message::Snapshot(message) => (self.snapshot(&message.camera), Delivery::State),
-            Message::Settings(message) => (self.settings(&message.camera), Delivery::State),
-            Message::Evidence(message) => (self.of(&message.camera, "evidence"), Delivery::Newest),
-            Message::Camera(message) => (self.camera_status(&message.camera), Delivery::State),
+            Message::Event(_) => (self.events(camera), Delivery::Event),
+            Message::Detections(_) => (self.detections(camera), Delivery::Newest),
+            Message::Region(message) => (self.region(camera, &message.region), Delivery::State),
+            Message::Scene(_) => (self.of(camera, "scene"), Delivery::Event),
+            Message::Occupancy(_) => (self.occupancy(camera), Delivery::State),
+            Message::Picture(_) => (self.picture(camera), Delivery::State),
+            Message::Snapshot(_) => (self.snapshot(camera), Delivery::State),
+            Message::Settings(_) => (self.settings(camera), Delivery::State),
+            Message::Heatmap(_) => (self.of(camera, "heatmap"), Delivery::Newest),
+            Message::Camera(_) => (self.camera_status(camera), Delivery::State),
             Message::Stats(_) => (self.stats(), Delivery::Newest),
         };
         Address { topic, delivery }

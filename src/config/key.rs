@@ -3,7 +3,7 @@
 //! Files, environment and flags all come through here, so that a key has one type, one rule and one message whichever
 //! way it came. A value is checked where it stands: one that a later layer overrides must be right as well.
 
-use super::{forms, raw};
+use super::{raw, validators};
 use config::ValueKind;
 use std::time::Duration;
 use toml::Value;
@@ -99,7 +99,7 @@ impl Key {
         match (&self.kind, value) {
             (Kind::Text(_), Value::String(text)) if text.is_empty() && self.default.is_empty() => {}
             (Kind::Text(form), Value::String(text)) => form(text)?,
-            (Kind::Secret, Value::String(text)) => forms::lines(text)?,
+            (Kind::Secret, Value::String(text)) => validators::lines(text)?,
             (Kind::Whole(min, max), Value::Integer(number)) if (min..=max).contains(&number) => {}
             (Kind::Positive(max), Value::Integer(number)) if (1.0..=*max).contains(&(*number as f64)) => {
                 return Ok(ValueKind::Float(*number as f64));
@@ -114,12 +114,12 @@ impl Key {
                 return Ok(list(words));
             }
             (Kind::Polygon, value) => {
-                return forms::polygon(&corners(value).ok_or_else(|| self.rule(value))?).map(outline);
+                return validators::polygon(&corners(value).ok_or_else(|| self.rule(value))?).map(outline);
             }
             (Kind::Polygons, Value::Array(polygons)) => {
                 let (mut outlines, mut rules) = (Vec::new(), Vec::new());
                 for (index, polygon) in polygons.iter().enumerate() {
-                    match forms::polygon(&corners(polygon).ok_or_else(|| self.rule(value))?) {
+                    match validators::polygon(&corners(polygon).ok_or_else(|| self.rule(value))?) {
                         Ok(corners) => outlines.push(config::Value::new(None, outline(corners))),
                         Err(rule) => rules.push(format!("polygon {}: {rule}", index + 1)),
                     }
@@ -127,7 +127,7 @@ impl Key {
                 return if rules.is_empty() { Ok(ValueKind::Array(outlines)) } else { Err(rules.join("; ")) };
             }
             (Kind::Part, Value::Array(numbers)) => {
-                forms::part(
+                validators::part(
                     &numbers
                         .iter()
                         .map(number)
@@ -249,19 +249,23 @@ pub(super) fn meaning(path: &[String]) -> Result<Meaning, Unknown> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path[..] {
         ["cameras"] => Ok(Meaning::Section),
-        ["cameras", name] => forms::camera_name(name).map(|()| Meaning::Section).map_err(Unknown::because),
+        ["cameras", name] => {
+            validators::camera_name(name).map(|()| Meaning::Section).map_err(Unknown::because)
+        }
         ["cameras", _, "options"] => Ok(Meaning::Section),
-        ["cameras", _, "options", option] => match forms::name(option) {
+        ["cameras", _, "options", option] => match validators::name(option) {
             Ok(()) => Ok(Meaning::Key(&OPTION)),
             Err(rule) => Err(Unknown::because(rule)),
         },
         ["groups"] | ["cameras", _, "zones" | "regions"] => Ok(Meaning::Section),
-        ["groups", name] => forms::group_name(name).map(|()| Meaning::Key(&GROUP)).map_err(Unknown::because),
+        ["groups", name] => {
+            validators::group_name(name).map(|()| Meaning::Key(&GROUP)).map_err(Unknown::because)
+        }
         ["cameras", _, "zones", zone] => {
-            forms::name(zone).map(|()| Meaning::Key(&ZONE)).map_err(Unknown::because)
+            validators::name(zone).map(|()| Meaning::Key(&ZONE)).map_err(Unknown::because)
         }
         ["cameras", _, "regions", region] => {
-            forms::name(region).map(|()| Meaning::Section).map_err(Unknown::because)
+            validators::name(region).map(|()| Meaning::Section).map_err(Unknown::because)
         }
         ["cameras", name, "regions", region, key] => find(key, raw::REGION).ok_or_else(|| {
             Unknown::near(key, &format!("[cameras.{name}.regions.{region}]"), &names(raw::REGION))
@@ -390,7 +394,7 @@ mod tests {
 
     #[test]
     fn text_is_read_as_its_key_expects() {
-        let text = Key { name: "t", kind: Kind::Text(forms::line), default: "" };
+        let text = Key { name: "t", kind: Kind::Text(validators::line), default: "" };
         assert_eq!(text.read_text("12345"), Value::String("12345".into()));
         for (typed, expected) in [
             ("12", Value::Integer(12)),

@@ -8,13 +8,15 @@ use crate::{
     clock::Clock,
     config::{Decode, Rotation},
     control::CameraControl,
-    frame::{CaptureClock, Colorimetry, Frame, Image, Ledger, PixelFormat, Plane, Planes, View, YuvMatrix},
-    queue::Slot,
+    frame::{
+        CaptureClock, Colorimetry, Frame, FrameTimings, Image, PixelFormat, Plane, Planes, View, YuvMatrix,
+    },
+    queue::frames::Slot,
+    sync::lock,
     vision::{
         change::{self, ChangeDetector},
         health::{Health, HealthCheck},
         luma::Luma,
-        scene::Scene,
     },
 };
 use gstreamer as gst;
@@ -23,7 +25,7 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{self as gst_video, VideoFrame, VideoFrameExt, VideoInfo, video_frame::Readable};
 use jiff::Timestamp;
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -63,8 +65,8 @@ pub(super) enum Pace {
 }
 
 /// Turns samples into frames.
-pub(super) struct Taker {
-    slot: Arc<Slot<Scene>>,
+pub(super) struct SampleSink {
+    slot: Arc<Slot>,
     clock: Arc<dyn Clock>,
     control: Arc<CameraControl>,
     control_seen: u64,
@@ -97,13 +99,13 @@ pub(super) struct News {
     pub(super) size: Option<(usize, usize)>,
 }
 
-impl Taker {
+impl SampleSink {
     /// `gated`: the pipeline has a gate, so pictures are judged for it.
-    pub(super) fn new(stage: &CameraStage, pace: Pace, gate: Arc<GateState>, gated: bool) -> Taker {
+    pub(super) fn new(stage: &CameraStage, pace: Pace, gate: Arc<GateState>, gated: bool) -> SampleSink {
         let camera = &stage.camera;
         let judges = gated && camera.decode == Decode::Auto;
         let clock = stage.clock.clone();
-        Taker {
+        SampleSink {
             slot: stage.slot.clone(),
             rate: RateLimit::new(stage.control.settings().rate_fps),
             control: stage.control.clone(),
@@ -143,7 +145,7 @@ impl Taker {
             Role::Picture => 0,
         };
         if sample.buffer().is_some_and(|buffer| buffer.flags().contains(gst::BufferFlags::CORRUPTED)) {
-            self.gate.record.damaged.fetch_add(1, Ordering::Relaxed);
+            self.gate.counters.damaged.fetch_add(1, Ordering::Relaxed);
         }
         // The gate's time, as decoders make sure that their own never goes back.
         let running = mark.map(|(_, at)| at).or_else(|| running_time(&sample));
@@ -167,9 +169,10 @@ impl Taker {
         };
         let (captured_at, capture_clock, age) = self.capture_time(sink, &sample, running);
         let captured = decoded.saturating_sub(age);
-        let ledger = Ledger { captured, decoded, queued: self.clock.monotonic(), ..Ledger::default() };
-        let moment = if capture_clock == CaptureClock::Clip { self.opened.1 + at } else { captured };
-        self.slot.offer(Frame { number, captured_at, capture_clock, moment, ledger, image });
+        let timings =
+            FrameTimings { captured, decoded, queued: self.clock.monotonic(), ..FrameTimings::default() };
+        let stream_time = if capture_clock == CaptureClock::Clip { self.opened.1 + at } else { captured };
+        self.slot.offer(Frame { number, captured_at, capture_clock, stream_time, timings, image });
     }
 
     /// Judges a picture for change, where someone wants to know, and for what may be wrong with it; true for change.
@@ -180,7 +183,7 @@ impl Taker {
         };
         // Nobody else has it while an attempt runs.
         let check = self.health.clone();
-        let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut check = lock(&check);
         let health_is_due = check.is_due(now);
         if !(judges || health_is_due) || !self.luma.shrink(image, change::MOST_WIDTH) {
             return false;
@@ -199,7 +202,7 @@ impl Taker {
     }
 
     fn tell(&self, change: impl FnOnce(&mut News)) {
-        change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.news));
     }
 
     /// When the frame was seen, how that is known, and how long ago that is.

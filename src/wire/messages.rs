@@ -4,18 +4,18 @@
 //! against those. A change that breaks readers raises [`SCHEMA`].
 
 use crate::{
+    counters::{FrameTrace, Latencies, Percentiles, tenths},
     frame::CaptureClock,
-    queue::Accounts,
-    record::{Latencies, Percentiles, Trace, tenths},
-    store::Names,
-    vision::{events::Aspect, health::Health, motion::SceneChange, tracks::End},
+    queue::frames::FrameCounts,
+    vision::{events::ChangedField, health::Health, motion::SceneChange, tracks::EndReason},
+    wire::files::PictureFiles,
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Version of every payload's shape.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Width and height of a picture as one sees it.
 pub type Size = [u32; 2];
@@ -42,36 +42,52 @@ pub enum Message {
     /// What a camera is set to. The last one is kept for late subscribers.
     Settings(Settings),
     /// Where the network saw what it saw.
-    Evidence(Evidence),
+    Heatmap(Heatmap),
     /// A camera came, went or failed. The last one is kept for late subscribers.
     Camera(CameraStatus),
-    /// The accounts.
+    /// The counts.
     Stats(Stats),
 }
 
-/// Which one it is of the messages that must arrive.
+/// The fields that every JSON message begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Number {
-    /// Of the outbox: a new one begins with a fresh outbox, and after a power cut.
+pub struct Header {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Node name.
+    pub node: Arc<str>,
+    /// Camera name. None, and absent from the JSON, in the node's own messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub camera: Option<Arc<str>>,
+    /// Set by the publisher in durable messages; absent from others.
+    #[serde(flatten)]
+    pub sequence: Option<Sequence>,
+}
+
+impl Header {
+    /// The header of a new message, without a sequence number.
+    pub fn new(node: Arc<str>, camera: Option<Arc<str>>) -> Header {
+        Header { schema: SCHEMA, node, camera, sequence: None }
+    }
+}
+
+/// The position of a durable message in its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sequence {
+    /// Id of the outbox's stream. A new stream begins with an empty outbox and after a power cut.
     pub stream: String,
-    /// Counts the camera's (or the node's own) durable messages of this stream from 1, without a gap.
+    /// Counts the durable messages of a camera, or of the node itself, from 1 without gaps.
     pub seq: u64,
-    /// The same for every repeat of a message, and for no other message of any node.
+    /// Unique id of the message across all nodes. Repeats of a message have the same one.
     pub uid: String,
 }
 
 /// What one analysed frame shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Detections {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// Counts the camera's captured frames from 1 since the daemon's start; gaps are frames not analysed.
     pub frame: u64,
     /// When the frame was seen, UTC, milliseconds.
@@ -89,12 +105,12 @@ pub struct Detections {
     /// What is tracked, in the order in which it came.
     pub objects: Vec<Object>,
     /// How often the network looked at this frame.
-    pub looks: u32,
+    pub inferences: u32,
     /// What looked at it.
     pub model: Arc<Model>,
-    /// Where its time goes, for the accounts.
+    /// Where its time goes, for the counts.
     #[serde(skip)]
-    pub trace: Option<Trace>,
+    pub trace: Option<FrameTrace>,
 }
 
 /// A thing in a frame.
@@ -120,24 +136,18 @@ pub struct Object {
 /// What happened to a thing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// The same for all events of a thing: UUID version 7, which sorts by the time of the first.
     pub id: String,
     /// What happened.
     #[serde(rename = "type")]
     pub kind: EventType,
     /// What changed, in an update.
-    pub changed: Vec<Aspect>,
+    pub changed: Vec<ChangedField>,
     /// Why it ended, at an end.
-    pub reason: Option<End>,
+    pub reason: Option<EndReason>,
     /// When the frame was seen that showed it, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
@@ -193,21 +203,15 @@ pub struct Best {
     /// Where it was.
     pub r#box: Box,
     /// Its pictures, relative to `pictures.directory`; null where none are kept.
-    pub pictures: Option<Names>,
+    pub pictures: Option<PictureFiles>,
 }
 
 /// What a region shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Region {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// The region's name.
     pub region: String,
     /// The group, or `unknown`.
@@ -226,15 +230,9 @@ pub struct Region {
 /// The whole scene changed.
 #[derive(Debug, Clone, Serialize)]
 pub struct SceneChanged {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// When, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
@@ -245,15 +243,9 @@ pub struct SceneChanged {
 /// What is in view, told when it changes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Occupancy {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// When, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
@@ -266,15 +258,9 @@ pub struct Occupancy {
 /// What a camera is set to, by the configuration or by a command.
 #[derive(Debug, Clone, Serialize)]
 pub struct Settings {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// Since when, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
@@ -324,7 +310,7 @@ pub struct Picture {
 
 /// Where the network saw what it saw.
 #[derive(Debug, Clone)]
-pub struct Evidence {
+pub struct Heatmap {
     /// The camera's name.
     pub camera: Arc<str>,
     /// A small grey PNG file.
@@ -357,15 +343,9 @@ pub struct Model {
 /// Whether a camera gives frames.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CameraStatus {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The camera's name.
-    pub camera: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// What it does.
     pub state: CameraState,
     /// Why it gives none; null while it does.
@@ -376,14 +356,14 @@ pub struct CameraStatus {
     /// The pipeline template in use; null where none can be.
     pub pipeline: Option<String>,
     /// Better ones, and why they are not in use.
-    pub passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<SkippedPipeline>,
     /// Whether it can see anything.
     pub health: Health,
 }
 
 /// A pipeline that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PassedOver {
+pub struct SkippedPipeline {
     /// Its template's name.
     pub pipeline: String,
     /// Why not.
@@ -414,16 +394,12 @@ pub enum CameraState {
     Stopped,
 }
 
-/// The accounts of one node.
+/// The counts of one node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stats {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// Which of its stream's durable messages it is; absent where nothing is kept.
+    /// Common fields.
     #[serde(flatten)]
-    pub number: Option<Number>,
+    pub header: Header,
     /// When, UTC, milliseconds.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
@@ -469,7 +445,7 @@ pub struct DeliveryStats {
     /// Size of the outbox's files.
     pub file_bytes: u64,
     /// From capture to the acknowledgement, of those since the last message.
-    pub acknowledged_after_ms: Option<Percentiles>,
+    pub ack_latency_ms: Option<Percentiles>,
 }
 
 /// What the pictures of events take.
@@ -481,20 +457,20 @@ pub struct PictureStats {
     pub file_bytes: u64,
 }
 
-/// The accounts of one camera.
+/// The counts of one camera.
 #[derive(Debug, Clone, Serialize)]
 pub struct CameraStats {
     /// At every moment `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
     #[serde(flatten)]
-    pub accounts: Accounts,
+    pub frames: FrameCounts,
     /// Frames analysed a second since the last message; null in the first.
     pub analysed_fps: Option<f64>,
     /// Looks of the network since the daemon's start.
-    pub looks: u64,
+    pub inferences: u64,
     /// How long they took, cutting out and scaling included.
-    pub looks_ms: u64,
+    pub inference_ms: u64,
     /// Only keyframes are being decoded, because the scene is still.
-    pub resting: bool,
+    pub keyframes_only: bool,
     /// How often it failed and was opened anew.
     pub restarts: u64,
     /// How often its pipeline could not be taken down.
@@ -504,7 +480,7 @@ pub struct CameraStats {
 }
 
 impl Message {
-    /// The kind's name, as in `outbox.also`.
+    /// The kind's name, as in `outbox.durable_kinds`.
     pub fn kind(&self) -> &'static str {
         match self {
             Message::Event(_) => "events",
@@ -515,14 +491,14 @@ impl Message {
             Message::Picture(_) => "picture",
             Message::Snapshot(_) => "snapshot",
             Message::Settings(_) => "settings",
-            Message::Evidence(_) => "evidence",
+            Message::Heatmap(_) => "heatmap",
             Message::Camera(_) => "status",
             Message::Stats(_) => "stats",
         }
     }
 
     /// Whether it must arrive, whatever the config says.
-    pub fn must_arrive(&self) -> bool {
+    pub fn is_durable(&self) -> bool {
         match self {
             Message::Event(_)
             | Message::Region(_)
@@ -533,41 +509,49 @@ impl Message {
             Message::Detections(_)
             | Message::Picture(_)
             | Message::Snapshot(_)
-            | Message::Evidence(_)
+            | Message::Heatmap(_)
             | Message::Stats(_) => false,
         }
     }
 
-    /// Whose it is; none if it is the node's own.
+    /// The camera that the message is about. None for the node's own messages.
     pub fn camera(&self) -> Option<&Arc<str>> {
         match self {
-            Message::Event(message) => Some(&message.camera),
-            Message::Detections(message) => Some(&message.camera),
-            Message::Region(message) => Some(&message.camera),
-            Message::Scene(message) => Some(&message.camera),
-            Message::Occupancy(message) => Some(&message.camera),
             Message::Picture(message) | Message::Snapshot(message) => Some(&message.camera),
-            Message::Settings(message) => Some(&message.camera),
-            Message::Evidence(message) => Some(&message.camera),
-            Message::Camera(message) => Some(&message.camera),
-            Message::Stats(_) => None,
+            Message::Heatmap(message) => Some(&message.camera),
+            _ => self.header().and_then(|header| header.camera.as_ref()),
         }
     }
 
-    /// Gives it its number; pictures have no place for one.
-    pub fn set_number(&mut self, number: Number) {
-        let place = match self {
-            Message::Event(message) => &mut message.number,
-            Message::Detections(message) => &mut message.number,
-            Message::Region(message) => &mut message.number,
-            Message::Scene(message) => &mut message.number,
-            Message::Occupancy(message) => &mut message.number,
-            Message::Camera(message) => &mut message.number,
-            Message::Stats(message) => &mut message.number,
-            Message::Settings(message) => &mut message.number,
-            Message::Picture(_) | Message::Snapshot(_) | Message::Evidence(_) => return,
+    /// The header of a JSON message. None for images.
+    pub fn header(&self) -> Option<&Header> {
+        match self {
+            Message::Event(message) => Some(&message.header),
+            Message::Detections(message) => Some(&message.header),
+            Message::Region(message) => Some(&message.header),
+            Message::Scene(message) => Some(&message.header),
+            Message::Occupancy(message) => Some(&message.header),
+            Message::Settings(message) => Some(&message.header),
+            Message::Camera(message) => Some(&message.header),
+            Message::Stats(message) => Some(&message.header),
+            Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => None,
+        }
+    }
+
+    /// Sets the sequence of a JSON message. Images have none.
+    pub fn set_sequence(&mut self, sequence: Sequence) {
+        let header = match self {
+            Message::Event(message) => &mut message.header,
+            Message::Detections(message) => &mut message.header,
+            Message::Region(message) => &mut message.header,
+            Message::Scene(message) => &mut message.header,
+            Message::Occupancy(message) => &mut message.header,
+            Message::Settings(message) => &mut message.header,
+            Message::Camera(message) => &mut message.header,
+            Message::Stats(message) => &mut message.header,
+            Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => return,
         };
-        *place = Some(number);
+        header.sequence = Some(sequence);
     }
 
     /// What is sent: JSON, or a picture.
@@ -581,11 +565,11 @@ impl Message {
             Message::Camera(message) => serde_json::to_vec(message),
             Message::Stats(message) => serde_json::to_vec(message),
             Message::Settings(message) => serde_json::to_vec(message),
-            Message::Picture(_) | Message::Snapshot(_) | Message::Evidence(_) => Ok(Vec::new()),
+            Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => Ok(Vec::new()),
         };
         match self {
             Message::Picture(Picture { jpeg, .. }) | Message::Snapshot(Picture { jpeg, .. }) => jpeg,
-            Message::Evidence(Evidence { png, .. }) => png,
+            Message::Heatmap(Heatmap { png, .. }) => png,
             _ => json.expect("messages have string keys and finite numbers"),
         }
     }
@@ -617,10 +601,7 @@ mod tests {
     #[test]
     fn detections_are_written_as_documented() {
         let message = Message::Detections(Detections {
-            schema: SCHEMA,
-            node: "porch".into(),
-            camera: "yard".into(),
-            number: None,
+            header: Header::new("porch".into(), Some("yard".into())),
             frame: 42,
             captured_at: "2026-11-24T07:31:02.1Z".parse().unwrap(),
             capture_clock: CaptureClock::Pipeline,
@@ -636,13 +617,13 @@ mod tests {
                 visible: true,
                 top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
             }],
-            looks: 1,
+            inferences: 1,
             model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract" }),
             trace: None,
         });
         assert_eq!(
             String::from_utf8(message.payload()).unwrap(),
-            r#"{"schema":2,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"looks":1,"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
+            r#"{"schema":3,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
         );
     }
 }

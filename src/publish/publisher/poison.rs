@@ -3,14 +3,14 @@
 //! A connection that ends without getting any further makes all that was on its way suspect: those are sent one at a time
 //! from then on, and the one that stands alone at five ends in a row is found guilty.
 
-use super::window::{Ticket, Window};
+use super::window::{InFlight, Window};
 
 /// Connections that end on one and the same message before it is given up.
 const MOST_STRIKES: u32 = 5;
 
 /// See the module.
 #[derive(Default)]
-pub struct Suspicion(Option<Suspects>);
+pub struct PoisonDetector(Option<Suspects>);
 
 struct Suspects {
     /// Rows up to here.
@@ -18,7 +18,7 @@ struct Suspects {
     /// States too.
     states: bool,
     /// What a connection ended on that had nothing else on its way, and how many connections in a row.
-    on: Option<(Ticket, u32)>,
+    on: Option<(InFlight, u32)>,
 }
 
 /// How far a connection has come, as far as it matters here.
@@ -32,7 +32,7 @@ pub struct Progress {
     pub has_caught_up: bool,
 }
 
-impl Suspicion {
+impl PoisonDetector {
     /// Whether there is any.
     pub fn is_any(&self) -> bool {
         self.0.is_some()
@@ -63,10 +63,10 @@ impl Suspicion {
     }
 
     /// A connection has ended badly with this on its way. Gives what is guilty.
-    pub fn ended(&mut self, window: &Window, progress: Progress) -> Option<Ticket> {
+    pub fn ended(&mut self, window: &Window, progress: Progress) -> Option<InFlight> {
         let mut on_its_way = window.tickets();
-        let states = on_its_way.clone().any(|ticket| matches!(ticket, Ticket::State(_)));
-        if on_its_way.clone().all(Ticket::is_harmless) {
+        let states = on_its_way.clone().any(|ticket| matches!(ticket, InFlight::State(_)));
+        if on_its_way.clone().all(InFlight::is_harmless) {
             return None;
         }
         let Some(suspects) = &mut self.0 else {
@@ -111,7 +111,7 @@ impl Suspicion {
 mod tests {
     use super::*;
 
-    fn on(tickets: &[Ticket]) -> Window {
+    fn on(tickets: &[InFlight]) -> Window {
         let mut window = Window::new(0);
         tickets.iter().for_each(|ticket| window.hand_over(ticket.clone()));
         window
@@ -122,54 +122,54 @@ mod tests {
 
     #[test]
     fn the_one_that_stands_alone_at_five_ends_is_guilty() {
-        let mut suspicion = Suspicion::default();
-        let rows = [1, 2, 3].map(Ticket::Row);
-        assert_eq!(suspicion.ended(&on(&rows), Progress { got_further: true, ..GREETED }), None);
-        assert!(!suspicion.is_any(), "it got further");
-        assert_eq!(suspicion.ended(&on(&rows), GREETED), None);
-        assert_eq!([FRESH, GREETED].map(|progress| suspicion.narrow(100, 0, progress)), [0, 1]);
+        let mut poison = PoisonDetector::default();
+        let rows = [1, 2, 3].map(InFlight::Row);
+        assert_eq!(poison.ended(&on(&rows), Progress { got_further: true, ..GREETED }), None);
+        assert!(!poison.is_any(), "it got further");
+        assert_eq!(poison.ended(&on(&rows), GREETED), None);
+        assert_eq!([FRESH, GREETED].map(|progress| poison.narrow(100, 0, progress)), [0, 1]);
         for end in 1..=5 {
             // Ends before the greeting, and with nothing on its way, tell nothing.
-            assert_eq!(suspicion.ended(&on(&rows[..1]), FRESH), None);
-            assert_eq!(suspicion.ended(&on(&[Ticket::Greeting]), GREETED), None);
-            let guilty = suspicion.ended(&on(&rows[..1]), GREETED);
-            assert_eq!(guilty, (end == 5).then_some(Ticket::Row(1)));
+            assert_eq!(poison.ended(&on(&rows[..1]), FRESH), None);
+            assert_eq!(poison.ended(&on(&[InFlight::Greeting]), GREETED), None);
+            let guilty = poison.ended(&on(&rows[..1]), GREETED);
+            assert_eq!(guilty, (end == 5).then_some(InFlight::Row(1)));
         }
-        assert_eq!(suspicion.narrow(100, 0, FRESH), 100);
+        assert_eq!(poison.narrow(100, 0, FRESH), 100);
     }
 
     #[test]
     fn strikes_are_in_a_row_and_all_that_passes_is_cleared() {
-        let mut suspicion = Suspicion::default();
-        let state = Ticket::State("t".into());
-        suspicion.ended(&on(&[Ticket::Row(7), state.clone()]), GREETED);
+        let mut poison = PoisonDetector::default();
+        let state = InFlight::State("t".into());
+        poison.ended(&on(&[InFlight::Row(7), state.clone()]), GREETED);
         for _ in 0..2 {
-            for ticket in [Ticket::Row(7), state.clone()] {
+            for ticket in [InFlight::Row(7), state.clone()] {
                 for _ in 0..4 {
-                    assert_eq!(suspicion.ended(&on(std::slice::from_ref(&ticket)), GREETED), None);
+                    assert_eq!(poison.ended(&on(std::slice::from_ref(&ticket)), GREETED), None);
                 }
             }
         }
-        assert!(suspicion.is_on_one());
-        suspicion.clear(7, false);
-        suspicion.clear(6, true);
-        assert!(suspicion.is_any());
-        suspicion.clear(7, true);
-        assert!(!suspicion.is_any());
+        assert!(poison.is_on_one());
+        poison.clear(7, false);
+        poison.clear(6, true);
+        assert!(poison.is_any());
+        poison.clear(7, true);
+        assert!(!poison.is_any());
     }
 
     #[test]
     fn a_suspected_state_does_not_hold_up_rows_until_its_turn() {
-        let mut suspicion = Suspicion::default();
-        suspicion.ended(&on(&[Ticket::Row(7), Ticket::State("t".into())]), GREETED);
+        let mut poison = PoisonDetector::default();
+        poison.ended(&on(&[InFlight::Row(7), InFlight::State("t".into())]), GREETED);
         let caught_up = Progress { has_caught_up: true, ..GREETED };
-        assert_eq!(suspicion.narrow(100, 6, GREETED), 1, "the row may be it");
-        assert_eq!(suspicion.narrow(100, 7, GREETED), 100);
-        assert!(!suspicion.is_on_states(7, GREETED));
-        assert_eq!(suspicion.narrow(100, 7, caught_up), 1);
-        assert!(suspicion.is_on_states(7, caught_up) && !suspicion.is_on_states(6, caught_up));
+        assert_eq!(poison.narrow(100, 6, GREETED), 1, "the row may be it");
+        assert_eq!(poison.narrow(100, 7, GREETED), 100);
+        assert!(!poison.is_on_states(7, GREETED));
+        assert_eq!(poison.narrow(100, 7, caught_up), 1);
+        assert!(poison.is_on_states(7, caught_up) && !poison.is_on_states(6, caught_up));
         // A poisonous row among those that were not suspected is found as well.
-        suspicion.ended(&on(&[Ticket::Row(8), Ticket::Row(9)]), GREETED);
-        assert_eq!(suspicion.narrow(100, 7, GREETED), 1);
+        poison.ended(&on(&[InFlight::Row(8), InFlight::Row(9)]), GREETED);
+        assert_eq!(poison.narrow(100, 7, GREETED), 1);
     }
 }

@@ -1,15 +1,14 @@
-//! The accounts as Prometheus scrapes them. Nothing is counted here: at each scrape the metrics are written from the
-//! [`Books`], as the `stats` messages are.
+//! The counts as Prometheus scrapes them. Nothing is counted here: at each scrape the metrics are written from the
+//! [`Counters`], as the `stats` messages are.
 //!
 //! Names follow Prometheus' conventions: `camfire_`, base units, `_total` where it only ever grows. Labels are a camera's
 //! name, an outcome and a stage, so that the number of series depends on the configuration alone. `docs/metrics.md` is
 //! the list for users, and a test holds it against what is really served.
 
 use crate::{
-    process,
-    queue::Accounts,
-    record::{Buckets, CameraRecord, STAGES},
-    stats::Books,
+    counters::{Buckets, CameraCounters, Counters, STAGES},
+    procfs,
+    queue::frames::FrameCounts,
 };
 use jiff::Timestamp;
 use prometheus_client::{
@@ -47,9 +46,9 @@ impl Format {
 
 impl Metrics {
     /// Of a daemon that was started at `started_at`.
-    pub fn new(books: Books, started_at: Timestamp) -> Metrics {
+    pub fn new(counters: Counters, started_at: Timestamp) -> Metrics {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source { books, started_at }));
+        registry.register_collector(Box::new(Source { counters, started_at }));
         Metrics(registry)
     }
 
@@ -67,7 +66,7 @@ impl Metrics {
 
 #[derive(Debug)]
 struct Source {
-    books: Books,
+    counters: Counters,
     started_at: Timestamp,
 }
 
@@ -95,14 +94,14 @@ impl Source {
             "When camfire was started, since 1970.",
             one(started_at),
         )?;
-        let resident = process::resident_bytes();
+        let resident = procfs::resident_bytes();
         page.gauge(
             "process_resident_memory",
             Some(Unit::Bytes),
             "Memory of this process that is resident.",
             resident.map(unlabelled),
         )?;
-        let cpu = process::cpu_s();
+        let cpu = procfs::cpu_s();
         page.counter(
             "process_cpu",
             Some(Unit::Seconds),
@@ -113,25 +112,25 @@ impl Source {
             "camfire_messages_dropped",
             None,
             "Messages that had to go because publishing lagged behind the cameras.",
-            one(load(&self.books.messages_dropped)),
+            one(load(&self.counters.messages_dropped)),
         )
     }
 
     fn frames(&self, page: &mut Page<'_>) -> fmt::Result {
         // One look for all three families, so that they balance.
-        let accounts: Vec<(&str, Accounts)> = self.names().zip(self.books.way.accounts()).collect();
+        let counts: Vec<(&str, FrameCounts)> = self.names().zip(self.counters.frame_counts()).collect();
         page.counter(
             "camfire_frames_captured",
             None,
             "Frames that the camera sent, decoded or not.",
-            accounts.iter().map(|(camera, accounts)| (vec![("camera", *camera)], accounts.captured)),
+            counts.iter().map(|(camera, counts)| (vec![("camera", *camera)], counts.captured)),
         )?;
         page.counter(
             "camfire_frames",
             None,
             "Frames by what became of them.",
-            accounts.iter().flat_map(|(camera, accounts)| {
-                outcomes(accounts)
+            counts.iter().flat_map(|(camera, counts)| {
+                outcomes(counts)
                     .map(|(outcome, count)| (vec![("camera", *camera), ("outcome", outcome)], count))
             }),
         )?;
@@ -139,7 +138,7 @@ impl Source {
             "camfire_frames_pending",
             None,
             "Frames that are waiting or in a worker's hands.",
-            accounts.iter().map(|(camera, accounts)| (vec![("camera", *camera)], accounts.pending)),
+            counts.iter().map(|(camera, counts)| (vec![("camera", *camera)], counts.pending)),
         )
     }
 
@@ -148,44 +147,44 @@ impl Source {
             "camfire_camera_live",
             None,
             "Whether the camera sends frames, 1 or 0.",
-            self.each_camera(|record| flag(&record.live)),
+            self.each_camera(|counters| flag(&counters.live)),
         )?;
         page.gauge(
-            "camfire_camera_resting",
+            "camfire_camera_keyframes_only",
             None,
             "Whether only keyframes are decoded because the scene is still, 1 or 0.",
-            self.each_camera(|record| flag(&record.resting)),
+            self.each_camera(|counters| flag(&counters.keyframes_only)),
         )?;
         page.counter(
             "camfire_camera_restarts",
             None,
             "Failures after which the camera was opened anew.",
-            self.each_camera(|record| load(&record.restarts)),
+            self.each_camera(|counters| load(&counters.restarts)),
         )?;
         page.counter(
             "camfire_camera_hung_teardowns",
             None,
             "Pipelines that could not be taken down and were left behind.",
-            self.each_camera(|record| load(&record.hung_teardowns)),
+            self.each_camera(|counters| load(&counters.hung_teardowns)),
         )?;
         page.counter(
-            "camfire_network_looks",
+            "camfire_inferences",
             None,
             "Looks of the network at the camera's frames.",
-            self.each_camera(|record| load(&record.looks)),
+            self.each_camera(|counters| load(&counters.inferences)),
         )?;
         page.counter(
-            "camfire_network",
+            "camfire_inference",
             Some(Unit::Seconds),
             "How long the looks of the network at the camera's frames took.",
-            self.each_camera(|record| load(&record.looks_us) as f64 / 1e6),
+            self.each_camera(|counters| load(&counters.inference_us) as f64 / 1e6),
         )
     }
 
     fn latencies(&self, page: &mut Page<'_>) -> fmt::Result {
-        let samples = self.books.cameras.iter().flat_map(|(camera, record)| {
+        let samples = self.counters.cameras.iter().flat_map(|(camera, counters)| {
             let labels = move |stage| vec![("camera", &**camera), ("stage", stage)];
-            STAGES.into_iter().map(labels).zip(record.latencies_since_start())
+            STAGES.into_iter().map(labels).zip(counters.latencies_since_start())
         });
         page.histogram(
             "camfire_frame_latency",
@@ -196,60 +195,60 @@ impl Source {
     }
 
     fn delivery(&self, page: &mut Page<'_>) -> fmt::Result {
-        let record = &self.books.delivery;
+        let counters = &self.counters.delivery;
         page.gauge(
             "camfire_delivery_connected",
             None,
             "Whether a broker is connected, 1 or 0.",
-            one(flag(&record.connected)),
+            one(flag(&counters.connected)),
         )?;
-        let counters = [
-            ("connections", "Connections to a broker that stood.", &record.connections),
-            ("accepted", "Durable messages that were taken into the outbox.", &record.accepted),
-            ("sent", "Durable messages that were handed to a connection, repeats counted.", &record.sent),
+        let totals = [
+            ("connections", "Connections to a broker that stood.", &counters.connections),
+            ("accepted", "Durable messages that were taken into the outbox.", &counters.accepted),
+            ("sent", "Durable messages that were handed to a connection, repeats counted.", &counters.sent),
             (
                 "acknowledged",
                 "Durable messages that a broker has acknowledged, repeats not counted.",
-                &record.acknowledged,
+                &counters.acknowledged,
             ),
-            ("lost", "Durable messages that had to go unsent.", &record.lost),
+            ("lost", "Durable messages that had to go unsent.", &counters.lost),
         ];
-        for (name, help, count) in counters {
+        for (name, help, count) in totals {
             page.counter(&format!("camfire_delivery_{name}"), None, help, one(load(count)))?;
         }
         page.histogram(
-            "camfire_delivery_acknowledge_latency",
+            "camfire_delivery_ack_latency",
             Unit::Seconds,
             "From a frame's capture to the broker's acknowledgement of its message.",
-            one(record.acknowledged_after_since_start()),
+            one(counters.ack_latency_since_start()),
         )
     }
 
     fn outbox(&self, page: &mut Page<'_>) -> fmt::Result {
-        let record = &self.books.delivery;
+        let counters = &self.counters.delivery;
         page.gauge(
             "camfire_outbox_waiting",
             None,
             "Durable messages that wait for an acknowledgement.",
-            one(load(&record.waiting)),
+            one(load(&counters.waiting)),
         )?;
         page.gauge(
-            "camfire_outbox_oldest",
+            "camfire_outbox_oldest_age",
             Some(Unit::Seconds),
             "Age of the oldest of the messages that wait.",
-            one(load(&record.oldest_waiting_s)),
+            one(load(&counters.oldest_waiting_s)),
         )?;
         page.counter(
             "camfire_outbox_disk_written",
             Some(Unit::Bytes),
             "Bytes that the outbox has handed to the kernel for its disk.",
-            one(load(&record.disk_bytes)),
+            one(load(&counters.disk_bytes)),
         )?;
         page.gauge(
             "camfire_outbox_size",
             Some(Unit::Bytes),
             "Size of the outbox's files.",
-            one(load(&record.file_bytes)),
+            one(load(&counters.file_bytes)),
         )
     }
 
@@ -258,34 +257,34 @@ impl Source {
             "camfire_pictures_disk_written",
             Some(Unit::Bytes),
             "Bytes of events' pictures that were written.",
-            one(load(&self.books.store.written_bytes)),
+            one(load(&self.counters.store.written_bytes)),
         )?;
         page.gauge(
             "camfire_pictures_size",
             Some(Unit::Bytes),
             "Size of the events' pictures that are kept.",
-            one(load(&self.books.store.file_bytes)),
+            one(load(&self.counters.store.file_bytes)),
         )
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.books.cameras.iter().map(|(name, _)| &**name)
+        self.counters.cameras.iter().map(|(name, _)| &**name)
     }
 
-    fn each_camera<T>(&self, of: impl Fn(&CameraRecord) -> T) -> impl Iterator<Item = Sample<'_, T>> {
-        self.books.cameras.iter().map(move |(name, record)| (vec![("camera", &**name)], of(record)))
+    fn each_camera<T>(&self, of: impl Fn(&CameraCounters) -> T) -> impl Iterator<Item = Sample<'_, T>> {
+        self.counters.cameras.iter().map(move |(name, counters)| (vec![("camera", &**name)], of(counters)))
     }
 }
 
 /// Everything that may become of a frame, pending apart.
-fn outcomes(accounts: &Accounts) -> [(&'static str, u64); 6] {
+fn outcomes(counts: &FrameCounts) -> [(&'static str, u64); 6] {
     [
-        ("analysed", accounts.analysed),
-        ("skipped_rate", accounts.skipped_rate),
-        ("skipped_still", accounts.skipped_still),
-        ("shed", accounts.shed),
-        ("dropped", accounts.dropped),
-        ("failed", accounts.failed),
+        ("analysed", counts.analysed),
+        ("skipped_rate", counts.skipped_rate),
+        ("skipped_still", counts.skipped_still),
+        ("shed", counts.shed),
+        ("dropped", counts.dropped),
+        ("failed", counts.failed),
     ]
 }
 
@@ -375,22 +374,22 @@ impl Page<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{frame::Ledger, record::Trace};
+    use crate::{counters::FrameTrace, frame::FrameTimings};
     use std::time::Duration;
 
-    fn metrics(cameras: &[&str]) -> (Books, Metrics) {
-        let books = Books::empty(cameras);
-        let metrics = Metrics::new(books.clone(), "2026-01-01T00:00:00.5Z".parse().unwrap());
-        (books, metrics)
+    fn metrics(cameras: &[&str]) -> (Counters, Metrics) {
+        let counters = Counters::empty(cameras);
+        let metrics = Metrics::new(counters.clone(), "2026-01-01T00:00:00.5Z".parse().unwrap());
+        (counters, metrics)
     }
 
     #[test]
     fn what_is_counted_is_served_in_both_formats() {
-        let (books, metrics) = metrics(&["yard", "door"]);
-        books.cameras[1].1.restarts.store(3, Ordering::Relaxed);
-        books.cameras[0].1.live.store(true, Ordering::Relaxed);
-        books.delivery.disk_bytes.store(4096, Ordering::Relaxed);
-        books.delivery.acknowledged_after(Duration::from_millis(20));
+        let (counters, metrics) = metrics(&["yard", "door"]);
+        counters.cameras[1].1.restarts.store(3, Ordering::Relaxed);
+        counters.cameras[0].1.live.store(true, Ordering::Relaxed);
+        counters.delivery.disk_bytes.store(4096, Ordering::Relaxed);
+        counters.delivery.record_ack_latency(Duration::from_millis(20));
         let prometheus = metrics.write(Format::Prometheus);
         for line in [
             "camfire_start_time_seconds 1767225600.5",
@@ -398,10 +397,10 @@ mod tests {
             "camfire_camera_restarts_total{camera=\"door\"} 3",
             "camfire_camera_live{camera=\"yard\"} 1",
             "camfire_outbox_disk_written_bytes_total 4096",
-            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"0.01\"} 0",
-            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"0.025\"} 1",
-            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"+Inf\"} 1",
-            "camfire_delivery_acknowledge_latency_seconds_count 1",
+            "camfire_delivery_ack_latency_seconds_bucket{le=\"0.01\"} 0",
+            "camfire_delivery_ack_latency_seconds_bucket{le=\"0.025\"} 1",
+            "camfire_delivery_ack_latency_seconds_bucket{le=\"+Inf\"} 1",
+            "camfire_delivery_ack_latency_seconds_count 1",
         ] {
             assert!(prometheus.lines().any(|found| found == line), "{line} in {prometheus}");
         }
@@ -410,7 +409,7 @@ mod tests {
             "# TYPE camfire_camera_restarts counter",
             "# UNIT camfire_outbox_disk_written_bytes bytes",
             "camfire_camera_restarts_total{camera=\"door\"} 3",
-            "camfire_delivery_acknowledge_latency_seconds_bucket{le=\"+Inf\"} 1",
+            "camfire_delivery_ack_latency_seconds_bucket{le=\"+Inf\"} 1",
         ] {
             assert!(open.lines().any(|found| found == line), "{line} in {open}");
         }
@@ -419,13 +418,13 @@ mod tests {
 
     #[test]
     fn latencies_are_served_by_camera_and_stage_and_never_begin_anew() {
-        let (books, metrics) = metrics(&["yard"]);
+        let (counters, metrics) = metrics(&["yard"]);
         let ms = Duration::from_millis;
-        let ledger =
-            Ledger { captured: ms(0), decoded: ms(3), queued: ms(3), started: ms(4), inferred: ms(24) };
-        let record = books.cameras[0].1.clone();
-        Trace { ledger, record: record.clone() }.published(ms(25));
-        record.take_latencies();
+        let timings =
+            FrameTimings { captured: ms(0), decoded: ms(3), queued: ms(3), started: ms(4), inferred: ms(24) };
+        let counters = counters.cameras[0].1.clone();
+        FrameTrace { timings, counters: counters.clone() }.published(ms(25));
+        counters.take_latencies();
         let page = metrics.write(Format::Prometheus);
         for line in [
             "camfire_frame_latency_seconds_bucket{camera=\"yard\",stage=\"infer\",le=\"0.01\"} 0",

@@ -12,7 +12,7 @@ const SURE_ABOVE: f32 = 0.15;
 
 /// The looks at one thing so far.
 #[derive(Debug, Clone, Default)]
-pub struct Verdict {
+pub struct LabelAccumulator {
     /// By group, the weighted sum of its scores.
     sums: Vec<f32>,
     weight: f32,
@@ -23,7 +23,7 @@ pub struct Verdict {
     top: Vec<Score>,
 }
 
-impl Verdict {
+impl LabelAccumulator {
     /// Adds a look at time `at`: the groups' scores, the best classes, and how much the look is worth (0 to 1). A label
     /// needs a mean score of `least`.
     pub fn add(&mut self, groups: &[f32], top: Vec<Score>, weight: f32, at: Duration, least: f32) {
@@ -67,12 +67,12 @@ impl Verdict {
     }
 
     /// How often it was looked at.
-    pub fn looks(&self) -> u32 {
+    pub fn inferences(&self) -> u32 {
         self.looks
     }
 
     /// When it was last looked at.
-    pub fn looked_at(&self) -> Duration {
+    pub fn inferred_at(&self) -> Duration {
         self.looked_at
     }
 
@@ -91,46 +91,46 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn add(verdict: &mut Verdict, groups: [f32; 3]) {
-        verdict.add(&groups, Vec::new(), 1.0, Duration::ZERO, 0.5);
+    fn add(labels: &mut LabelAccumulator, groups: [f32; 3]) {
+        labels.add(&groups, Vec::new(), 1.0, Duration::ZERO, 0.5);
     }
 
     #[test]
     fn one_odd_look_does_not_change_the_label() {
-        let mut verdict = Verdict::default();
-        add(&mut verdict, [0.2, 0.3, 0.1]);
-        assert_eq!((verdict.label(), verdict.score()), (None, 0.3));
+        let mut labels = LabelAccumulator::default();
+        add(&mut labels, [0.2, 0.3, 0.1]);
+        assert_eq!((labels.label(), labels.score()), (None, 0.3));
         for _ in 0..3 {
-            add(&mut verdict, [0.1, 0.9, 0.0]);
+            add(&mut labels, [0.1, 0.9, 0.0]);
         }
-        assert_eq!(verdict.label(), Some(1));
-        add(&mut verdict, [0.9, 0.0, 0.1]);
-        assert_eq!(verdict.label(), Some(1), "by all looks");
+        assert_eq!(labels.label(), Some(1));
+        add(&mut labels, [0.9, 0.0, 0.1]);
+        assert_eq!(labels.label(), Some(1), "by all looks");
         for _ in 0..6 {
-            add(&mut verdict, [0.9, 0.0, 0.1]);
+            add(&mut labels, [0.9, 0.0, 0.1]);
         }
-        assert_eq!(verdict.label(), Some(0), "but it may turn out to be something else");
+        assert_eq!(labels.label(), Some(0), "but it may turn out to be something else");
     }
 
     #[test]
     fn sure_is_who_was_looked_at_and_scored_well() {
-        let mut verdict = Verdict::default();
+        let mut labels = LabelAccumulator::default();
         for _ in 0..2 {
-            add(&mut verdict, [0.0, 0.0, 0.8]);
-            assert!(!verdict.is_sure());
+            add(&mut labels, [0.0, 0.0, 0.8]);
+            assert!(!labels.is_sure());
         }
-        add(&mut verdict, [0.0, 0.0, 0.8]);
-        assert!(verdict.is_sure());
-        let mut poor = Verdict::default();
+        add(&mut labels, [0.0, 0.0, 0.8]);
+        assert!(labels.is_sure());
+        let mut poor = LabelAccumulator::default();
         (0..9).for_each(|_| add(&mut poor, [0.55, 0.2, 0.0]));
         assert!(poor.label().is_some() && !poor.is_sure());
     }
 
     #[test]
     fn looks_at_half_of_a_thing_count_less() {
-        let mut verdict = Verdict::default();
-        verdict.add(&[0.0, 0.9], Vec::new(), 0.2, Duration::ZERO, 0.5);
-        verdict.add(&[0.9, 0.0], Vec::new(), 1.0, Duration::ZERO, 0.5);
-        assert_eq!(verdict.label(), Some(0));
+        let mut labels = LabelAccumulator::default();
+        labels.add(&[0.0, 0.9], Vec::new(), 0.2, Duration::ZERO, 0.5);
+        labels.add(&[0.9, 0.0], Vec::new(), 1.0, Duration::ZERO, 0.5);
+        assert_eq!(labels.label(), Some(0));
     }
 }

@@ -1,10 +1,10 @@
 //! Clips from file to file: how long one is, and a copy of one with something drawn on every frame.
 
-use super::{attempt::describe, taker, teardown};
+use super::{capture::describe, sample_sink, teardown};
 use crate::{
     camera::Ended,
     config::Rotation,
-    error::{Error, Kind},
+    error::{Error, ErrorKind},
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
@@ -57,7 +57,7 @@ pub struct Paths<'a> {
 /// Writes a clip to an MP4 file, turned upright, with `draw` called on each frame: its time, its packed RGB, width and
 /// height. Ends early when `is_over`.
 ///
-/// Errors: no encoder ([`Kind::System`]), a clip that cannot be read ([`Kind::Input`]), a file that cannot be written.
+/// Errors: no encoder ([`ErrorKind::System`]), a clip that cannot be read ([`ErrorKind::Input`]), a file that cannot be written.
 pub fn redraw(
     paths: &Paths<'_>,
     rotation: Rotation,
@@ -67,7 +67,7 @@ pub fn redraw(
     let Some((_, encoder)) = ENCODERS.iter().find(|(name, _)| gst::ElementFactory::find(name).is_some())
     else {
         let message = "no encoder for MP4: install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-libav";
-        return Err(Error::new(Kind::System, message));
+        return Err(Error::new(ErrorKind::System, message));
     };
     let turn = match rotation {
         Rotation::None => "none",
@@ -88,7 +88,7 @@ pub fn redraw(
     let sink = reader.by_name("sink").and_then(|sink| sink.downcast::<AppSink>().ok());
     let input = writer.by_name("in").and_then(|input| input.downcast::<AppSrc>().ok());
     let (Some(sink), Some(input)) = (sink, input) else {
-        return Err(Error::new(Kind::System, "GStreamer has no appsink or appsrc"));
+        return Err(Error::new(ErrorKind::System, "GStreamer has no appsink or appsrc"));
     };
     input.set_property("max-bytes", 2 * MOST_WAITING);
     let copy = Copy { paths, reader, writer, sink, input };
@@ -116,7 +116,8 @@ impl Copy<'_> {
         mut draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
         mut is_over: impl FnMut() -> bool,
     ) -> Result<Ended, Error> {
-        let unreadable = |why: &str| Error::new(Kind::Input, format!("{}: {why}", self.paths.clip.display()));
+        let unreadable =
+            |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", self.paths.clip.display()));
         self.start(&self.reader)?;
         self.start(&self.writer)?;
         let mut silent_turns = 0;
@@ -178,9 +179,9 @@ impl Copy<'_> {
 
     fn fault(&self, pipeline: &gst::Pipeline, reason: String) -> Error {
         let (kind, path) = if *pipeline == self.reader {
-            (Kind::Input, self.paths.clip)
+            (ErrorKind::Input, self.paths.clip)
         } else {
-            (Kind::System, self.paths.name)
+            (ErrorKind::System, self.paths.name)
         };
         Error::new(kind, format!("{}: {reason}", path.display()))
     }
@@ -188,9 +189,9 @@ impl Copy<'_> {
 
 fn launch(line: &str) -> Result<gst::Pipeline, Error> {
     gst::parse::launch(line)
-        .map_err(|e| Error::caused(Kind::System, "the clip cannot be drawn on", e))?
+        .map_err(|e| Error::caused(ErrorKind::System, "the clip cannot be drawn on", e))?
         .downcast()
-        .map_err(|_| Error::new(Kind::System, "the clip cannot be drawn on"))
+        .map_err(|_| Error::new(ErrorKind::System, "the clip cannot be drawn on"))
 }
 
 fn set_location(pipeline: &gst::Pipeline, element: &str, path: &Path) {
@@ -206,7 +207,7 @@ fn drawn(
     draw: &mut impl FnMut(Duration, &mut [u8], (usize, usize)),
 ) -> Option<(gst::Buffer, gst::Caps)> {
     let mut caps = sample.caps_owned()?;
-    let info = taker::usable(&caps).ok()?;
+    let info = sample_sink::usable(&caps).ok()?;
     let (width, height) = (info.width() as usize, info.height() as usize);
     let source = sample.buffer()?;
     let at = sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time(source.pts()?)?;

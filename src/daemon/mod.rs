@@ -10,7 +10,11 @@
 //! | `publish` | sees to it that messages arrive; the outbox is its own | no stage is left that could say something |
 //! | `mqtt-io` | turns the broker's connections | `publish` has ended |
 //! | `web` | serves metrics and health, if configured | told to stop, answers in hand finished |
-//! | the caller | accounts, watchdog, signals | |
+//! | the caller | counts, watchdog, signals | |
+
+mod stats;
+
+use self::stats::StatsReporter;
 
 use crate::{
     camera::{
@@ -20,26 +24,25 @@ use crate::{
     clock::Clock,
     config::{Camera, Config, Source},
     control::{CameraControl, NodeControl},
-    error::{Error, Kind},
-    lifecycle::{self, Pulse, Stop, Stopper},
-    metrics::Metrics,
-    model::Model,
-    publish::{
-        commands::Commander, frigate, homeassistant, messages::Message, mqtt::line, publisher::Publisher,
-        topics::Topics,
+    counters::{CameraCounters, Counters},
+    error::{Error, ErrorKind},
+    lifecycle::{self, Heartbeat, Stop, Stopper},
+    publish::{commands::Commander, frigate, homeassistant, mqtt::connection, publisher::Publisher},
+    queue::{
+        self,
+        frames::{FrameCounts, FrameQueues},
+        messages::Messages,
     },
-    queue::{self, Accounts, FrameWay, Messages},
-    record::CameraRecord,
-    stats::{Books, Teller},
-    store::{Filing, Store},
+    store::Store,
     vision::{
         health::HealthCheck,
+        picture::Painter,
         scene::{self, Scene},
-        tracks::End,
+        tracks::EndReason,
     },
-    voice::Voice,
-    web::{Pages, Web},
-    workers::{Eye, Worker},
+    web::{Pages, Web, metrics::Metrics},
+    wire::{files::PictureFiling, messages::Message, topics::Topics},
+    workers::{Worker, classifier::Classifier, model::Model, reporter::Reporter},
 };
 use crossbeam_channel::Receiver;
 use std::{
@@ -70,14 +73,15 @@ pub enum Publishing {
 pub struct Daemon {
     config: Config,
     /// Where everything is counted, the frames on their way too.
-    books: Books,
-    stats: Teller,
+    counters: Counters,
+    queues: FrameQueues<Scene>,
+    stats: StatsReporter,
     messages: Messages<Message>,
     controls: Arc<[Arc<CameraControl>]>,
     control: Arc<NodeControl>,
-    voice: Voice,
+    reporter: Reporter,
     clock: Arc<dyn Clock>,
-    pulses: Vec<Pulse>,
+    heartbeats: Vec<Heartbeat>,
     stopper: Option<Stopper>,
     seeing: Vec<JoinHandle<()>>,
     publishing: Vec<JoinHandle<()>>,
@@ -89,8 +93,8 @@ impl Daemon {
     ///
     /// `control` is what the node can be asked for meanwhile. Of `seed`, the events' ids are made: to be the same again only where the same recording is to give the same ids.
     ///
-    /// Errors: a camera whose template does not fit ([`Kind::Input`]), an engine without room for a session, or a
-    /// system without room for a thread ([`Kind::System`]). A camera or a broker that is away is none.
+    /// Errors: a camera whose template does not fit ([`ErrorKind::Input`]), an engine without room for a session, or a
+    /// system without room for a thread ([`ErrorKind::System`]). A camera or a broker that is away is none.
     pub fn start(
         config: Config,
         model: &Model,
@@ -107,13 +111,13 @@ impl Daemon {
         let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
         let (stopper, stop) = lifecycle::stop_pair();
         let is_mqtt = matches!(publishing, Publishing::Mqtt);
-        let also = config.outbox.also.clone();
-        let is_lasting = move |message: &Message| {
-            !is_mqtt || message.must_arrive() || also.iter().any(|kind| kind == message.kind())
+        let also = config.outbox.durable_kinds.clone();
+        let is_durable = move |message: &Message| {
+            !is_mqtt || message.is_durable() || also.iter().any(|kind| kind == message.kind())
         };
-        let (sender, messages) = queue::messages(MESSAGES, is_lasting);
+        let (sender, messages) = queue::messages::messages(MESSAGES, is_durable);
         let now = clock.monotonic();
-        let cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]> =
+        let cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]> =
             config.cameras.iter().map(|camera| (camera.name.as_str().into(), Arc::default())).collect();
         let mut random = fastrand::Rng::with_seed(seed);
         let scenes = config.cameras.iter().map(|camera| {
@@ -126,21 +130,23 @@ impl Daemon {
                 seed: random.u64(..),
             })
         });
-        let books = Books {
+        let queues = FrameQueues::new(scenes.collect());
+        let counters = Counters {
             cameras: cameras.clone(),
-            way: Arc::new(FrameWay::new(scenes.collect())),
+            slots: queues.slots().into(),
             messages_dropped: sender.dropped(),
             delivery: Arc::default(),
             store: Arc::default(),
         };
         let node: Arc<str> = config.node.name.as_str().into();
         let mut daemon = Daemon {
-            stats: Teller::new(node.clone(), books.clone()),
-            books,
+            stats: StatsReporter::new(node.clone(), counters.clone()),
+            counters,
+            queues,
             messages,
             controls,
             control,
-            voice: Voice {
+            reporter: Reporter {
                 node,
                 cameras,
                 model: model.clone(),
@@ -149,7 +155,7 @@ impl Daemon {
                 publishes_pictures: config.pictures.publish,
                 clock: clock.clone(),
             },
-            pulses: Vec::new(),
+            heartbeats: Vec::new(),
             stopper: Some(stopper),
             seeing: Vec::new(),
             publishing: Vec::new(),
@@ -174,38 +180,39 @@ impl Daemon {
         if self.config.pictures.directory.is_none() {
             return Ok(());
         }
-        let (sender, Messages { passing: files, .. }) = queue::messages::<Filing>(FILES, |_| false);
+        let (sender, Messages { transient: files, .. }) =
+            queue::messages::messages::<PictureFiling>(FILES, |_| false);
         let store = Store {
             settings: self.config.pictures.clone(),
             files,
             dropped: sender.dropped(),
-            record: self.books.store.clone(),
+            counters: self.counters.store.clone(),
             clock: self.clock.clone(),
-            pulse: self.pulse("store"),
+            heartbeat: self.heartbeat("store"),
         };
         self.publishing.push(spawn("store", move || store.run())?);
-        self.voice.files = Some(sender);
+        self.reporter.files = Some(sender);
         Ok(())
     }
 
     fn start_publishing(&mut self) -> Result<(), Error> {
         let topics = Topics::new(&self.config);
-        let (dialer, pump, happened) = line::connections(self.config.mqtt.clone(), &topics);
+        let (dialer, pump, happened) = connection::connections(self.config.mqtt.clone(), &topics);
         let commander = self.config.commands.accept.then(|| Commander {
-            node: self.voice.node.clone(),
+            node: self.reporter.node.clone(),
             cameras: self.controls.clone(),
             control: self.control.clone(),
             // With room for what stands around it.
-            most_bytes: self.config.mqtt.most_packet_bytes.saturating_sub(4096),
+            max_bytes: self.config.mqtt.max_packet_bytes.saturating_sub(4096),
         });
         let publisher = Publisher {
-            node: self.voice.node.clone(),
+            node: self.reporter.node.clone(),
             config: self.config.mqtt.clone(),
             outbox: self.config.outbox.clone(),
             messages: self.messages.clone(),
             dialer: Box::new(dialer),
             happened,
-            record: self.books.delivery.clone(),
+            counters: self.counters.delivery.clone(),
             commander,
             discovery: homeassistant::payloads(&self.config, &topics, self.config.commands.accept),
             birth_topic: self
@@ -216,7 +223,7 @@ impl Daemon {
             frigate_topic: frigate::topic(&self.config.frigate),
             topics,
             clock: self.clock.clone(),
-            pulse: self.pulse("publish"),
+            heartbeat: self.heartbeat("publish"),
         };
         self.publishing.push(spawn("publish", move || publisher.run())?);
         let pump = move || {
@@ -230,17 +237,18 @@ impl Daemon {
 
     fn start_workers(&mut self, model: &Model, stop: &Stop) -> Result<(), Error> {
         // More workers than cameras would only wait: a camera has one frame in hand at a time.
-        let workers = self.config.engine.workers.min(self.books.cameras.len());
+        let workers = self.config.engine.workers.min(self.counters.cameras.len());
         for number in 0..workers {
             let name = format!("worker-{number}");
             let worker = Worker {
-                eye: Eye::open(model, self.config.pictures.quality)?,
-                voice: self.voice.clone(),
+                classifier: Classifier::open(model)?,
+                painter: Painter::new(self.config.pictures.quality),
+                reporter: self.reporter.clone(),
                 controls: self.controls.clone(),
-                jobs: self.books.way.jobs(),
+                jobs: self.queues.jobs(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
-                pulse: self.pulse(&name),
+                heartbeat: self.heartbeat(&name),
             };
             self.seeing.push(spawn(&name, move || worker.run())?);
         }
@@ -254,101 +262,105 @@ impl Daemon {
             let stage = CameraStage {
                 camera,
                 pipelines,
-                record: self.books.cameras[index].1.clone(),
+                counters: self.counters.cameras[index].1.clone(),
                 control: self.controls[index].clone(),
                 health: Arc::new(Mutex::new(HealthCheck::new(camera_is_live(&self.config.cameras[index])))),
-                node: self.voice.node.clone(),
-                slot: self.books.way.slot(index),
-                messages: self.voice.messages.clone(),
+                node: self.reporter.node.clone(),
+                slot: self.queues.slots()[index].clone(),
+                messages: self.reporter.messages.clone(),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
-                pulse: self.pulse(&name),
+                heartbeat: self.heartbeat(&name),
             };
             self.seeing.push(spawn(&name, move || stage.run())?);
         }
         Ok(())
     }
 
-    /// Last of all: it knows every stage's pulse.
+    /// Last of all: it knows every stage's heartbeat.
     fn start_web(&mut self, stop: &Stop) -> Result<(), Error> {
         let Some(listen) = self.config.web.listen else { return Ok(()) };
-        let pulse = self.pulse("web");
+        let heartbeat = self.heartbeat("web");
         let pages = Pages {
-            metrics: Metrics::new(self.books.clone(), self.clock.now()),
-            pulses: self.pulses.clone(),
+            metrics: Metrics::new(self.counters.clone(), self.clock.now()),
+            heartbeats: self.heartbeats.clone(),
             stuck: STUCK,
             clock: self.clock.clone(),
         };
-        let web = Web::open(listen, pages, stop.clone(), pulse)?;
+        let web = Web::open(listen, pages, stop.clone(), heartbeat)?;
         self.seeing.push(spawn("web", move || web.run())?);
         Ok(())
     }
 
-    fn pulse(&mut self, name: &str) -> Pulse {
-        let pulse = Pulse::new(name, self.clock.monotonic());
-        self.pulses.push(pulse.clone());
-        pulse
+    fn heartbeat(&mut self, name: &str) -> Heartbeat {
+        let heartbeat = Heartbeat::new(name, self.clock.monotonic());
+        self.heartbeats.push(heartbeat.clone());
+        heartbeat
     }
 
     /// What has become of the cameras' frames so far, by their place in the configuration.
-    pub fn accounts(&self) -> Vec<Accounts> {
-        self.books.way.accounts()
+    pub fn counts(&self) -> Vec<FrameCounts> {
+        self.counters.frame_counts()
     }
 
     /// What is counted about a camera besides, by its place in the configuration.
-    pub fn record(&self, camera: usize) -> &CameraRecord {
-        &self.books.cameras[camera].1
+    pub fn counters(&self, camera: usize) -> &CameraCounters {
+        &self.counters.cameras[camera].1
     }
 
     /// What the stages say, where nobody publishes it.
     pub fn messages(&self) -> &Receiver<Message> {
-        &self.messages.lasting
+        &self.messages.durable
     }
 
-    /// To be called about once a second: sends the accounts when they are due, and tells which stages are stuck.
+    /// To be called about once a second: sends the counts when they are due, and tells which stages are stuck.
     pub fn turn(&mut self) -> Vec<String> {
         let now = self.clock.monotonic();
         if now >= self.next_stats || self.control.take_stats() {
             self.next_stats = now + self.config.stats.interval;
             self.send_stats();
         }
-        lifecycle::stuck(&self.pulses, now, STUCK)
+        lifecycle::stuck(&self.heartbeats, now, STUCK)
     }
 
     /// Pipelines that hang and were left behind, of all cameras. Each keeps threads and memory, and often its device.
     pub fn hung_teardowns(&self) -> u64 {
-        self.books.cameras.iter().map(|(_, record)| record.hung_teardowns.load(Ordering::Relaxed)).sum()
+        self.counters
+            .cameras
+            .iter()
+            .map(|(_, counters)| counters.hung_teardowns.load(Ordering::Relaxed))
+            .sum()
     }
 
     fn send_stats(&mut self) {
         let stats = self.stats.gather(self.clock.as_ref());
-        self.voice.messages.send(Message::Stats(stats));
+        self.reporter.messages.send(Message::Stats(stats));
     }
 
-    /// Ends in the order of flow: cameras, workers, then the publisher with all that is left, the last accounts too.
+    /// Ends in the order of flow: cameras, workers, then the publisher with all that is left, the last counts too.
     ///
-    /// Returns the final accounts by camera. A stage that does not end in time is left behind and named in the log.
-    pub fn stop(mut self) -> BTreeMap<String, Accounts> {
+    /// Returns the final counts by camera. A stage that does not end in time is left behind and named in the log.
+    pub fn stop(mut self) -> BTreeMap<String, FrameCounts> {
         self.stopper = None;
         let seeing = std::mem::take(&mut self.seeing);
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(seeing, deadline);
-        self.books.way.close();
-        for (camera, scene) in self.books.way.take_luggage().into_iter().enumerate() {
+        self.queues.close();
+        for (camera, scene) in self.queues.take_states().into_iter().enumerate() {
             // A worker that hangs keeps what it has.
             let Some(mut scene) = scene else { continue };
-            let mut seen = scene.end_all(End::Stopped);
-            self.voice.tell(camera, &scene, None, &mut seen);
+            let mut seen = scene.end_all(EndReason::Stopped);
+            self.reporter.report(camera, &scene, None, &mut seen);
         }
         self.send_stats();
-        let accounts = self.books.way.accounts();
-        let accounts = self.books.cameras.iter().map(|(name, _)| name.to_string()).zip(accounts).collect();
+        let counts = self.counters.frame_counts();
+        let counts = self.counters.cameras.iter().map(|(name, _)| name.to_string()).zip(counts).collect();
         // The publisher and the store end when the last sender is gone.
         let publishing = std::mem::take(&mut self.publishing);
-        (self.voice.messages, self.voice.files) = (queue::messages(1, |_| false).0, None);
+        (self.reporter.messages, self.reporter.files) = (queue::messages::messages(1, |_| false).0, None);
         let deadline = self.clock.monotonic() + FAREWELL;
         self.join(publishing, deadline);
-        accounts
+        counts
     }
 
     fn join(&self, threads: Vec<JoinHandle<()>>, deadline: Duration) {
@@ -375,7 +387,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread::Builder::new()
         .name(name.to_string())
         .spawn(work)
-        .map_err(|e| Error::caused(Kind::System, format!("no thread for {name}"), e))
+        .map_err(|e| Error::caused(ErrorKind::System, format!("no thread for {name}"), e))
 }
 
 #[cfg(test)]

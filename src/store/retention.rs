@@ -1,4 +1,4 @@
-//! Room for pictures: the oldest go when there are too many bytes, and all that are too old.
+//! Retention for pictures: the oldest go when there are too many bytes, and all that are too old.
 //!
 //! What lies in the directory is looked at now and then; in between it is only added up. Nothing but what this program
 //! names is ever removed: `<camera>/<day>/<id>-<what>.jpg`.
@@ -15,7 +15,7 @@ use std::{
 const SPARE: u64 = 20;
 
 /// Of one directory.
-pub(super) struct Room {
+pub(super) struct Retention {
     directory: PathBuf,
     most_bytes: u64,
     oldest: Duration,
@@ -23,9 +23,9 @@ pub(super) struct Room {
     remove: fn(&Path) -> io::Result<()>,
 }
 
-impl Room {
-    pub(super) fn new(directory: PathBuf, most_bytes: u64, oldest: Duration) -> Room {
-        Room { directory, most_bytes, oldest, bytes: 0, remove: |path| fs::remove_file(path) }
+impl Retention {
+    pub(super) fn new(directory: PathBuf, most_bytes: u64, oldest: Duration) -> Retention {
+        Retention { directory, most_bytes, oldest, bytes: 0, remove: |path| fs::remove_file(path) }
     }
 
     /// What there is, as far as it is known.
@@ -156,7 +156,7 @@ mod tests {
         let files: Vec<PathBuf> = (1..=3)
             .map(|number| write(folder.path(), &name(number), now, 1000 * u64::from(number)))
             .collect();
-        let mut room = Room::new(folder.path().into(), 320, Duration::from_secs(9000));
+        let mut room = Retention::new(folder.path().into(), 320, Duration::from_secs(9000));
         room.remove = |path| match path.ends_with(name(3)) {
             true => Err(io::ErrorKind::PermissionDenied.into()),
             false => fs::remove_file(path),
@@ -180,7 +180,7 @@ mod tests {
             (1..=5).map(|number| write(&name(number), 1000 * u64::from(number))).collect();
         let foreign = write("holiday.jpg", 1_000_000);
         let there = || files.iter().map(|file| file.exists()).collect::<Vec<_>>();
-        let mut room = Room::new(folder.path().into(), 1000, Duration::from_secs(4500));
+        let mut room = Retention::new(folder.path().into(), 1000, Duration::from_secs(4500));
         room.sweep(now).unwrap();
         assert_eq!(there(), [true, true, true, true, false], "one is too old");
         room.most_bytes = 420;
@@ -189,6 +189,6 @@ mod tests {
         room.make(100, now).unwrap();
         assert_eq!(there(), [true, true, false, false, false], "with something to spare");
         assert!(foreign.exists());
-        Room::new(folder.path().join("nowhere"), 1, Duration::ZERO).sweep(now).unwrap();
+        Retention::new(folder.path().join("nowhere"), 1, Duration::ZERO).sweep(now).unwrap();
     }
 }

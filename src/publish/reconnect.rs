@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// From pause to pause: the next attempt comes when the trouble has lasted 1.6 times as long. Two would be too lazy for a
+/// From pause to pause: the next attempt comes when the reconnect has lasted 1.6 times as long. Two would be too lazy for a
 /// cluster that needs ten seconds to agree on who leads it.
 const GROWTH: f64 = 1.6;
 /// For a broker that says no: it will say no again, until a person changes something.
@@ -20,7 +20,7 @@ const LASTING: Duration = Duration::from_secs(10);
 const MOST_SHORT_LIVED: u32 = 3;
 
 /// See the module.
-pub struct Trouble {
+pub struct Reconnect {
     brokers: usize,
     client_id: String,
     random: fastrand::Rng,
@@ -37,10 +37,10 @@ pub struct Trouble {
     ended_soon: bool,
 }
 
-impl Trouble {
+impl Reconnect {
     /// None yet, with so many brokers to try.
-    pub fn new(brokers: usize, client_id: &str, seed: u64) -> Trouble {
-        Trouble {
+    pub fn new(brokers: usize, client_id: &str, seed: u64) -> Reconnect {
+        Reconnect {
             brokers,
             client_id: client_id.to_string(),
             random: fastrand::Rng::with_seed(seed),
@@ -132,37 +132,37 @@ mod tests {
 
     #[test]
     fn connections_that_do_not_last_are_one_story_with_longer_and_longer_pauses() {
-        let mut trouble = Trouble::new(1, "c", 1);
+        let mut reconnect = Reconnect::new(1, "c", 1);
         let mut now = Duration::from_secs(100);
         let mut news = 0;
         for longest_ms in [500, 800, 1280, 2048, 3277, 5243, 8389, 13422, 21475, 30000, 30000] {
-            news += u32::from(trouble.up(now));
+            news += u32::from(reconnect.up(now));
             now += Duration::from_secs(1);
-            assert!(is_about(trouble.next_pause(false, now), longest_ms));
+            assert!(is_about(reconnect.next_pause(false, now), longest_ms));
         }
         assert_eq!(news, MOST_SHORT_LIVED);
         // The next one lasts, which is told once it has.
-        assert!(!trouble.up(now) && !trouble.is_over(now + Duration::from_secs(9)));
-        assert!(trouble.is_over(now + LASTING) && !trouble.is_over(now + 2 * LASTING));
-        assert!(is_about(trouble.next_pause(false, now + 3 * LASTING), 500));
+        assert!(!reconnect.up(now) && !reconnect.is_over(now + Duration::from_secs(9)));
+        assert!(reconnect.is_over(now + LASTING) && !reconnect.is_over(now + 2 * LASTING));
+        assert!(is_about(reconnect.next_pause(false, now + 3 * LASTING), 500));
     }
 
     #[test]
     fn all_brokers_are_asked_before_a_pause() {
-        let mut trouble = Trouble::new(3, "c", 1);
+        let mut reconnect = Reconnect::new(3, "c", 1);
         let now = Duration::ZERO;
         let mut asked = Vec::new();
         for _ in 0..2 {
             for last in [false, false, true] {
-                asked.push(trouble.broker());
-                let pause = trouble.next_pause(false, now);
+                asked.push(reconnect.broker());
+                let pause = reconnect.next_pause(false, now);
                 assert_eq!(pause > NEXT_PAUSE, last);
             }
         }
         assert_eq!(asked, [0, 1, 2, 0, 1, 2]);
         for _ in 0..2 {
-            trouble.next_pause(true, now);
+            reconnect.next_pause(true, now);
         }
-        assert!(is_about(trouble.next_pause(true, now), 30_000), "refused");
+        assert!(is_about(reconnect.next_pause(true, now), 30_000), "refused");
     }
 }

@@ -14,14 +14,14 @@ impl Outbox {
     /// Makes room where there is too much: history first, then what waits.
     pub(super) fn sweep(&mut self, at: Timestamp) -> rusqlite::Result<()> {
         let Some(first) = tables::first_row(&self.db)? else { return Ok(()) };
-        let mut cut = (self.next_row - self.settings.most_messages as i64).max(first) - 1;
+        let mut cut = (self.next_row - self.settings.max_messages as i64).max(first) - 1;
         let pages: i64 = self.db.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         let free: i64 = self.db.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
         let bytes = (pages - free) as u64 * file::PAGE_BYTES;
-        if bytes > self.settings.most_bytes {
+        if bytes > self.settings.max_bytes {
             cut = cut.max(first + (self.next_row - first) / SHARE);
         }
-        let oldest = at.as_millisecond() - self.settings.oldest.as_millis() as i64;
+        let oldest = at.as_millisecond() - self.settings.max_age.as_millis() as i64;
         // Up to the first that is young: a clock that was set must not make old ones of those behind it.
         let first_young = tables::first_since(&self.db, oldest)?;
         cut = cut.max(first_young.unwrap_or(self.next_row) - 1);

@@ -1,115 +1,112 @@
-//! From what was seen to what is said: the messages and pictures of a frame, sent to whoever publishes and keeps them.
+//! From what was analysis to what is said: the messages and pictures of a frame, sent to whoever publishes and keeps them.
 
 use crate::{
     clock::Clock,
+    counters::{CameraCounters, FrameTrace},
     frame::Frame,
-    model::Model,
-    publish::messages::{self, Detections, Message, SCHEMA, Size},
-    queue::MessageSender,
-    record::{CameraRecord, Trace},
-    store::{self, Filing},
+    queue::messages::MessageSender,
     vision::{
         events::{Event, EventKind},
         picture::grey_png,
         rect::Rect,
-        scene::{Object, Scene, Seen},
+        scene::{Analysis, Object, Scene},
     },
+    wire::{
+        files::{PictureFiles, PictureFiling},
+        messages::{self, Detections, Header, Message, Size},
+    },
+    workers::model::Model,
 };
 use std::sync::{Arc, atomic::Ordering};
 
 /// Speaks for one node.
 #[derive(Clone)]
-pub struct Voice {
+pub struct Reporter {
     /// The node's name.
     pub node: Arc<str>,
     /// The cameras' names and records, counted as on the frame way.
-    pub cameras: Arc<[(Arc<str>, Arc<CameraRecord>)]>,
+    pub cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]>,
     /// Names and identity of the network.
     pub model: Model,
     /// Where messages go; the publisher has the other end.
     pub messages: MessageSender<Message>,
     /// Where pictures go, if they are kept; the store has the other end.
-    pub files: Option<MessageSender<Filing>>,
+    pub files: Option<MessageSender<PictureFiling>>,
     /// Whether pictures are published.
     pub publishes_pictures: bool,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
 
-impl Voice {
+impl Reporter {
+    fn header(&self, camera: usize) -> Header {
+        Header::new(self.node.clone(), Some(self.cameras[camera].0.clone()))
+    }
+
     /// A camera's name.
     pub fn camera(&self, camera: usize) -> &str {
         &self.cameras[camera].0
     }
 
     /// What is counted about a camera.
-    pub fn record(&self, camera: usize) -> &CameraRecord {
+    pub fn counters(&self, camera: usize) -> &CameraCounters {
         &self.cameras[camera].1
     }
 
     /// Sends a picture that somebody asked for.
-    pub fn tell_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
+    pub fn report_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
         let camera = self.cameras[camera].0.clone();
         self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg }));
     }
 
-    /// Says what was seen in a frame.
-    pub fn tell_frame(&self, camera: usize, scene: &Scene, frame: &Frame, mut seen: Seen) {
-        self.tell(camera, scene, Some(frame), &mut seen);
-        let latency = frame.ledger.inferred.saturating_sub(frame.ledger.captured);
+    /// Says what was analysis in a frame.
+    pub fn report_frame(&self, camera: usize, scene: &Scene, frame: &Frame, mut analysis: Analysis) {
+        self.report(camera, scene, Some(frame), &mut analysis);
+        let latency = frame.timings.inferred.saturating_sub(frame.timings.captured);
         self.messages.send(Message::Detections(Detections {
-            schema: SCHEMA,
-            node: self.node.clone(),
-            camera: self.cameras[camera].0.clone(),
-            number: None,
+            header: self.header(camera),
             frame: frame.number,
             captured_at: frame.captured_at,
             capture_clock: frame.capture_clock,
             clock_synchronised: self.clock.is_synchronised(),
             latency_ms: latency.as_secs_f64() * 1e3,
-            size: size(seen.size),
-            objects: seen.objects.iter().map(|object| self.object(object, seen.size)).collect(),
-            looks: seen.looks,
+            size: size(analysis.size),
+            objects: analysis.objects.iter().map(|object| self.object(object, analysis.size)).collect(),
+            inferences: analysis.inferences,
             model: self.model.identity.clone(),
-            trace: Some(Trace { ledger: frame.ledger, record: self.cameras[camera].1.clone() }),
+            trace: Some(FrameTrace { timings: frame.timings, counters: self.cameras[camera].1.clone() }),
         }));
     }
 
-    /// Says what has happened by a frame that was not seen in whole, or at the end of frames; takes out the pictures.
-    pub fn tell(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, seen: &mut Seen) {
-        let (name, record) = &self.cameras[camera];
-        record.looks.fetch_add(u64::from(seen.looks), Ordering::Relaxed);
-        for event in &seen.events {
-            self.messages.send(Message::Event(self.event(name, scene, event, frame)));
+    /// Says what has happened by a frame that was not analysis in whole, or at the end of frames; takes out the pictures.
+    pub fn report(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, analysis: &mut Analysis) {
+        let (name, counters) = &self.cameras[camera];
+        counters.inferences.fetch_add(u64::from(analysis.inferences), Ordering::Relaxed);
+        for event in &analysis.events {
+            self.messages.send(Message::Event(self.event(camera, scene, event, frame)));
         }
-        if let Some(occupancy) = seen.occupancy.take() {
+        if let Some(occupancy) = analysis.occupancy.take() {
             let name_of = |(label, count)| (self.model.groups.name_or_unknown(label).to_string(), count);
             self.messages.send(Message::Occupancy(messages::Occupancy {
-                schema: SCHEMA,
-                node: self.node.clone(),
-                camera: name.clone(),
-                number: None,
+                header: self.header(camera),
                 at: occupancy.at,
                 total: occupancy.labels.values().sum(),
                 labels: occupancy.labels.into_iter().map(name_of).collect(),
             }));
         }
-        for (id, started_at, pictures) in std::mem::take(&mut seen.pictures) {
+        for (id, started_at, pictures) in std::mem::take(&mut analysis.pictures) {
             if self.publishes_pictures {
-                let jpeg = pictures.marked.clone();
+                let jpeg = pictures.annotated.clone();
                 self.messages.send(Message::Picture(messages::Picture { camera: name.clone(), jpeg }));
             }
             if let Some(files) = &self.files {
-                files.send(Filing { camera: name.clone(), id, started_at, pictures });
+                files.send(PictureFiling { camera: name.clone(), id, started_at, pictures });
             }
         }
         let Some(frame) = frame else { return };
-        for state in &seen.regions {
+        for state in &analysis.regions {
             self.messages.send(Message::Region(messages::Region {
-                schema: SCHEMA,
-                node: self.node.clone(),
-                camera: name.clone(),
-                number: None,
+                header: self.header(camera),
                 region: scene.settings().camera.regions[state.region].name.clone(),
                 state: self.model.groups.name_or_unknown(state.label).to_string(),
                 score: state.score,
@@ -117,29 +114,20 @@ impl Voice {
                 at: frame.captured_at,
             }));
         }
-        if let Some(change) = seen.change {
+        if let Some(change) = analysis.change {
             self.messages.send(Message::Scene(messages::SceneChanged {
-                schema: SCHEMA,
-                node: self.node.clone(),
-                camera: name.clone(),
-                number: None,
+                header: self.header(camera),
                 at: frame.captured_at,
                 change,
             }));
         }
-        for (_, activation) in &seen.evidence {
-            let png = grey_png(&activation.grey, activation.width, activation.height);
-            self.messages.send(Message::Evidence(messages::Evidence { camera: name.clone(), png }));
+        for (_, heatmap) in &analysis.heatmaps {
+            let png = grey_png(&heatmap.grey, heatmap.width, heatmap.height);
+            self.messages.send(Message::Heatmap(messages::Heatmap { camera: name.clone(), png }));
         }
     }
 
-    fn event(
-        &self,
-        camera: &Arc<str>,
-        scene: &Scene,
-        event: &Event,
-        frame: Option<&Frame>,
-    ) -> messages::Event {
+    fn event(&self, camera: usize, scene: &Scene, event: &Event, frame: Option<&Frame>) -> messages::Event {
         let zones: Vec<&str> = scene.zone_names().collect();
         let names = |indices: &[usize]| indices.iter().map(|&index| zones[index].to_string()).collect();
         let (kind, changed, reason) = match &event.kind {
@@ -147,12 +135,10 @@ impl Voice {
             EventKind::Update(changed) => (messages::EventType::Update, changed.clone(), None),
             EventKind::End(why) => (messages::EventType::End, Vec::new(), Some(*why)),
         };
-        let pictures = self.files.is_some().then(|| store::names(camera, event.id, event.started_at));
+        let pictures =
+            self.files.is_some().then(|| PictureFiles::new(self.camera(camera), event.id, event.started_at));
         messages::Event {
-            schema: SCHEMA,
-            node: self.node.clone(),
-            camera: camera.clone(),
-            number: None,
+            header: self.header(camera),
             id: event.id.to_string(),
             kind,
             changed,
@@ -168,7 +154,7 @@ impl Voice {
             moving: event.moving,
             zones: names(&event.zones),
             visited_zones: names(&event.visited),
-            captured: frame.map(|frame| frame.ledger.captured),
+            captured: frame.map(|frame| frame.timings.captured),
             best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
         }
     }

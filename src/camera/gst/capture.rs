@@ -6,8 +6,8 @@
 
 use super::{
     gate::{self, GateState},
+    sample_sink::{self, FORMATS, News, Pace, SampleSink},
     source::{self, Announced, KeepAlive, Stream},
-    taker::{self, FORMATS, News, Pace, Taker},
     teardown, with_sink,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config::{Camera, Source},
     frame::Image,
+    sync::lock,
     vision::health::Health,
 };
 use gstreamer::{self as gst, prelude::*};
@@ -26,7 +27,7 @@ use gstreamer_app::{AppSink, AppSinkCallbacks};
 use gstreamer_video as gst_video;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -88,9 +89,9 @@ impl<'a> Capture<'a> {
         sink.set_property("max-buffers", 1u32);
         sink.set_property("drop", !patient);
 
-        let gate = Arc::new(GateState::new(camera, stage.slot.clone(), stage.record.clone()));
+        let gate = Arc::new(GateState::new(camera, stage.slot.clone(), stage.counters.clone()));
         let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
-        let taker = Taker::new(stage, pace, gate.clone(), gated);
+        let taker = SampleSink::new(stage, pace, gate.clone(), gated);
         let news = taker.news();
         let taker = Mutex::new(taker);
         let closing = Arc::new(AtomicBool::new(false));
@@ -98,13 +99,13 @@ impl<'a> Capture<'a> {
         let new_sample = move |sink: &AppSink| {
             // A recording that is read as fast as it goes waits here, on the decoder's own thread, so that whatever is
             // decided by its pictures is decided in their order; and never longer than the attempt lasts.
-            while patient && !slot.wait_for_room(Duration::from_millis(50)) {
+            while patient && !slot.wait_until_vacant(Duration::from_millis(50)) {
                 if stop.is_time() || over.load(Ordering::Relaxed) {
                     return Err(gst::FlowError::Flushing);
                 }
             }
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            taker.lock().unwrap_or_else(PoisonError::into_inner).take(sink, sample);
+            lock(&taker).take(sink, sample);
             Ok(gst::FlowSuccess::Ok)
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
@@ -131,7 +132,7 @@ impl<'a> Capture<'a> {
         let mut keep_alive = KeepAlive::new(&self.bin, stage.clock.monotonic());
         loop {
             let now = stage.clock.monotonic();
-            stage.pulse.beat(now);
+            stage.heartbeat.beat(now);
             if !stage.control.settings().watching {
                 return Ok(Ended::Paused);
             }
@@ -139,15 +140,15 @@ impl<'a> Capture<'a> {
                 return Ok(Ended::Stopped);
             }
             self.pass_on_news(watcher)?;
-            if self.patient && !stage.slot.wait_for_room(Duration::ZERO) {
+            if self.patient && !stage.slot.wait_until_vacant(Duration::ZERO) {
                 // It is not the clip that is late.
                 watchdog.alive(now);
             }
             if watchdog.turn(now, self.counts())? {
-                let size = self.news.lock().unwrap_or_else(PoisonError::into_inner).size;
+                let size = lock(&self.news).size;
                 watcher.live(size);
             }
-            stage.record.resting.store(self.gate.is_resting(), Ordering::Relaxed);
+            stage.counters.keyframes_only.store(self.gate.is_resting(), Ordering::Relaxed);
             keep_alive.turn(now);
             let Some(message) = bus.timed_pop(TURN) else { continue };
             match message.view() {
@@ -192,16 +193,16 @@ impl<'a> Capture<'a> {
         let Capture { stage, bin, sink, gate, closing, .. } = self;
         closing.store(true, Ordering::Relaxed);
         drop(sink);
-        let beat = || stage.pulse.beat(stage.clock.monotonic());
+        let beat = || stage.heartbeat.beat(stage.clock.monotonic());
         if !teardown::tear_down(&stage.camera.name, bin, beat) {
-            stage.record.hung_teardowns.fetch_add(1, Ordering::Relaxed);
+            stage.counters.hung_teardowns.fetch_add(1, Ordering::Relaxed);
         }
         gate.close();
-        stage.record.resting.store(false, Ordering::Relaxed);
+        stage.counters.keyframes_only.store(false, Ordering::Relaxed);
     }
 
     fn pass_on_news(&self, watcher: &mut dyn Watcher) -> Result<(), Failure> {
-        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = lock(&self.news);
         if let Some(health) = news.health.take() {
             watcher.health(health);
         }
@@ -256,7 +257,7 @@ impl<'a> Capture<'a> {
 
     /// The camera sends something else than this pipeline decodes.
     fn wrong_stream(&self) -> Option<Failure> {
-        let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let announced = lock(&self.announced);
         match announced.as_ref()? {
             Stream::Unknown(name) => Some(Failure::new(
                 Trouble::Unsupported,
@@ -305,7 +306,7 @@ pub fn first_picture(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) ->
     sink.set_property("sync", false);
     let bus = bin.bus().expect("a pipeline has a bus");
     let deadline = clock.monotonic() + camera.first_frame_timeout;
-    let wrong_stream = || match announced.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+    let wrong_stream = || match lock(&announced).as_ref() {
         Some(Stream::Known(codec)) if Some(*codec) != pipeline.codec => Some(Failure::new(
             Trouble::OtherCodec(*codec),
             format!("the camera sends {codec}, which this pipeline is not for"),
@@ -323,7 +324,7 @@ pub fn first_picture(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) ->
         while clock.monotonic() < deadline {
             if let Some(sample) = sink.try_pull_sample(TURN) {
                 let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
-                let picture = info.and_then(|info| taker::image(&sample, &info, camera.rotation));
+                let picture = info.and_then(|info| sample_sink::image(&sample, &info, camera.rotation));
                 return picture
                     .ok_or_else(|| Failure::new(Trouble::Unsupported, "the picture cannot be read"));
             }

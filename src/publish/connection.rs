@@ -1,39 +1,39 @@
 //! What the publisher needs of a connection to a broker, whatever speaks the protocol.
 //!
 //! A connection is dialled anew each time and never mended: one that reconnects by itself drops what it had queued without
-//! a word. What happens on it comes back as [`Happened`] with the connection's number, so that word of one that was given
+//! a word. What happens on it comes back as [`LinkEvent`] with the connection's number, so that word of one that was given
 //! up is not taken for another's.
 
 /// Opens connections.
-pub trait Dial: Send {
+pub trait Dialer: Send {
     /// How many brokers there are to choose from, at least one.
     fn brokers(&self) -> usize;
 
     /// `host:port` of a broker, for messages.
     fn name(&self, broker: usize) -> String;
 
-    /// Begins to connect to a broker; what comes of it is told as [`Happened`] with `number`.
+    /// Begins to connect to a broker; what comes of it is told as [`LinkEvent`] with `number`.
     ///
     /// Errors, in a user's words: it cannot even be tried, as with a certificate that cannot be read.
-    fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Line>, String>;
+    fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Connection>, String>;
 }
 
 /// A connection that is being opened or stands. Dropping it ends it without a goodbye.
-pub trait Line: Send {
+pub trait Connection: Send {
     /// Hands a message over; false where there is no room now. With `acknowledged` it will be told as
-    /// [`Happened::Sent`], in the order of handing over, and as [`Happened::Acknowledged`].
+    /// [`LinkEvent::Sent`], in the order of handing over, and as [`LinkEvent::Acknowledged`].
     fn publish(&mut self, topic: &str, acknowledged: bool, retained: bool, payload: &[u8]) -> bool;
 
-    /// Asks for messages; answered by [`Happened::Subscribed`].
+    /// Asks for messages; answered by [`LinkEvent::Subscribed`].
     fn subscribe(&mut self, filters: &[String]) -> bool;
 
-    /// Says goodbye; answered by [`Happened::Disconnected`].
+    /// Says goodbye; answered by [`LinkEvent::Disconnected`].
     fn disconnect(&mut self) -> bool;
 }
 
 /// What happened on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum LinkEvent {
     /// The broker said yes.
     Connected,
     /// The broker answered to what was asked for: whether it gives all of it.
@@ -64,16 +64,16 @@ pub enum Happened {
     },
 }
 
-impl Happened {
+impl LinkEvent {
     /// Whether it is something that the broker itself has said.
     pub fn is_sign_of_life(&self) -> bool {
         match self {
-            Happened::Connected
-            | Happened::Subscribed(_)
-            | Happened::Received { .. }
-            | Happened::Acknowledged(_)
-            | Happened::Alive => true,
-            Happened::Sent(_) | Happened::Disconnected | Happened::Failed { .. } => false,
+            LinkEvent::Connected
+            | LinkEvent::Subscribed(_)
+            | LinkEvent::Received { .. }
+            | LinkEvent::Acknowledged(_)
+            | LinkEvent::Alive => true,
+            LinkEvent::Sent(_) | LinkEvent::Disconnected | LinkEvent::Failed { .. } => false,
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use crate::{
     config::{self, Naming, Network},
-    error::{Error, Kind},
-    publish::messages,
+    error::{Error, ErrorKind},
     vision::{groups::Groups, head::Score, labels::Labels},
+    wire::messages,
 };
 use sha2::{Digest, Sha256};
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
 
 const BUILT_IN_NAME: &str = "squeezenet_v1.1_int8";
-const BUILT_IN_MODEL: &[u8] = include_bytes!("../models/squeezenet_v1.1_int8.tflite");
-const BUILT_IN_LABELS: &[u8] = include_bytes!("../models/labels.txt");
+const BUILT_IN_MODEL: &[u8] = include_bytes!("../../models/squeezenet_v1.1_int8.tflite");
+const BUILT_IN_LABELS: &[u8] = include_bytes!("../../models/labels.txt");
 
 /// A model that is ready to run.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct Model {
 impl Model {
     /// Opens the model and labels of the given files, or the built-in ones, with the user's `own` groups.
     ///
-    /// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit, a
+    /// Errors ([`ErrorKind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit, a
     /// group of classes that there are not.
     pub fn open(network: &Network, own: &BTreeMap<String, Vec<String>>) -> Result<Model, Error> {
         let (engine, identity) = open_engine(network)?;
@@ -37,7 +37,7 @@ impl Model {
         let groups = Groups::new(&labels, own).map_err(|problems| {
             let line =
                 |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
-            Error::new(Kind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
+            Error::new(ErrorKind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
         })?;
         Ok(Model { engine, labels: Arc::new(labels), groups: Arc::new(groups), identity: Arc::new(identity) })
     }
@@ -76,13 +76,13 @@ fn read_labels(network: &Network, classes: Option<usize>) -> Result<Labels, Erro
 
 /// Opens a model without names for its classes: the given file, or the built-in one.
 ///
-/// Errors ([`Kind::Input`]): a file that cannot be read, a model that the engine refuses.
+/// Errors ([`ErrorKind::Input`]): a file that cannot be read, a model that the engine refuses.
 pub fn open_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
     let file = network.model.as_deref();
     let bytes = read(file, BUILT_IN_MODEL, "model")?;
     let message = format!("model {}", place(file, "built in"));
     let engine = engine::open(&bytes, network.engine, network.kernels)
-        .map_err(|e| Error::caused(Kind::Input, message, e))?;
+        .map_err(|e| Error::caused(ErrorKind::Input, message, e))?;
     let name = match file.and_then(Path::file_stem) {
         Some(stem) => stem.to_string_lossy().into_owned(),
         None => BUILT_IN_NAME.to_string(),
@@ -99,7 +99,7 @@ fn read(file: Option<&Path>, built_in: &'static [u8], what: &str) -> Result<Cow<
     let Some(file) = file else { return Ok(Cow::Borrowed(built_in)) };
     match std::fs::read(file) {
         Ok(bytes) => Ok(Cow::Owned(bytes)),
-        Err(e) => Err(Error::caused(Kind::Input, format!("{what} {}", file.display()), e)),
+        Err(e) => Err(Error::caused(ErrorKind::Input, format!("{what} {}", file.display()), e)),
     }
 }
 

@@ -6,11 +6,13 @@
 //! A client cannot hold it up: so many connections at once, so long for a request, so long for all of a connection. Where
 //! the port cannot be had it is told once, tried again now and then, and seeing goes on.
 
+pub mod metrics;
+
 use crate::{
     clock::Clock,
-    error::{Error, Kind},
-    lifecycle::{self, Pulse, Stop},
-    metrics::{Format, Metrics},
+    error::{Error, ErrorKind},
+    lifecycle::{self, Heartbeat, Stop},
+    web::metrics::{Format, Metrics},
 };
 use axum::{
     Router,
@@ -55,7 +57,7 @@ pub struct Web {
     /// When to end.
     stop: Stop,
     /// Beats at every turn of the loop; the watchdog reads it.
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     runtime: Runtime,
 }
 
@@ -64,7 +66,7 @@ pub struct Pages {
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// Of all stages, the web server's too.
-    pub pulses: Vec<Pulse>,
+    pub heartbeats: Vec<Heartbeat>,
     /// A stage that has not turned for so long is stuck.
     pub stuck: Duration,
     /// Time.
@@ -74,14 +76,14 @@ pub struct Pages {
 impl Web {
     /// A server that will listen at `listen`.
     ///
-    /// Errors ([`Kind::System`]) where the system has no room for an event loop.
-    pub fn open(listen: SocketAddr, pages: Pages, stop: Stop, pulse: Pulse) -> Result<Web, Error> {
+    /// Errors ([`ErrorKind::System`]) where the system has no room for an event loop.
+    pub fn open(listen: SocketAddr, pages: Pages, stop: Stop, heartbeat: Heartbeat) -> Result<Web, Error> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
-            .map_err(|e| Error::caused(Kind::System, "no event loop for the web server", e))?;
-        Ok(Web { listen, clock: pages.clock.clone(), pages: Arc::new(pages), stop, pulse, runtime })
+            .map_err(|e| Error::caused(ErrorKind::System, "no event loop for the web server", e))?;
+        Ok(Web { listen, clock: pages.clock.clone(), pages: Arc::new(pages), stop, heartbeat, runtime })
     }
 
     /// Serves until it is time to stop.
@@ -136,12 +138,12 @@ impl Web {
         let _ = time::timeout(LAST_ANSWER, permits.acquire_many(CONNECTIONS)).await;
     }
 
-    /// Sleeps for `pause` in short steps that keep the pulse going; true if it is time to stop.
+    /// Sleeps for `pause` in short steps that keep the heartbeat going; true if it is time to stop.
     async fn wait(&self, pause: Duration) -> bool {
         const STEP: Duration = Duration::from_millis(250);
         let mut left = pause;
         while !left.is_zero() {
-            self.pulse.beat(self.clock.monotonic());
+            self.heartbeat.beat(self.clock.monotonic());
             if self.stop.is_time() {
                 return true;
             }
@@ -195,7 +197,7 @@ fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let stuck = lifecycle::stuck(&pages.pulses, pages.clock.monotonic(), pages.stuck);
+    let stuck = lifecycle::stuck(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }
@@ -205,7 +207,7 @@ async fn health(State(pages): State<Arc<Pages>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::SimulatedClock, stats::Books};
+    use crate::{clock::SimulatedClock, counters::Counters};
 
     fn answer(pages: &Arc<Pages>) -> (StatusCode, String) {
         let runtime = runtime::Builder::new_current_thread().build().unwrap();
@@ -220,16 +222,17 @@ mod tests {
     #[test]
     fn health_names_the_stages_that_are_stuck() {
         let clock = Arc::new(SimulatedClock::new());
-        let pulses = [Pulse::new("camera-yard", Duration::ZERO), Pulse::new("publish", Duration::ZERO)];
+        let heartbeats =
+            [Heartbeat::new("camera-yard", Duration::ZERO), Heartbeat::new("publish", Duration::ZERO)];
         let pages = Arc::new(Pages {
-            metrics: Metrics::new(Books::empty(&[]), clock.now()),
-            pulses: pulses.to_vec(),
+            metrics: Metrics::new(Counters::empty(&[]), clock.now()),
+            heartbeats: heartbeats.to_vec(),
             stuck: Duration::from_secs(15),
             clock: clock.clone(),
         });
         assert_eq!(answer(&pages), (StatusCode::OK, "ok\n".into()));
         clock.advance(Duration::from_secs(16));
-        pulses[1].beat(clock.monotonic());
+        heartbeats[1].beat(clock.monotonic());
         assert_eq!(answer(&pages), (StatusCode::SERVICE_UNAVAILABLE, "stuck: camera-yard\n".into()));
     }
 

@@ -6,20 +6,65 @@
 //! Durations are counted twice: in fine steps since the last message, which tells percentiles, and in coarse ones
 //! ([`Buckets`]) since the start, of which a scraper makes percentiles over any time and any number of nodes.
 
-use crate::frame::Ledger;
+use crate::{
+    frame::FrameTimings,
+    queue::frames::{FrameCounts, Slot},
+    sync::lock,
+};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::{
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
+/// All counters of a node. Cheap to clone; holding it keeps no stage alive.
+#[derive(Clone)]
+pub struct Counters {
+    /// Camera names and their counters, in the order of the configuration.
+    pub cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]>,
+    /// The cameras' slots, which count their frames, in the same order.
+    pub slots: Arc<[Arc<Slot>]>,
+    /// Messages dropped because the publisher lagged behind.
+    pub messages_dropped: Arc<AtomicU64>,
+    /// The publisher's counters.
+    pub delivery: Arc<DeliveryCounters>,
+    /// The picture store's counters.
+    pub store: Arc<StoreCounters>,
+}
+
+impl Counters {
+    /// Counters at zero, of cameras that have no frames.
+    #[cfg(test)]
+    pub fn empty(cameras: &[&str]) -> Counters {
+        Counters {
+            cameras: cameras.iter().map(|name| ((*name).into(), Arc::default())).collect(),
+            slots: crate::queue::frames::FrameQueues::new(vec![(); cameras.len()]).slots().into(),
+            messages_dropped: Arc::default(),
+            delivery: Arc::default(),
+            store: Arc::default(),
+        }
+    }
+
+    /// The frame counts of each camera. Each camera's counts are consistent with each other.
+    pub fn frame_counts(&self) -> Vec<FrameCounts> {
+        self.slots.iter().map(|slot| slot.counts()).collect()
+    }
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counters").field("cameras", &self.cameras.len()).finish_non_exhaustive()
+    }
+}
+
 /// What a camera's stages count about it; the frames themselves are counted in its slot.
 #[derive(Debug, Default)]
-pub struct CameraRecord {
+pub struct CameraCounters {
     /// Failures after which it was opened anew.
     pub restarts: AtomicU64,
     /// Pipelines that could not be taken down and were left behind.
@@ -27,11 +72,11 @@ pub struct CameraRecord {
     /// Frames flow.
     pub live: AtomicBool,
     /// Only keyframes are being decoded.
-    pub resting: AtomicBool,
+    pub keyframes_only: AtomicBool,
     /// Looks of the network at its frames.
-    pub looks: AtomicU64,
+    pub inferences: AtomicU64,
     /// How long they took, microseconds.
-    pub looks_us: AtomicU64,
+    pub inference_us: AtomicU64,
     /// Pictures that the decoder says are damaged.
     pub damaged: AtomicU64,
     /// Where the last of the frames that have come ends, in nanoseconds of the stream's own time since it was opened.
@@ -40,21 +85,21 @@ pub struct CameraRecord {
     latencies: Mutex<LatencyHistograms>,
 }
 
-impl CameraRecord {
+impl CameraCounters {
     /// Where the frames' time went since the last call.
     pub fn take_latencies(&self) -> Latencies {
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.latencies).take()
     }
 
     /// Where the frames' time went since the start, in the order of [`STAGES`].
     pub fn latencies_since_start(&self) -> [Buckets; STAGES.len()] {
-        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).since_start.clone()
+        lock(&self.latencies).since_start.clone()
     }
 }
 
 /// What the store counts about its disk.
 #[derive(Debug, Default)]
-pub struct StoreRecord {
+pub struct StoreCounters {
     /// Bytes of pictures that were written since the start.
     pub written_bytes: AtomicU64,
     /// Size of all that lie there.
@@ -63,7 +108,7 @@ pub struct StoreRecord {
 
 /// What the publisher counts about the way to the broker.
 #[derive(Debug, Default)]
-pub struct DeliveryRecord {
+pub struct DeliveryCounters {
     /// A broker is connected.
     pub connected: AtomicBool,
     /// Connections that stood, since the start.
@@ -85,37 +130,37 @@ pub struct DeliveryRecord {
     /// Size of the outbox's files.
     pub file_bytes: AtomicU64,
     /// From capture to the broker's acknowledgement.
-    acknowledged_after: Mutex<AcknowledgedAfter>,
+    ack_latency: Mutex<AckLatency>,
 }
 
-impl DeliveryRecord {
+impl DeliveryCounters {
     /// The broker has acknowledged a message `latency` after the capture of its frame.
-    pub fn acknowledged_after(&self, latency: Duration) {
-        let mut after = self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn record_ack_latency(&self, latency: Duration) {
+        let mut after = lock(&self.ack_latency);
         after.fine.saturating_record(latency.as_micros() as u64);
         after.since_start.record(latency);
     }
 
     /// From capture to acknowledgement since the start.
-    pub fn acknowledged_after_since_start(&self) -> Buckets {
-        self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner).since_start.clone()
+    pub fn ack_latency_since_start(&self) -> Buckets {
+        lock(&self.ack_latency).since_start.clone()
     }
 
     /// Percentiles from capture to acknowledgement since the last call.
-    pub fn take_acknowledged_after(&self) -> Option<Percentiles> {
-        take_percentiles(&mut self.acknowledged_after.lock().unwrap_or_else(PoisonError::into_inner).fine)
+    pub fn take_ack_latency(&self) -> Option<Percentiles> {
+        take_percentiles(&mut lock(&self.ack_latency).fine)
     }
 }
 
 #[derive(Debug)]
-struct AcknowledgedAfter {
+struct AckLatency {
     fine: Histogram<u64>,
     since_start: Buckets,
 }
 
-impl Default for AcknowledgedAfter {
-    fn default() -> AcknowledgedAfter {
-        AcknowledgedAfter { fine: histogram(), since_start: Buckets::new(DELIVERY_BOUNDS) }
+impl Default for AckLatency {
+    fn default() -> AckLatency {
+        AckLatency { fine: histogram(), since_start: Buckets::new(DELIVERY_BOUNDS) }
     }
 }
 
@@ -178,20 +223,20 @@ fn take_percentiles(histogram: &mut Histogram<u64>) -> Option<Percentiles> {
     found
 }
 
-/// A frame's ledger on its way to whoever publishes it.
+/// A frame's timings on its way to whoever publishes it.
 #[derive(Debug, Clone)]
-pub struct Trace {
+pub struct FrameTrace {
     /// When it was where.
-    pub ledger: Ledger,
+    pub timings: FrameTimings,
     /// Where that is recorded.
-    pub record: Arc<CameraRecord>,
+    pub counters: Arc<CameraCounters>,
 }
 
-impl Trace {
+impl FrameTrace {
     /// The frame's message has been handed to the broker's connection at `now`.
     pub fn published(&self, now: Duration) {
-        let mut histograms = self.record.latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        histograms.record(&self.ledger, now);
+        let mut histograms = lock(&self.counters.latencies);
+        histograms.record(&self.timings, now);
     }
 }
 
@@ -212,8 +257,8 @@ impl Default for LatencyHistograms {
 }
 
 impl LatencyHistograms {
-    fn record(&mut self, ledger: &Ledger, published: Duration) {
-        let Ledger { captured, decoded, queued, started, inferred } = *ledger;
+    fn record(&mut self, timings: &FrameTimings, published: Duration) {
+        let FrameTimings { captured, decoded, queued, started, inferred } = *timings;
         let stages = [
             (captured, decoded),
             (queued, started),
@@ -273,26 +318,26 @@ mod tests {
 
     #[test]
     fn latencies_are_told_by_stage_and_begin_anew() {
-        let record = Arc::new(CameraRecord::default());
+        let counters = Arc::new(CameraCounters::default());
         let ms = Duration::from_millis;
         for i in 0..100 {
-            let ledger = Ledger {
+            let timings = FrameTimings {
                 captured: ms(0),
                 decoded: ms(10),
                 queued: ms(11),
                 started: ms(15),
                 inferred: ms(20 + i),
             };
-            Trace { ledger, record: record.clone() }.published(ms(21 + i));
+            FrameTrace { timings, counters: counters.clone() }.published(ms(21 + i));
         }
-        let latencies = record.take_latencies();
+        let latencies = counters.take_latencies();
         let p50 = |percentiles: Option<Percentiles>| percentiles.unwrap().p50.round();
         assert_eq!([latencies.decode, latencies.queue, latencies.publish].map(p50), [10.0, 4.0, 1.0]);
         let total = latencies.total.unwrap();
         assert!((70.0..=71.0).contains(&total.p50) && (115.0..=121.0).contains(&total.p95), "{total:?}");
         assert!(total.p99 >= total.p95);
-        assert!(record.take_latencies().total.is_none());
-        let [decode, .., total] = record.latencies_since_start();
+        assert!(counters.take_latencies().total.is_none());
+        let [decode, .., total] = counters.latencies_since_start();
         assert_eq!((decode.count(), decode.sum_s()), (100, 1.0), "they never begin anew");
         assert_eq!(total.count(), 100);
     }
@@ -309,11 +354,11 @@ mod tests {
 
     #[test]
     fn acknowledgements_are_told_since_the_last_call_and_since_the_start() {
-        let record = DeliveryRecord::default();
-        record.acknowledged_after(Duration::from_millis(20));
-        assert!((record.take_acknowledged_after().unwrap().p50 - 20.0).abs() < 1.0);
-        record.acknowledged_after(Duration::from_secs(7200));
-        let buckets = record.acknowledged_after_since_start();
+        let counters = DeliveryCounters::default();
+        counters.record_ack_latency(Duration::from_millis(20));
+        assert!((counters.take_ack_latency().unwrap().p50 - 20.0).abs() < 1.0);
+        counters.record_ack_latency(Duration::from_secs(7200));
+        let buckets = counters.ack_latency_since_start();
         assert_eq!((buckets.count(), buckets.sum_s()), (2, 7200.02));
     }
 }

@@ -1,0 +1,134 @@
+//! The `stats` message: what the counters say, and what has changed since the message before. The metrics page of
+//! [`crate::web`] shows the same [`Counters`].
+
+use crate::{
+    clock::Clock,
+    counters::{Counters, DeliveryCounters},
+    procfs,
+    wire::messages::{CameraStats, DeliveryStats, Header, PictureStats, Stats},
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Builds `stats` messages.
+pub struct StatsReporter {
+    node: Arc<str>,
+    counters: Counters,
+    /// When the last message was gathered, on the monotonic clock, and each camera's analysed frames then.
+    before: Option<(Duration, Vec<u64>)>,
+}
+
+impl StatsReporter {
+    /// Speaks for `node`.
+    pub fn new(node: Arc<str>, counters: Counters) -> StatsReporter {
+        StatsReporter { node, counters, before: None }
+    }
+
+    /// Gathers the counts of this moment.
+    pub fn gather(&mut self, clock: &dyn Clock) -> Stats {
+        let now = clock.monotonic();
+        let counts: Vec<_> = self.counters.frame_counts();
+        let analysed = counts.iter().map(|counts| counts.analysed).collect();
+        let before = self.before.replace((now, analysed));
+        let cameras = self.counters.cameras.iter().zip(counts).enumerate();
+        let cameras = cameras.map(|(index, ((name, counters), counts))| {
+            let analysed_fps = before.as_ref().and_then(|(then, before)| {
+                rate_fps(counts.analysed - before[index], now.saturating_sub(*then))
+            });
+            let stats = CameraStats {
+                frames: counts,
+                analysed_fps,
+                inferences: counters.inferences.load(Ordering::Relaxed),
+                inference_ms: counters.inference_us.load(Ordering::Relaxed) / 1000,
+                keyframes_only: counters.keyframes_only.load(Ordering::Relaxed),
+                restarts: counters.restarts.load(Ordering::Relaxed),
+                hung_teardowns: counters.hung_teardowns.load(Ordering::Relaxed),
+                latency_ms: counters.take_latencies(),
+            };
+            (name.to_string(), stats)
+        });
+        let delivery = delivery(&self.counters.delivery);
+        let pictures = PictureStats {
+            disk_bytes: self.counters.store.written_bytes.load(Ordering::Relaxed),
+            file_bytes: self.counters.store.file_bytes.load(Ordering::Relaxed),
+        };
+        Stats {
+            header: Header::new(self.node.clone(), None),
+            at: clock.now(),
+            uptime_s: now.as_secs(),
+            memory_mib: procfs::resident_bytes().unwrap_or_default() >> 20,
+            messages_dropped: self.counters.messages_dropped.load(Ordering::Relaxed),
+            disk_bytes_per_day: per_day(delivery.disk_bytes + pictures.disk_bytes, now),
+            clock_synchronised: clock.is_synchronised(),
+            delivery,
+            pictures,
+            cameras: cameras.collect(),
+        }
+    }
+}
+
+/// To a thousandth; none where no time has passed.
+fn rate_fps(frames: u64, elapsed: Duration) -> Option<f64> {
+    let rate = frames as f64 / elapsed.as_secs_f64();
+    (!elapsed.is_zero()).then(|| (rate * 1e3).round() / 1e3)
+}
+
+/// None before there is a pace to speak of.
+fn per_day(bytes: u64, uptime: Duration) -> Option<u64> {
+    const DAY_S: f64 = 86_400.0;
+    let is_known = uptime >= Duration::from_secs(600);
+    is_known.then(|| (bytes as f64 * DAY_S / uptime.as_secs_f64()) as u64)
+}
+
+fn delivery(counters: &DeliveryCounters) -> DeliveryStats {
+    DeliveryStats {
+        connected: counters.connected.load(Ordering::Relaxed),
+        connections: counters.connections.load(Ordering::Relaxed),
+        accepted: counters.accepted.load(Ordering::Relaxed),
+        sent: counters.sent.load(Ordering::Relaxed),
+        acknowledged: counters.acknowledged.load(Ordering::Relaxed),
+        lost: counters.lost.load(Ordering::Relaxed),
+        waiting: counters.waiting.load(Ordering::Relaxed),
+        oldest_waiting_s: counters.oldest_waiting_s.load(Ordering::Relaxed),
+        disk_bytes: counters.disk_bytes.load(Ordering::Relaxed),
+        file_bytes: counters.file_bytes.load(Ordering::Relaxed),
+        ack_latency_ms: counters.take_ack_latency(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimulatedClock;
+
+    #[test]
+    fn a_rate_is_of_the_time_that_has_passed() {
+        assert_eq!(rate_fps(10, Duration::from_secs(3)), Some(3.333));
+        assert_eq!(rate_fps(0, Duration::from_secs(3)), Some(0.0));
+        assert_eq!(rate_fps(0, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_days_bytes_are_told_once_there_is_a_pace() {
+        assert_eq!(per_day(1_000_000, Duration::from_secs(599)), None);
+        assert_eq!(per_day(1_000_000, Duration::from_secs(3600)), Some(24_000_000));
+    }
+
+    #[test]
+    fn what_the_publisher_and_the_store_count_is_told() {
+        let counters = Counters::empty(&[]);
+        counters.delivery.connected.store(true, Ordering::Relaxed);
+        counters.delivery.accepted.store(7, Ordering::Relaxed);
+        counters.delivery.record_ack_latency(Duration::from_millis(20));
+        counters.store.written_bytes.store(4096, Ordering::Relaxed);
+        let mut reporter = StatsReporter::new("porch".into(), counters);
+        let stats = reporter.gather(&SimulatedClock::new());
+        assert!(stats.memory_mib > 0 && stats.delivery.connected);
+        assert_eq!((stats.delivery.accepted, stats.pictures.disk_bytes), (7, 4096));
+        assert!(stats.delivery.ack_latency_ms.is_some());
+        let next = reporter.gather(&SimulatedClock::new());
+        assert!(next.delivery.ack_latency_ms.is_none(), "none since the last message");
+    }
+}
