@@ -1,36 +1,36 @@
-# make run · make test · make bench · make model · make clip: each does its own set-up.
+# Entry points for building, testing and measuring. Each target installs its requirements; see `make help`.
 
 build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 run_packages := $(build_packages) mosquitto gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
-# prometheus is for its promtool; Debian starts its server, too, on port 9090.
+# prometheus provides promtool. On Debian the package also starts the Prometheus server on port 9090.
 test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus
 
-# A folder of ImageNet photos named NNNN_name.jpg, NNNN being the class: for make model.
+# For make model: a folder of ImageNet photos named NNNN_name.jpg (NNNN: the class).
 PHOTOS ?= photos
-# For make layers: a .tflite, and the best kernels to use.
+# For make layers: a .tflite file, and the highest kernel set to use.
 MODEL ?= models/squeezenet_v1.1_int8.tflite
 KERNELS ?=
 SECONDS_EACH ?= 1800
-# For make scenes: another number, other scenes.
+# For make scenes: the random seed.
 SEED ?= 1
 
 .PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing memcheck fuzz measure-delivery model clip scenes scenes-short
 help:
-	@echo "make run    build camfire and see it work: a clip, a broker, what is seen"
-	@echo "make test   everything that must hold: format, lints, tests"
-	@echo "make test-aarch64  the engine's tests on aarch64, under emulation (part of make test)"
-	@echo "make bench  time the network on this machine"
-	@echo "make layers  the same step by step"
-	@echo "make cycle-model  what it would take on a Pi 4 and a Pi 5, by a static model of their cores"
-	@echo "make measure-capture  what docs/capture.md tells (CLIPS=folder of clips of fixed cameras)"
-	@echo "make measure-seeing   what docs/seeing.md tells (CLIPS=folder of real clips, PEER=another program)"
-	@echo "make measure-delivery what docs/delivery.md and docs/fleet.md tell (WHAT=\"bytes fleet\" for some of it)"
-	@echo "make memcheck  the engine's tests under valgrind"
-	@echo "make fuzz   half an hour each of broken models and of commands (needs cargo-fuzz; SECONDS_EACH=n)"
-	@echo "make model  build models/ again from the published weights (PHOTOS=folder)"
-	@echo "make clip   build assets/demo.mp4 again from its photographs"
-	@echo "make scenes  long scenes for motion and tracking, into build/scenes (SEED=n)"
-	@echo "make scenes-short  build the short ones in tests/data/scenes again"
+	@echo "make run               build camfire and run the demo"
+	@echo "make test              check the format, run clippy and all tests"
+	@echo "make test-aarch64      run the engine's tests for aarch64 under emulation (part of make test)"
+	@echo "make bench             measure the inference time on this machine"
+	@echo "make layers            measure the inference time per layer (MODEL=file.tflite, KERNELS=set)"
+	@echo "make cycle-model       estimate the inference time on Raspberry Pi 4 and 5 with a static cycle model"
+	@echo "make measure-capture   measurements of docs/capture.md (CLIPS=folder of clips of fixed cameras)"
+	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program)"
+	@echo "make measure-delivery  measurements of docs/delivery.md and docs/fleet.md (WHAT=\"bytes fleet\" selects)"
+	@echo "make memcheck          run the engine's tests under valgrind"
+	@echo "make fuzz              fuzz model loading and commands, 30 minutes per target (SECONDS_EACH=n)"
+	@echo "make model             rebuild the model from the published weights (PHOTOS=folder)"
+	@echo "make clip              regenerate assets/demo.mp4"
+	@echo "make scenes            generate long scenes for motion and tracking in build/scenes (SEED=n)"
+	@echo "make scenes-short      regenerate the short scenes in tests/data/scenes"
 
 run:
 	@packaging/need.sh $(run_packages)
@@ -75,13 +75,14 @@ measure-delivery: build/delivery-venv
 	cargo build --release --locked
 	build/delivery-venv/bin/python benches/delivery.py $(WHAT)
 
-# What Miri would look for, in the code as it is compiled: Miri needs a nightly compiler and knows no assembly.
+# Finds memory errors in the compiled code. Miri is not an option: it needs a nightly compiler and cannot run
+# assembly.
 memcheck:
 	@packaging/need.sh $(build_packages) valgrind
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
 		cargo test -p camfire-engine --no-default-features --locked --lib --test operators -- --test-threads 1
 
-# The compiler's own flags for coverage are not stable; the code is built by the stable compiler all the same.
+# Needs cargo-fuzz. RUSTC_BOOTSTRAP enables the unstable coverage flags in the stable compiler.
 fuzz:
 	mkdir -p fuzz/corpus/load
 	cp engine/tests/data/*/*.tflite fuzz/corpus/load

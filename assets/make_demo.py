@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes `demo.mp4` and `demo.truth.json`: what a fixed camera over gravel would see of a cat, a cup and a motorcycle.
+"""Generates `demo.mp4` and `demo.truth.json`: a simulated fixed camera that sees a cat, a cup and a
+motorcycle.
 
-    python assets/make_demo.py            # writes both, beside this file
-    python assets/make_demo.py --stills   # also writes a still a second into build/stills
+    python assets/make_demo.py            # writes both files next to this script
+    python assets/make_demo.py --stills   # also writes one still per second to build/stills
 
-Every number is fixed, the encoder runs on one thread: the same versions give the same bytes. Pictures, composing and
-encoding are those of scene.py beside this file.
+The output is reproducible: all parameters are fixed and the encoder runs on one thread, so the same package
+versions give the same bytes. scene.py holds the code for cutouts, compositing and encoding.
 """
 
 import argparse
@@ -14,14 +15,14 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from scene import HEIGHT, WIDTH, Visit, compose, cut_outs, encode, ground, report, truth
+from scene import HEIGHT, WIDTH, Visit, background, compose, encode, load_cutouts, report, truth
 
 HERE = pathlib.Path(__file__).resolve().parent
 FPS, SECONDS = 15, 30
 FRAMES = FPS * SECONDS
-# Of a small sensor in good light; in steps of 8-bit luma.
+# Noise of a small sensor in good light, in 8-bit luma levels.
 NOISE_SIGMA = 1.5
-# Constant quality that keeps some of the noise and fits into 1.5 MB.
+# Keeps some of the noise and the file below 1.5 MB.
 CRF = "31.5"
 
 VISITS = [
@@ -35,34 +36,34 @@ VISITS = [
 
 
 def frames():
-    """(RGB frame, {visit number: box of its visible part}) for each frame."""
-    shapes, empty, noise = cut_outs(), ground(), np.random.default_rng(2026)
-    sized = [visit.picture(shapes) for visit in VISITS]
+    """Yields (RGB frame, {visit index: box clipped to the frame}) for each frame."""
+    cutouts, empty, noise = load_cutouts(), background(), np.random.default_rng(2026)
+    scaled = [visit.image(cutouts) for visit in VISITS]
     for number in range(FRAMES):
         frame = empty.copy()
-        boxes = compose(frame, VISITS, sized, number / FPS)
+        boxes = compose(frame, VISITS, scaled, number / FPS)
         grain = noise.normal(0, NOISE_SIGMA, (HEIGHT, WIDTH, 1)).astype(np.float32)
         yield np.clip(np.rint(np.asarray(frame, np.float32) + grain), 0, 255).astype(np.uint8), boxes
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stills", action="store_true", help="write a still a second into build/stills")
+    parser.add_argument("--stills", action="store_true", help="also write one still per second to build/stills")
     arguments = parser.parse_args()
     boxes = []
 
-    def pictures():
-        for number, (picture, seen) in enumerate(frames()):
-            boxes.append(seen)
+    def images():
+        for number, (image, visible) in enumerate(frames()):
+            boxes.append(visible)
             if arguments.stills and number % FPS == 0:
                 folder = pathlib.Path("build/stills")
                 folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(folder / f"{number // FPS:02}.png")
-            yield picture
+                Image.fromarray(image).save(folder / f"{number // FPS:02}.png")
+            yield image
 
     clip, size = HERE / "demo.mp4", (WIDTH, HEIGHT)
     comment = "Photographs CC0 or public domain; see NOTICE"
-    encode(clip, pictures(), size, FPS, CRF, "slow", "camfire demo", comment)
+    encode(clip, images(), size, FPS, CRF, "slow", "camfire demo", comment)
     (HERE / "demo.truth.json").write_text(truth(clip.name, size, FPS, VISITS, boxes))
     report(clip)
 

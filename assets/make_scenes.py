@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
-"""Makes scenes that are hard for finding what moves and following it: NAME.mp4 and NAME.truth.json for each name.
+"""Generates difficult scenes for motion detection and tracking: NAME.mp4 and NAME.truth.json for each scene.
 
-    python assets/make_scenes.py --seed 1 --out build/scenes              # all, 1280 x 720, 15 frames a second
+    python assets/make_scenes.py --seed 1 --out build/scenes              # all scenes, 1280 x 720, 15 fps
     python assets/make_scenes.py crossing stop --seed 1 --out build/scenes
-    python assets/make_scenes.py --short --seed 7 --out tests/data/scenes # 640 x 360, 10 frames a second, a few seconds
+    python assets/make_scenes.py --short --seed 7 --out tests/data/scenes # 640 x 360, 10 fps, 14 to 24 s
 
-    crossing  things cross in opposite directions and partly hide each other; one overtakes another
-    stop      a thing stops for long; others pass by it, one partly in front of it
-    light     light drifts as under clouds, and changes at once: a lamp, in the long one also the switch to infrared
-    noise     strong noise of the sensor, rain
-    shake     the camera shakes
-    empty     nothing but noise, drifting light, rain and shaking now and then
-    mixed     a few things one after another and at once, one of them stops (only long)
+    crossing  objects cross in opposite directions and partly occlude each other; one overtakes another stop
+    an object stops for a long time; others pass it, one of them partly in front of it light     light drifts
+    as under clouds and changes suddenly: a lamp, in the long scene also a switch to infrared noise     strong
+    sensor noise, rain shake     the camera shakes empty     no objects, only noise, drifting light,
+    occasional rain and shaking mixed     a few objects one after another and at once, one of them stops (long
+    scenes only)
 
-Everything that is left to chance comes from the seed, the encoder runs on one thread: the same seed and versions give the
-same bytes. Pictures, composing and encoding are those of scene.py beside this file, so is the truth; it says also when the
-whole picture changes at once (`scene_changes`).
+The output is reproducible: all random numbers come from the seed and the encoder runs on one thread, so the
+same seed and package versions give the same bytes. scene.py holds the code for cutouts, compositing, encoding
+and the truth file. The truth of a scene also lists when the whole image changes suddenly (`scene_changes`).
 """
 
 import argparse
@@ -25,15 +24,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from scene import CLASSES, WIDTH, Visit, compose, cut_outs, encode, ground, report, to_yuv, truth, width_of
+from scene import CLASSES, WIDTH, Visit, background, compose, encode, load_cutouts, report, to_yuv, truth, width_of
 
-# Of a small sensor in good light; in steps of luma.
+# Noise of a small sensor in good light, in luma levels.
 NOISE_SIGMA = 1.5
-# Empty ground before the first thing and after the last; seconds.
+# Seconds without objects before the first object and after the last one.
 BEFORE, AFTER = 2.0, 3.0
-# In frame widths a second.
+# Speeds in frame widths per second.
 SPEED, SHORT_SPEED = (0.15, 0.35), (0.28, 0.35)
-# Constant quality, long and short; the short ones must stay small, the long noise must not be smoothed away.
+# CRF of the long and the short scene. Short files must stay small; long ones must keep their noise.
 CRF = {
     "crossing": ("27", "30.5"),
     "stop": ("27", "33.5"),
@@ -43,6 +42,7 @@ CRF = {
     "empty": ("22", "31"),
     "mixed": ("27", None),
 }
+# Length of the long and the short scene.
 SECONDS = {
     "crossing": (60, 16),
     "stop": (100, 24),
@@ -54,23 +54,23 @@ SECONDS = {
 }
 
 
-class Stage:
-    """A scene in the making: its size, what comes into view, and what happens to each frame."""
+class Scene:
+    """The description of a scene: its size, the objects that appear, and the disturbances of each frame."""
 
-    def __init__(self, name, seed, short, shapes):
+    def __init__(self, name, seed, short, cutouts):
         self.size, self.fps = ((640, 360), 10) if short else ((1280, 720), 15)
         self.width, self.height = self.size
         self.scale = self.width / WIDTH
-        self.short, self.shapes = short, shapes
+        self.short, self.cutouts = short, cutouts
         self.seconds = SECONDS[name][short]
         self.frames = self.seconds * self.fps
         self.speed = SHORT_SPEED if short else SPEED
-        self.chance = np.random.default_rng([seed, list(SECONDS).index(name), int(short)])
+        self.rng = np.random.default_rng([seed, list(SECONDS).index(name), int(short)])
         self.visits, self.changes = [], []
-        # Labels of the next things, so that no label is rare.
-        self.bag = []
+        # Labels of the next objects: drawn without replacement, so that no label is rare.
+        self.next_labels = []
         self.sigma = NOISE_SIGMA
-        # For each frame: factor and addend of luma, factor of colour, shift in pixels, number of dots and streaks.
+        # Per frame: luma gain and offset, chroma gain, shift in pixels, number of dots and of streaks.
         self.gain, self.offset = np.ones(self.frames), np.zeros(self.frames)
         self.colour, self.shift = np.ones(self.frames), np.zeros((self.frames, 2))
         self.dots, self.streaks = np.zeros(self.frames), np.zeros(self.frames)
@@ -78,90 +78,94 @@ class Stage:
     def times(self):
         return np.arange(self.frames) / self.fps
 
-    def thing(self, low=0.18, high=0.45):
-        """Label, height in pixels and whether mirrored."""
-        if not self.bag:
-            self.bag = [list(CLASSES)[i] for i in self.chance.permutation(len(CLASSES))]
-        return self.bag.pop(), round(self.chance.uniform(low, high) * self.height), bool(self.chance.integers(2))
+    def draw_object(self, low=0.18, high=0.45):
+        """Draws a random object: label, height in pixels, and whether it is mirrored."""
+        if not self.next_labels:
+            self.next_labels = [list(CLASSES)[i] for i in self.rng.permutation(len(CLASSES))]
+        return self.next_labels.pop(), round(self.rng.uniform(low, high) * self.height), bool(self.rng.integers(2))
 
-    def across(self, thing, y, speed, rightwards, meet=0.5):
-        """A visit from one side to the other that is at `meet` (of the width) at time 0."""
-        label, height, mirrored = thing
-        # So far outside that no shadow shows.
-        out = width_of(self.shapes[label], height) / 2 + 0.04 * self.width
+    def across(self, obj, y, speed, rightwards, meet=0.5):
+        """Returns a visit from one side to the other that is at `meet` (fraction of the width) at time 0."""
+        label, height, mirrored = obj
+        # Far enough outside that the shadow is not visible.
+        out = width_of(self.cutouts[label], height) / 2 + 0.04 * self.width
         left, right = (x / (speed * self.width) for x in (-out - meet * self.width, self.width + out - meet * self.width))
         path = [(left, -out, y), (right, self.width + out, y)]
         if not rightwards:
             path = [(-right, self.width + out, y), (-left, -out, y)]
         return Visit(label, height, path, mirrored=mirrored)
 
-    def row(self, height):
-        """A middle for a thing of this height that has it all inside the frame."""
-        return self.chance.uniform(height / 2 + 2, self.height - height / 2 - 2)
+    def random_y(self, height):
+        """Returns a random vertical centre at which an object of this height is fully inside the frame."""
+        return self.rng.uniform(height / 2 + 2, self.height - height / 2 - 2)
 
-    def one(self):
-        thing = self.thing()
-        return [self.across(thing, self.row(thing[1]), self.chance.uniform(*self.speed), self.chance.random() < 0.5)]
+    def single(self):
+        """Returns one visit."""
+        obj = self.draw_object()
+        return [self.across(obj, self.random_y(obj[1]), self.rng.uniform(*self.speed), self.rng.random() < 0.5)]
 
-    def beside(self, thing, y):
-        """Another thing and a middle for it such that one partly hides the other where they meet."""
+    def overlapping(self, obj, y):
+        """Returns another object and its vertical centre, such that the two partly occlude each other."""
         while True:
-            other = self.thing()
-            # So much of the smaller one is clear of the other.
-            clear = self.chance.uniform(0.25, 0.6) * min(thing[1], other[1])
-            middle = y + (abs(thing[1] - other[1]) / 2 + clear) * self.chance.choice([-1, 1])
-            if other[1] / 2 + 2 <= middle <= self.height - other[1] / 2 - 2:
-                return other, middle
+            other = self.draw_object()
+            # The part of the smaller object that stays visible.
+            clear = self.rng.uniform(0.25, 0.6) * min(obj[1], other[1])
+            centre = y + (abs(obj[1] - other[1]) / 2 + clear) * self.rng.choice([-1, 1])
+            if other[1] / 2 + 2 <= centre <= self.height - other[1] / 2 - 2:
+                return other, centre
 
     def pair(self):
-        """Two in opposite directions."""
-        first = self.thing()
-        y = self.row(first[1])
-        second, other = self.beside(first, y)
-        meet, rightwards = self.chance.uniform(0.35, 0.65), self.chance.random() < 0.5
+        """Returns two visits in opposite directions that overlap."""
+        first = self.draw_object()
+        y = self.random_y(first[1])
+        second, other = self.overlapping(first, y)
+        meet, rightwards = self.rng.uniform(0.35, 0.65), self.rng.random() < 0.5
         return [
-            self.across(first, y, self.chance.uniform(*self.speed), rightwards, meet),
-            self.across(second, other, self.chance.uniform(*self.speed), not rightwards, meet),
+            self.across(first, y, self.rng.uniform(*self.speed), rightwards, meet),
+            self.across(second, other, self.rng.uniform(*self.speed), not rightwards, meet),
         ]
 
     def overtaking(self):
-        """Two in the same direction, one faster; in a short scene a third comes towards them."""
-        first = self.thing()
-        y = self.row(first[1])
-        second, other = self.beside(first, y)
-        meet, rightwards = self.chance.uniform(0.45, 0.55), self.chance.random() < 0.5
+        """Returns two visits in the same direction, one faster. Short scenes add an oncoming third."""
+        first = self.draw_object()
+        y = self.random_y(first[1])
+        second, other = self.overlapping(first, y)
+        meet, rightwards = self.rng.uniform(0.45, 0.55), self.rng.random() < 0.5
         slow = (0.2, 0.22) if self.short else (0.15, 0.19)
         visits = [
-            self.across(first, y, self.chance.uniform(*slow), rightwards, meet),
-            self.across(second, other, self.chance.uniform(0.3, 0.35), rightwards, meet),
+            self.across(first, y, self.rng.uniform(*slow), rightwards, meet),
+            self.across(second, other, self.rng.uniform(0.3, 0.35), rightwards, meet),
         ]
         if self.short:
             while True:
-                thing, row = self.beside(first, y)
-                # Nor must it be behind the second, or hide it.
-                if abs(row - other) - abs(thing[1] - second[1]) / 2 >= 0.25 * min(thing[1], second[1]):
+                obj, row = self.overlapping(first, y)
+                # The third and the second object must not fully occlude each other.
+                if abs(row - other) - abs(obj[1] - second[1]) / 2 >= 0.25 * min(obj[1], second[1]):
                     break
-                if self.chance.random() < 0.05:
+                if self.rng.random() < 0.05:
                     return self.overtaking()
-            third = self.across(thing, row, self.chance.uniform(*self.speed), not rightwards)
-            later = self.chance.uniform(1.1, 1.6) * self.chance.choice([-1, 1])
-            third.path = [(time + later, x, y) for time, x, y in third.path]
+            third = self.across(obj, row, self.rng.uniform(*self.speed), not rightwards)
+            delay = self.rng.uniform(1.1, 1.6) * self.rng.choice([-1, 1])
+            third.path = [(time + delay, x, y) for time, x, y in third.path]
             visits.append(third)
         return visits
 
-    def in_turn(self, makers, start, end, gap=(0.8, 2.5)):
-        """Visits of one maker after those of the one before, in any order; drawn again until they end in time."""
+    def schedule(self, makers, start, end, gap=(0.8, 2.5)):
+        """Adds the visits of the makers one after another in random order.
+
+        Redraws until all visits end before `end`.
+        """
         if self.short:
             gap = (0.2, 0.6)
         for _ in range(100_000):
-            visits, clock = [], start + self.chance.uniform(0, 0.3)
-            for i in self.chance.permutation(len(makers)):
+            visits, clock = [], start + self.rng.uniform(0, 0.3)
+            for i in self.rng.permutation(len(makers)):
                 group = makers[i]()
                 shift = clock - min(visit.path[0][0] for visit in group)
                 for visit in group:
                     visit.path = [(time + shift, x, y) for time, x, y in visit.path]
                 visits += group
-                clock = max(visit.path[-1][0] for visit in group) + self.chance.uniform(*gap)
+                clock = max(visit.path[-1][0] for visit in group) + self.rng.uniform(*gap)
             if max(visit.path[-1][0] for visit in visits) <= end:
                 self.visits += visits
                 return visits
@@ -171,46 +175,46 @@ class Stage:
         return self.seconds - AFTER
 
     def stopping(self, stay, start):
-        """A thing in the upper half that comes, stands for `stay` seconds and leaves."""
-        label, height, mirrored = self.thing(0.27, 0.37)
-        y = height / 2 + self.chance.uniform(0.04, 0.12) * self.height
-        x = self.chance.uniform(0.4, 0.6) * self.width
-        out = width_of(self.shapes[label], height) / 2 + 0.04 * self.width
+        """Adds an object in the upper half that enters, stops for `stay` seconds and leaves."""
+        label, height, mirrored = self.draw_object(0.27, 0.37)
+        y = height / 2 + self.rng.uniform(0.04, 0.12) * self.height
+        x = self.rng.uniform(0.4, 0.6) * self.width
+        out = width_of(self.cutouts[label], height) / 2 + 0.04 * self.width
         sides = [-out, self.width + out]
-        come, leave = sides[self.chance.integers(2)], sides[self.chance.integers(2)]
-        path = [(start, come, y)]
-        path.append((start + abs(x - come) / (self.chance.uniform(0.3, 0.35) * self.width), x, y))
+        entry_x, exit_x = sides[self.rng.integers(2)], sides[self.rng.integers(2)]
+        path = [(start, entry_x, y)]
+        path.append((start + abs(x - entry_x) / (self.rng.uniform(0.3, 0.35) * self.width), x, y))
         path.append((path[-1][0] + stay, x, y))
-        path.append((path[-1][0] + abs(x - leave) / (self.chance.uniform(0.3, 0.35) * self.width), leave, y))
+        path.append((path[-1][0] + abs(x - exit_x) / (self.rng.uniform(0.3, 0.35) * self.width), exit_x, y))
         visit = Visit(label, height, path, mirrored=mirrored)
         self.visits.append(visit)
         return visit
 
     def below(self, stopped):
-        """A visit that passes the stopped one without touching it."""
+        """Returns a visit that passes the stopped object without overlapping it."""
         foot = stopped.path[0][2] + stopped.height / 2 + 0.05 * self.height
-        label, height, mirrored = self.thing(0.18, min(0.45, 0.98 - foot / self.height))
-        y = self.chance.uniform(foot + height / 2, self.height - height / 2 - 2)
-        return [self.across((label, height, mirrored), y, self.chance.uniform(*self.speed), self.chance.random() < 0.5)]
+        label, height, mirrored = self.draw_object(0.18, min(0.45, 0.98 - foot / self.height))
+        y = self.rng.uniform(foot + height / 2, self.height - height / 2 - 2)
+        return [self.across((label, height, mirrored), y, self.rng.uniform(*self.speed), self.rng.random() < 0.5)]
 
     def in_front(self, stopped):
-        """A visit that hides the lower part of the stopped one for a while."""
-        thing = self.thing(0.22, 0.34)
+        """Returns a visit that temporarily occludes the lower part of the stopped object."""
+        obj = self.draw_object(0.22, 0.34)
         foot = stopped.path[0][2] + stopped.height / 2
-        y = foot - self.chance.uniform(0.3, 0.5) * stopped.height + thing[1] / 2
-        # It is in front only when its foot is lower.
-        y = max(y, foot - thing[1] / 2 + 0.03 * self.height)
-        return [self.across(thing, y, self.chance.uniform(*self.speed), self.chance.random() < 0.5)]
+        y = foot - self.rng.uniform(0.3, 0.5) * stopped.height + obj[1] / 2
+        # An object is in front only if its foot is lower.
+        y = max(y, foot - obj[1] / 2 + 0.03 * self.height)
+        return [self.across(obj, y, self.rng.uniform(*self.speed), self.rng.random() < 0.5)]
 
-    def drift(self, swing, period):
-        """Light that comes and goes as under clouds."""
-        phase = self.chance.uniform(0, 2 * np.pi, 2)
+    def light_drift(self, amplitude, period):
+        """Varies the light slowly, as under clouds."""
+        phase = self.rng.uniform(0, 2 * np.pi, 2)
         angle = 2 * np.pi * self.times() / period
         wave = 0.8 * np.sin(angle + phase[0]) + 0.2 * np.sin(2.7 * angle + phase[1])
-        self.gain *= 1 + swing * wave
+        self.gain *= 1 + amplitude * wave
 
-    def sudden(self, start, stay, gain, offset, colour):
-        """The whole picture is another from `start` on for `stay` seconds; when it is as before."""
+    def scene_change(self, start, stay, gain, offset, colour):
+        """Changes the whole image at `start` for `stay` seconds. Returns when it changes back."""
         first, last = round(start * self.fps), round((start + stay) * self.fps)
         self.gain[first:last] *= gain
         self.offset[first:last] += offset
@@ -219,119 +223,119 @@ class Stage:
         return last / self.fps
 
     def lamp(self, start, stay):
-        return self.sudden(start, stay, 1.5, 10, 1)
+        return self.scene_change(start, stay, 1.5, 10, 1)
 
     def infrared(self, start, stay):
-        return self.sudden(start, stay, 0.65, 0, 0)
+        return self.scene_change(start, stay, 0.65, 0, 0)
 
     def rain(self, first, last, dots, streaks):
         amount = (last - first,)
-        self.dots[first:last] += self.chance.poisson(dots * self.scale, amount)
-        self.streaks[first:last] += self.chance.poisson(streaks * self.scale, amount)
+        self.dots[first:last] += self.rng.poisson(dots * self.scale, amount)
+        self.streaks[first:last] += self.rng.poisson(streaks * self.scale, amount)
 
-    def shaking(self, first, last, most):
-        self.shift[first:last] = self.chance.uniform(-most, most, (last - first, 2)) * self.scale
+    def shaking(self, first, last, max_shift):
+        self.shift[first:last] = self.rng.uniform(-max_shift, max_shift, (last - first, 2)) * self.scale
 
-    def spells(self, length, pause):
-        """Spells in frames: (first, last), with pauses between them."""
-        clock = self.chance.uniform(*pause)
+    def intervals(self, length, pause):
+        """Yields random intervals, as (first, last) frames, with pauses between them."""
+        clock = self.rng.uniform(*pause)
         while clock < self.seconds:
-            until = clock + self.chance.uniform(*length)
+            until = clock + self.rng.uniform(*length)
             yield round(clock * self.fps), min(round(until * self.fps), self.frames)
-            clock = until + self.chance.uniform(*pause)
+            clock = until + self.rng.uniform(*pause)
 
 
-def crossing(stage):
-    makers = [stage.overtaking] + [stage.pair] * (1 if stage.short else 6)
-    stage.in_turn(makers, BEFORE, stage.end())
+def crossing(scene):
+    makers = [scene.overtaking] + [scene.pair] * (1 if scene.short else 6)
+    scene.schedule(makers, BEFORE, scene.end())
 
 
-def stop(stage):
-    stopped = stage.stopping(12 if stage.short else 60, BEFORE + stage.chance.uniform(0, 0.3))
-    stands, leaves, gone = (point[0] for point in stopped.path[1:])
-    others = [lambda: stage.in_front(stopped)] + [lambda: stage.below(stopped)] * (1 if stage.short else 6)
-    stage.in_turn(others, stands + 0.5, leaves - 0.2)
-    if not stage.short:
-        stage.in_turn([stage.one] * 3, gone + 1, stage.end())
+def stop(scene):
+    stopped = scene.stopping(12 if scene.short else 60, BEFORE + scene.rng.uniform(0, 0.3))
+    stopped_at, leaves_at, gone_at = (point[0] for point in stopped.path[1:])
+    others = [lambda: scene.in_front(stopped)] + [lambda: scene.below(stopped)] * (1 if scene.short else 6)
+    scene.schedule(others, stopped_at + 0.5, leaves_at - 0.2)
+    if not scene.short:
+        scene.schedule([scene.single] * 3, gone_at + 1, scene.end())
 
 
-def light(stage):
-    # Nothing is in view from 2 s before to 5 s after a sudden change.
-    stage.drift(0.25, 30)
-    if stage.short:
-        stage.in_turn([stage.one], BEFORE, 6.6)
-        calm = stage.lamp(8.7 + stage.chance.uniform(0, 0.2), 2) + 5
-        stage.in_turn([stage.one], calm, stage.end())
+def light(scene):
+    # No object is in view from 2 s before to 5 s after a sudden change.
+    scene.light_drift(0.25, 30)
+    if scene.short:
+        scene.schedule([scene.single], BEFORE, 6.6)
+        stable_from = scene.lamp(8.7 + scene.rng.uniform(0, 0.2), 2) + 5
+        scene.schedule([scene.single], stable_from, scene.end())
         return
-    stage.in_turn([stage.one], BEFORE, 11)
-    calm = stage.lamp(13 + stage.chance.uniform(0, 1), stage.chance.uniform(3, 5)) + 5
-    stage.in_turn([stage.one, stage.one], calm, 39)
-    calm = stage.infrared(41 + stage.chance.uniform(0, 1), stage.chance.uniform(8, 10)) + 5
-    stage.in_turn([stage.one], calm, 66)
-    calm = stage.lamp(68 + stage.chance.uniform(0, 1), stage.chance.uniform(2, 4)) + 5
-    stage.in_turn([stage.one], calm, stage.end())
+    scene.schedule([scene.single], BEFORE, 11)
+    stable_from = scene.lamp(13 + scene.rng.uniform(0, 1), scene.rng.uniform(3, 5)) + 5
+    scene.schedule([scene.single, scene.single], stable_from, 39)
+    stable_from = scene.infrared(41 + scene.rng.uniform(0, 1), scene.rng.uniform(8, 10)) + 5
+    scene.schedule([scene.single], stable_from, 66)
+    stable_from = scene.lamp(68 + scene.rng.uniform(0, 1), scene.rng.uniform(2, 4)) + 5
+    scene.schedule([scene.single], stable_from, scene.end())
 
 
-def noise(stage):
-    stage.sigma = 6
-    stage.rain(0, stage.frames, 60, 6)
-    stage.in_turn([stage.one] * (2 if stage.short else 5) + [stage.pair] * (not stage.short), BEFORE, stage.end())
+def noise(scene):
+    scene.sigma = 6
+    scene.rain(0, scene.frames, 60, 6)
+    scene.schedule([scene.single] * (2 if scene.short else 5) + [scene.pair] * (not scene.short), BEFORE, scene.end())
 
 
-def shake(stage):
-    stage.shaking(0, stage.frames, 1)
-    for first, last in stage.spells(*(((2, 3), (3, 5)) if stage.short else ((3, 5), (6, 12)))):
-        stage.shift[first:last] = 0
-    stage.in_turn([stage.one] * (2 if stage.short else 5) + [stage.pair] * (not stage.short), BEFORE, stage.end())
+def shake(scene):
+    scene.shaking(0, scene.frames, 1)
+    for first, last in scene.intervals(*(((2, 3), (3, 5)) if scene.short else ((3, 5), (6, 12)))):
+        scene.shift[first:last] = 0
+    scene.schedule([scene.single] * (2 if scene.short else 5) + [scene.pair] * (not scene.short), BEFORE, scene.end())
 
 
-def empty(stage):
-    stage.sigma = 3
-    stage.drift(0.15, 20 if stage.short else 60)
-    length, pause = ((2, 4), (2, 4)) if stage.short else ((4, 10), (8, 25))
-    for first, last in stage.spells(length, pause):
-        stage.rain(first, last, 12, 0)
-    for first, last in stage.spells(length, pause):
-        stage.shaking(first, last, 0.5)
+def empty(scene):
+    scene.sigma = 3
+    scene.light_drift(0.15, 20 if scene.short else 60)
+    length, pause = ((2, 4), (2, 4)) if scene.short else ((4, 10), (8, 25))
+    for first, last in scene.intervals(length, pause):
+        scene.rain(first, last, 12, 0)
+    for first, last in scene.intervals(length, pause):
+        scene.shaking(first, last, 0.5)
 
 
-def mixed(stage):
-    stage.in_turn([stage.one], BEFORE, 13)
-    start = stage.visits[-1].path[-1][0] + stage.chance.uniform(1, 4)
-    stopped = stage.stopping(10, start)
-    stage.in_turn([lambda: stage.below(stopped)], stopped.path[1][0] + 0.5, stopped.path[2][0])
-    stage.in_turn([stage.pair], stopped.path[-1][0] + stage.chance.uniform(1, 5), stage.end())
+def mixed(scene):
+    scene.schedule([scene.single], BEFORE, 13)
+    start = scene.visits[-1].path[-1][0] + scene.rng.uniform(1, 4)
+    stopped = scene.stopping(10, start)
+    scene.schedule([lambda: scene.below(stopped)], stopped.path[1][0] + 0.5, stopped.path[2][0])
+    scene.schedule([scene.pair], stopped.path[-1][0] + scene.rng.uniform(1, 5), scene.end())
 
 
 @dataclass
-class Grain:
-    """Noise of the sensor: parts of a few fields, each time from another place."""
+class SensorNoise:
+    """Sensor noise: each frame uses a random part of one of a few precomputed noise fields."""
 
     shape: tuple
     sigma: float
-    chance: np.random.Generator
+    rng: np.random.Generator
     fields: list = field(default_factory=list)
 
     def __post_init__(self):
         size = (self.shape[0] + 128, self.shape[1] + 128)
         for _ in range(6):
-            self.fields.append(np.rint(self.chance.standard_normal(size, np.float32) * self.sigma).astype(np.int8))
+            self.fields.append(np.rint(self.rng.standard_normal(size, np.float32) * self.sigma).astype(np.int8))
 
     def draw(self):
-        number, y, x, flips = self.chance.integers([len(self.fields), 129, 129, 4])
+        number, y, x, flips = self.rng.integers([len(self.fields), 129, 129, 4])
         part = self.fields[number][y : y + self.shape[0], x : x + self.shape[1]]
         return part[:: 1 - 2 * (flips & 1), :: 1 - (flips & 2)]
 
 
-def planes(picture, size):
-    """Luma and the two of colour, as views."""
+def planes(image, size):
+    """Returns the luma plane and the two chroma planes as views."""
     width, height = size
-    colour = picture[height:].reshape(2, height // 2, width // 2)
-    return picture[:height], colour[0], colour[1]
+    colour = image[height:].reshape(2, height // 2, width // 2)
+    return image[:height], colour[0], colour[1]
 
 
-def moved(plane, x, y):
-    """The plane shifted by less than two pixels, with what is between pixels in steps of 1/64."""
+def shifted(plane, x, y):
+    """Returns the plane shifted by less than two pixels, interpolated in steps of 1/64 pixel."""
     height, width = plane.shape
     wide = np.pad(plane, 2, mode="edge").astype(np.uint16)
     column, row = int(np.floor(x)), int(np.floor(y))
@@ -343,72 +347,72 @@ def moved(plane, x, y):
     return (left * np.uint16(64 - part) + wide[:, 3 + column : 3 + column + width] * np.uint16(part) + 32) >> 6
 
 
-def drops(luma, dots, streaks, chance, scale):
-    """Bright dots of one or two pixels, and short streaks."""
+def draw_rain(luma, dots, streaks, rng, scale):
+    """Draws rain: bright dots of one or two pixels, and short streaks."""
     height, width = luma.shape
     for kind, amount in (("dot", dots), ("streak", streaks)):
         for _ in range(int(amount)):
-            y, x, bright = chance.integers(height), chance.integers(width), chance.integers(50, 130)
+            y, x, bright = rng.integers(height), rng.integers(width), rng.integers(50, 130)
             if kind == "dot":
-                high, wide = chance.integers(1, 3, 2)
+                high, wide = rng.integers(1, 3, 2)
                 luma[y : y + high, x : x + wide] += np.int16(bright)
             else:
-                length = int(chance.integers(8, 24) * scale)
+                length = int(rng.integers(8, 24) * scale)
                 rows = np.arange(y, min(y + length, height))
                 slant = x + (rows - y) // 4
                 luma[rows[slant < width], slant[slant < width]] += np.int16(bright * 0.6)
 
 
-def frames(stage):
-    """(YUV picture, boxes) for each frame."""
-    width, height = stage.size
-    picture = ground()
-    if picture.size != stage.size:
-        picture = picture.resize(stage.size, Image.BOX)
-    bare = to_yuv(np.asarray(picture)).to_ndarray()
-    sized = [visit.picture(stage.shapes) for visit in stage.visits]
-    grain = Grain((height, width), stage.sigma, stage.chance)
+def frames(scene):
+    """Yields (YUV image, boxes) for each frame."""
+    width, height = scene.size
+    empty = background()
+    if empty.size != scene.size:
+        empty = empty.resize(scene.size, Image.BOX)
+    empty_yuv = to_yuv(np.asarray(empty)).to_ndarray()
+    scaled = [visit.image(scene.cutouts) for visit in scene.visits]
+    noise = SensorNoise((height, width), scene.sigma, scene.rng)
     levels = np.arange(256)
-    for number in range(stage.frames):
-        time, boxes, clean = number / stage.fps, {}, bare
-        if any(visit.middle(time) for visit in stage.visits):
-            frame = picture.copy()
-            boxes = compose(frame, stage.visits, sized, time)
+    for number in range(scene.frames):
+        time, boxes, clean = number / scene.fps, {}, empty_yuv
+        if any(visit.centre(time) for visit in scene.visits):
+            frame = empty.copy()
+            boxes = compose(frame, scene.visits, scaled, time)
             clean = to_yuv(np.asarray(frame)).to_ndarray()
         result = clean.copy()
-        luma, *colours = planes(result, stage.size)
-        x, y = stage.shift[number]
+        luma, *colours = planes(result, scene.size)
+        x, y = scene.shift[number]
         if x or y:
-            luma[:] = moved(luma, x, y)
+            luma[:] = shifted(luma, x, y)
             for plane in colours:
-                plane[:] = moved(plane, x / 2, y / 2)
-        gain, offset, colour = stage.gain[number], stage.offset[number], stage.colour[number]
+                plane[:] = shifted(plane, x / 2, y / 2)
+        gain, offset, colour = scene.gain[number], scene.offset[number], scene.colour[number]
         if (gain, offset, colour) != (1, 0, 1):
             table = np.clip(np.rint((levels - 16) * gain + offset + 16), 16, 235).astype(np.uint8)
             luma[:] = table[luma]
             table = np.clip(np.rint((levels - 128) * gain * colour + 128), 16, 240).astype(np.uint8)
             for plane in colours:
                 plane[:] = table[plane]
-        rough = np.add(luma, grain.draw(), dtype=np.int16)
-        drops(rough, stage.dots[number], stage.streaks[number], stage.chance, stage.scale)
-        np.clip(rough, 16, 235, out=rough)
-        luma[:] = rough
+        noisy = np.add(luma, noise.draw(), dtype=np.int16)
+        draw_rain(noisy, scene.dots[number], scene.streaks[number], scene.rng, scene.scale)
+        np.clip(noisy, 16, 235, out=noisy)
+        luma[:] = noisy
         yield result, boxes
 
 
-def make(name, seed, short, out, shapes):
-    stage, boxes = Stage(name, seed, short, shapes), []
-    SCENES[name](stage)
-    stage.visits.sort(key=lambda visit: visit.path[0][0])
+def make(name, seed, short, out, cutouts):
+    scene, boxes = Scene(name, seed, short, cutouts), []
+    SCENES[name](scene)
+    scene.visits.sort(key=lambda visit: visit.path[0][0])
 
-    def pictures():
-        for picture, seen in frames(stage):
-            boxes.append(seen)
-            yield picture
+    def images():
+        for image, visible in frames(scene):
+            boxes.append(visible)
+            yield image
 
     clip = out / f"{name}.mp4"
-    encode(clip, pictures(), stage.size, stage.fps, CRF[name][short], "fast", f"camfire scene {name}", "See NOTICE")
-    text = truth(clip.name, stage.size, stage.fps, stage.visits, boxes, scene_changes=stage.changes)
+    encode(clip, images(), scene.size, scene.fps, CRF[name][short], "fast", f"camfire scene {name}", "See NOTICE")
+    text = truth(clip.name, scene.size, scene.fps, scene.visits, boxes, scene_changes=scene.changes)
     (out / f"{name}.truth.json").write_text(text)
     report(clip)
 
@@ -426,19 +430,19 @@ SCENES = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="scenes to make; without one, all there are")
-    parser.add_argument("--seed", type=int, required=True, help="a whole number that decides all that is left to chance")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder to write to")
-    parser.add_argument("--short", action="store_true", help="small ones of a few seconds, for tests")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="scenes to generate (default: all)")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the random numbers")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="output folder")
+    parser.add_argument("--short", action="store_true", help="generate the small, short scenes for the tests")
     arguments = parser.parse_args()
-    there = [name for name in SCENES if SECONDS[name][arguments.short] is not None]
+    available = [name for name in SCENES if SECONDS[name][arguments.short] is not None]
     for name in arguments.names:
-        if name not in there:
-            parser.error(f"no scene {name}; there are {', '.join(there)}")
+        if name not in available:
+            parser.error(f"unknown scene {name}; available: {', '.join(available)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    shapes = cut_outs()
-    for name in arguments.names or there:
-        make(name, arguments.seed, arguments.short, arguments.out, shapes)
+    cutouts = load_cutouts()
+    for name in arguments.names or available:
+        make(name, arguments.seed, arguments.short, arguments.out, cutouts)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
-"""What the clips share: things cut out of photographs, the ground, how things stand on it, how clip and truth are written.
+"""Shared code of the clip generators: cutouts, background, compositing, encoding, and the truth file.
 
-All pictures come from the data folder of the PyPI package scikit-image; README.md beside this file names photographers and
-licences.
-
-Positions are pixels of the frame, times are seconds.
+All photographs come from the data folder of the PyPI package scikit-image; NOTICE names the photographers and
+licences. Positions are pixels of the frame, times are seconds.
 """
 
 import hashlib
@@ -43,10 +41,10 @@ CLASSES = {
 
 @dataclass
 class Visit:
-    """One thing's time in view: from outside, perhaps to where it stands for a while, and out again.
+    """The path of one object through the view: it enters, may stop for a while, and leaves.
 
-    `path` is (time, x, y) of the middle; between two of them it moves evenly. `named` is when the whole frame must be
-    named after it.
+    `path` lists (time, x, y) of the centre, interpolated linearly. `named` is the interval in which the
+    object must be the label of the whole frame.
     """
 
     label: str
@@ -55,16 +53,16 @@ class Visit:
     named: tuple | None = None
     mirrored: bool = False
 
-    def middle(self, time):
-        """Middle of the picture, or None while the thing is away."""
+    def centre(self, time):
+        """Returns the centre of the object, or None while it is not in the scene."""
         if not self.path[0][0] <= time <= self.path[-1][0]:
             return None
         times = [point[0] for point in self.path]
         return tuple(np.interp(time, times, [point[axis] for point in self.path]) for axis in (1, 2))
 
-    def picture(self, shapes):
-        """The cut-out in the visit's size."""
-        shape = shapes[self.label]
+    def image(self, cutouts):
+        """Returns the cutout at the size of this visit."""
+        shape = cutouts[self.label]
         if self.mirrored:
             shape = shape.transpose(Image.FLIP_LEFT_RIGHT)
         return shape.resize((width_of(shape, self.height), self.height), Image.LANCZOS)
@@ -75,35 +73,38 @@ def width_of(shape, height):
 
 
 def photo(name):
-    """A photograph of the package, whose bytes are checked."""
+    """Loads a photograph of the package after checking its SHA-256."""
     path = PHOTOS / name
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != SHA256[name]:
-        raise SystemExit(f"{name}: sha256 {found}, expected {SHA256[name]}")
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    if actual != SHA256[name]:
+        raise SystemExit(f"{name}: sha256 {actual}, expected {SHA256[name]}")
     return Image.open(path).convert("RGB")
 
 
-def cut_outs():
-    """Label -> RGBA picture, cut to its outline with a soft edge."""
-    shapes = {}
+def load_cutouts():
+    """Returns label -> RGBA image, cut out along its outline with a soft edge."""
+    cutouts = {}
     for label, name in (("cat", "chelsea.png"), ("cup", "coffee.png"), ("motorcycle", "motorcycle_left.png")):
-        picture = photo(name)
-        mask = Image.new("L", picture.size, 0)
+        image = photo(name)
+        mask = Image.new("L", image.size, 0)
         draw = ImageDraw.Draw(mask)
         if label == "cup":
             draw.ellipse(SAUCER, fill=255)
             draw.ellipse(CUP, fill=255)
         else:
             draw.polygon(CAT if label == "cat" else MOTORCYCLE, fill=255)
-        # Soft inwards, so that nothing of what was around it shows.
+        # The edge is softened inwards so that no original background shows.
         mask = mask.filter(ImageFilter.MinFilter(5)).filter(ImageFilter.GaussianBlur(2.5))
-        picture.putalpha(mask)
-        shapes[label] = picture.crop(mask.point(lambda v: 255 if v > 127 else 0).getbbox())
-    return shapes
+        image.putalpha(mask)
+        cutouts[label] = image.crop(mask.point(lambda v: 255 if v > 127 else 0).getbbox())
+    return cutouts
 
 
-def ground():
-    """Gravel, mirrored at its edges so that no seam shows, darker and flatter than the photograph; WIDTH x HEIGHT."""
+def background():
+    """Returns the gravel background, WIDTH x HEIGHT.
+
+    It is mirrored at the edges of the photograph to hide the seams, and darker and lower in contrast than it.
+    """
     tile = photo("gravel.png").convert("L").resize((1280, 1280), Image.BICUBIC).filter(ImageFilter.GaussianBlur(2))
     grey = np.asarray(tile, np.float32)
     grey = np.concatenate([grey, grey[:, ::-1]], axis=1)
@@ -113,11 +114,11 @@ def ground():
     return Image.fromarray(np.clip(grey[:, :, None] * tint, 0, 255).astype(np.uint8))
 
 
-def stand(frame, shape, middle):
-    """Puts a picture and its shadow into the frame; its box inside the frame, or None."""
-    left, top = round(middle[0] - shape.width / 2), round(middle[1] - shape.height / 2)
+def paste(frame, shape, centre):
+    """Pastes a cutout and its shadow into the frame. Returns its box clipped to the frame, or None."""
+    left, top = round(centre[0] - shape.width / 2), round(centre[1] - shape.height / 2)
     right, down, blur = round(6 * frame.width / WIDTH), shape.height // 30, shape.height / 40
-    # The part of the frame that the shadow can reach.
+    # The area that the shadow can cover.
     reach = round(4 * blur) + 4
     area = [max(left + right - reach, 0), max(top + down - reach, 0)]
     area += [min(left + right + shape.width + reach, frame.width), min(top + down + shape.height + reach, frame.height)]
@@ -133,22 +134,22 @@ def stand(frame, shape, middle):
     return None
 
 
-def compose(frame, visits, pictures, time):
-    """Puts what is there at a time into the frame; {visit number: box of its part inside the frame}."""
+def compose(frame, visits, images, time):
+    """Pastes all objects visible at `time` into the frame. Returns {visit index: clipped box}."""
     boxes = {}
-    seen = [(visit.middle(time), shape, i) for i, (visit, shape) in enumerate(zip(visits, pictures))]
-    # What stands lower in the frame is nearer and hides what is behind it.
-    for middle, shape, i in sorted((s for s in seen if s[0]), key=lambda s: s[0][1] + s[1].height / 2):
-        box = stand(frame, shape, middle)
+    present = [(visit.centre(time), shape, i) for i, (visit, shape) in enumerate(zip(visits, images))]
+    # Objects lower in the frame are nearer and hide those behind them.
+    for centre, shape, i in sorted((s for s in present if s[0]), key=lambda s: s[0][1] + s[1].height / 2):
+        box = paste(frame, shape, centre)
         if box:
             boxes[i] = box
     return boxes
 
 
-def encode(path, pictures, size, fps, crf, preset, title, comment):
-    """H.264 as a camera sends it: a keyframe a second, closed groups, no B frames, BT.709, limited range.
+def encode(path, images, size, fps, crf, preset, title, comment):
+    """Encodes H.264 as cameras do: one keyframe per second, closed GOPs, no B frames, BT.709, limited range.
 
-    A picture is RGB, or YUV 4:2:0 as one array with the planes below each other.
+    An image is RGB, or YUV 4:2:0 as one array with the planes stacked vertically.
     """
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
         file.metadata["title"] = title
@@ -165,39 +166,39 @@ def encode(path, pictures, size, fps, crf, preset, title, comment):
             "profile": "main",
             "x264-params": f"keyint={fps}:min-keyint={fps}:scenecut=0:open-gop=0:bframes=0:threads=1:{colours}",
         }
-        for number, picture in enumerate(pictures):
-            frame = to_yuv(picture) if picture.ndim == 3 else av.VideoFrame.from_ndarray(picture, format="yuv420p")
+        for number, image in enumerate(images):
+            frame = to_yuv(image) if image.ndim == 3 else av.VideoFrame.from_ndarray(image, format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, fps)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
 
 
-def to_yuv(picture):
-    # 1 is BT.709; without it the conversion would use BT.601.
-    return av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p", dst_colorspace=1)
+def to_yuv(image):
+    # 1 is BT.709; the default would be BT.601.
+    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=1)
 
 
 def truth(clip, size, fps, visits, boxes, **more):
-    """What is where, as JSON with one object a line; `boxes` as of `compose`, for each frame."""
+    """Returns the truth file: JSON, one object per line. `boxes`: the results of `compose`, per frame."""
     objects = []
     for i, visit in enumerate(visits):
-        seen = [{"t_s": round(n / fps, 3), "box": b[i]} for n, b in enumerate(boxes) if i in b]
+        visible = [{"t_s": round(n / fps, 3), "box": b[i]} for n, b in enumerate(boxes) if i in b]
         entry = {
             "id": i + 1,
             "label": visit.label,
             "classes": CLASSES[visit.label],
-            "first_s": seen[0]["t_s"],
-            "last_s": seen[-1]["t_s"],
+            "first_s": visible[0]["t_s"],
+            "last_s": visible[-1]["t_s"],
             "alone": visit.named is not None,
         }
         if visit.named:
             entry |= {"named_from_s": visit.named[0], "named_until_s": visit.named[1]}
-        objects.append(entry | {"boxes": seen})
+        objects.append(entry | {"boxes": visible})
     empty, start = [], None
-    for number, seen in enumerate(boxes + [{0: None}]):
-        if not seen and start is None:
+    for number, visible in enumerate(boxes + [{0: None}]):
+        if not visible and start is None:
             start = number
-        if seen and start is not None:
+        if visible and start is not None:
             empty.append([round(start / fps, 3), round(number / fps, 3)])
             start = None
     head = {"schema": 1, "clip": clip, "width": size[0], "height": size[1], "fps": fps, "frames": len(boxes)}

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Measures what docs/capture.md tells: cost, latency, scaling, memory and endurance of capture.
+"""Measures capture for docs/capture.md: CPU cost, latency, scaling, memory and endurance.
 
-    make measure-capture                    everything, about a quarter of an hour
-    python3 benches/capture.py cpu still    only these; with no names, it lists them
+    make measure-capture                    all measurements, about 15 minutes
+    python3 benches/capture.py cpu still    only these measurements; without names, lists them
 
-Needs the release build, mosquitto and Debian's python3-gi, python3-numpy, gir1.2-gst-rtsp-server-1.0, mosquitto-clients,
-gstreamer1.0-tools and -plugins-ugly. Clips of fixed cameras are taken from the folder CLIPS, else the bundled one.
-CPU is user and system time of the whole process as the kernel counts it; ratios are of one run.
+Requires the release build, mosquitto and the Debian packages python3-gi, python3-numpy,
+gir1.2-gst-rtsp-server-1.0, mosquitto-clients, gstreamer1.0-tools and gstreamer1.0-plugins-ugly. Clips of
+fixed cameras are read from the folder CLIPS; the default is the bundled clip. CPU time is the user and system
+time of the whole process as reported by the kernel. Ratios compare values of the same run.
 """
 
 import json
@@ -44,7 +45,7 @@ def gst(line):
 
 
 def transcode(source, name, width, height, fps=25, gop=25, kbit=4000):
-    """The clip at another size and rate, as a camera would send it: no B frames, one reference, a target bitrate."""
+    """Transcodes the clip as a camera would send it: no B frames, one reference frame, a target bitrate."""
     target = WORK / name
     if not target.exists():
         gst(
@@ -57,7 +58,7 @@ def transcode(source, name, width, height, fps=25, gop=25, kbit=4000):
 
 
 def still_clip(width, height, fps=25, gop=25, seconds=40, kbit=4000):
-    """A scene in which nothing moves but the sensor's noise."""
+    """Generates a clip of a static scene with sensor noise."""
     import numpy
 
     target, raw = WORK / "still.mp4", WORK / "still.yuv"
@@ -68,7 +69,7 @@ def still_clip(width, height, fps=25, gop=25, seconds=40, kbit=4000):
     noise = [random.normal(0, 2.5, scene.shape) for _ in range(8)]
     with open(raw, "wb") as f:
         for i in range(seconds * fps):
-            # Each frame has another noise: one of eight, rolled by another distance.
+            # Every frame has different noise: one of eight fields, rolled by a different distance.
             frame = scene + numpy.roll(noise[i % 8], (7 * i, 13 * i), (0, 1))
             f.write(frame.clip(16, 235).astype(numpy.uint8).tobytes() + chroma.tobytes() * 2)
     gst(
@@ -81,7 +82,7 @@ def still_clip(width, height, fps=25, gop=25, seconds=40, kbit=4000):
 
 
 class Camfire:
-    """A running daemon with its broker, and all that it says."""
+    """A running daemon with its own broker, and every message that it publishes."""
 
     def __init__(self, config, interval="1s"):
         port = free_port()
@@ -91,7 +92,7 @@ class Camfire:
         self.broker = subprocess.Popen([mosquitto, "-c", conf], stderr=subprocess.DEVNULL)
         while socket.socket().connect_ex(("127.0.0.1", port)):
             time.sleep(0.05)
-        self.heard, self.lock = [], threading.Lock()
+        self.received, self.lock = [], threading.Lock()
         sub = ["mosquitto_sub", "-p", str(port), "-t", "#", "-F", "%t\t%p"]
         self.listener = subprocess.Popen(sub, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -104,24 +105,25 @@ class Camfire:
         for line in self.listener.stdout:
             topic, _, payload = line.rstrip("\n").partition("\t")
             with self.lock:
-                self.heard.append((time.monotonic(), topic, payload))
+                self.received.append((time.monotonic(), topic, payload))
 
-    def messages(self, ending, since=0.0):
+    def messages(self, suffix, since=0.0):
         with self.lock:
-            found = [(t, p) for t, topic, p in self.heard if topic.endswith(ending) and t >= since]
+            found = [(t, p) for t, topic, p in self.received if topic.endswith(suffix) and t >= since]
         return [(t, json.loads(p)) for t, p in found if p.startswith("{")]
 
-    def wait(self, ending, fits=lambda m: True, timeout=60):
+    def wait(self, suffix, matches=lambda m: True, timeout=60):
+        """Waits for a matching message on a topic that ends in `suffix`. Returns (arrival time, message)."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            for t, message in self.messages(ending):
-                if fits(message):
+            for t, message in self.messages(suffix):
+                if matches(message):
                     return t, message
             time.sleep(0.05)
-        raise SystemExit(f"waited {timeout} s for {ending}; see {WORK}")
+        raise SystemExit(f"no message on {suffix} within {timeout} s; see the logs in {WORK}")
 
     def stats(self):
-        """The next stats, with the CPU seconds used until then."""
+        """Waits for the next stats message. Returns it and the CPU seconds used so far."""
         now = time.monotonic()
         while True:
             found = self.messages("/stats", now)
@@ -150,7 +152,7 @@ class Camfire:
         self.broker.wait()
 
     def cost_ms(self, seconds, settle=3):
-        """CPU milliseconds a captured frame of all cameras, over so many seconds."""
+        """Returns CPU milliseconds per captured frame, over all cameras and `seconds`, and the last stats."""
         time.sleep(settle)
         frames = lambda stats: sum(c["captured"] for c in stats["cameras"].values())
         first, cpu0 = self.stats()
@@ -177,60 +179,61 @@ def count_frames(clip):
 
 
 def cpu():
-    """CPU a source frame, 1080p25 with things moving, 5 analysed a second, beside decodebin to RGB in one run."""
+    """CPU per source frame, 1080p25 with moving objects, 5 fps analysed, compared with decodebin to RGB."""
     clip = transcode(clips()[-1], "moving-1080p.mp4", 1920, 1080)
     frames = count_frames(clip)
-    peer, decode, ours, adaptive = [], [], [], []
+    reference, decode, camfire, adaptive = [], [], [], []
     for _ in range(2):
-        peer.append(child_cost_ms(
+        reference.append(child_cost_ms(
             f"filesrc location={clip} ! decodebin ! videoconvert ! videoscale ! "
             "video/x-raw,format=RGB,width=227,height=227 ! fakesink sync=false", frames))
         decode.append(child_cost_ms(
             f"filesrc location={clip} ! qtdemux ! h264parse ! avdec_h264 max-threads=1 ! fakesink sync=false", frames))
-        for cost, how in ((ours, "all"), (adaptive, "auto")):
+        for cost, how in ((camfire, "all"), (adaptive, "auto")):
             daemon = Camfire(camera("yard", f"file://{clip}", realtime=False, decode=how))
             cost.append(daemon.cost_ms(6)[0])
             daemon.stop()
-    peer, decode, ours, adaptive = map(min, (peer, decode, ours, adaptive))
-    print(f"cpu: {peer:.2f} ms a frame decodebin ! videoconvert ! videoscale ! RGB; {decode:.2f} decoder alone; "
-          f"{ours:.2f} camfire: {ours / peer:.2f} x, behind the decoder {(ours - decode) / peer:.2f} x; "
-          f"{adaptive:.2f} with decode = auto: {adaptive / peer:.2f} x")
+    reference, decode, camfire, adaptive = map(min, (reference, decode, camfire, adaptive))
+    print(f"cpu: {reference:.2f} ms/frame decodebin ! videoconvert ! videoscale ! RGB; {decode:.2f} decoder only; "
+          f"{camfire:.2f} camfire: {camfire / reference:.2f} x, without the decoder {(camfire - decode) / reference:.2f} x; "
+          f"{adaptive:.2f} with decode = auto: {adaptive / reference:.2f} x")
 
 
 def still():
-    """The same on a still scene: adaptive against full decoding, in the camera's own time."""
+    """CPU per source frame on a static scene at real-time speed: adaptive compared with full decoding."""
     clip = still_clip(1920, 1080)
     cost = {}
     for decode in ("all", "auto"):
         daemon = Camfire(camera("yard", f"file://{clip}", decode=decode))
         cost[decode], stats = daemon.cost_ms(20, settle=12)
         if decode == "auto":
-            print("  resting:", stats["cameras"]["yard"]["resting"], stats["cameras"]["yard"]["skipped_still"], "frames")
+            yard = stats["cameras"]["yard"]
+            print(f"  keyframes_only: {yard['keyframes_only']}, {yard['skipped_still']} frames skipped")
         daemon.stop()
-    print(f"still: {cost['all']:.2f} ms a frame all decoded, {cost['auto']:.2f} adaptive: {cost['auto'] / cost['all']:.2f} x")
+    print(f"still: {cost['all']:.2f} ms/frame with full decoding, {cost['auto']:.2f} adaptive: {cost['auto'] / cost['all']:.2f} x")
 
 
 def motion_times(clip, fps):
-    """Seconds at which a plain background difference sees motion, five times a second."""
+    """Returns the times, in seconds, at which background subtraction detects motion, checked at 5 fps."""
     import numpy
 
     raw = WORK / "gray.raw"
     gst(f"filesrc location={clip} ! decodebin ! videoconvert ! videoscale ! "
         f"video/x-raw,format=GRAY8,width=320,height=180,pixel-aspect-ratio=1/1 ! filesink location={raw}")
     frames = numpy.fromfile(raw, numpy.uint8).reshape(-1, 180, 320).astype(numpy.float32)
-    background, seen = frames[0].copy(), []
+    background, moving = frames[0].copy(), []
     for i in range(0, len(frames), max(1, round(fps / 5))):
         difference = numpy.abs(frames[i] - background) > 20
-        # Neighbouring pixels in both directions: no noise.
+        # Requires neighbouring pixels in both directions, which noise rarely has.
         solid = difference[1:-1, 1:-1] & difference[:-2, 1:-1] & difference[2:, 1:-1] & difference[1:-1, :-2] & difference[1:-1, 2:]
         if solid.sum() > 12:
-            seen.append(i / fps)
+            moving.append(i / fps)
         background += 0.1 * (frames[i] - background)
-    return seen
+    return moving
 
 
 def adaptive():
-    """What full decoding sees move, and what of it adaptive decoding looks at."""
+    """Which motion, as detected with full decoding, adaptive decoding analyses."""
     for source in clips() + ([] if clips()[0].parent.name == "assets" else [ROOT / "assets/demo.mp4"]):
         for gop_s in (1, 2):
             clip = transcode(source, f"{source.stem}-gop{gop_s}.mp4", 640, 360, fps=15, gop=15 * gop_s, kbit=600)
@@ -247,20 +250,20 @@ def adaptive():
             from datetime import datetime
             at = [datetime.fromisoformat(m["captured_at"].replace("Z", "+00:00")).timestamp()
                   for _, m in daemon.messages("/yard/detections")]
-            looked = [t - at[0] for t in at]
-            accounts = daemon.messages("/stats")[-1][1]["cameras"]["yard"]
+            analysed_s = [t - at[0] for t in at]
+            counts = daemon.messages("/stats")[-1][1]["cameras"]["yard"]
             daemon.stop()
             long = [m for m in motions if m[1] - m[0] >= gop_s]
-            late = [min((abs(t - m[0]) for t in looked), default=99) for m in long]
-            missed = [t for t in moving if min(abs(t - l) for l in looked) > 0.21]
-            print(f"adaptive: {clip.name}: {len(long)} motions longer than the interval, "
-                  f"{sum(l <= 0.21 for l in late)} seen from their start (largest distance {max(late, default=0):.2f} s); "
-                  f"{len(moving)} moving moments, {len(missed)} not looked at; "
-                  f"{accounts['skipped_still']} of {accounts['captured']} frames not decoded, {accounts['dropped']} dropped")
+            late = [min((abs(t - m[0]) for t in analysed_s), default=99) for m in long]
+            missed = [t for t in moving if min(abs(t - l) for l in analysed_s) > 0.21]
+            print(f"adaptive: {clip.name}: {len(long)} motions longer than the keyframe interval, "
+                  f"{sum(l <= 0.21 for l in late)} analysed from their start (largest offset {max(late, default=0):.2f} s); "
+                  f"{len(moving)} times with motion, {len(missed)} of them not analysed; "
+                  f"{counts['skipped_still']} of {counts['captured']} frames not decoded, {counts['dropped']} dropped")
 
 
 class Rtsp:
-    """A server at 15 frames a second in a process of its own."""
+    """An RTSP server that runs in a separate process."""
 
     SERVER = """
 import gi, sys
@@ -291,7 +294,7 @@ server.attach(None); GLib.MainLoop().run()
 
 
 def latency():
-    """RTSP on loopback, 15 a second: from the camera's own clock to the detection at the broker's connection."""
+    """RTSP on loopback at 15 fps: from the camera's clock to the broker connection."""
     server = Rtsp()
     daemon = Camfire(camera("yard", server.url, rate_fps=15, decode="all"), interval="30s")
     daemon.wait("/yard/detections", lambda m: m["capture_clock"] == "sender")
@@ -303,7 +306,7 @@ def latency():
 
 
 def scaling():
-    """1 to 16 cameras at 5 frames a second of 360p, then 16 that ask for more than there is."""
+    """1 to 16 cameras at 360p, 5 fps, then 16 cameras at 25 fps, more than the machine can analyse."""
     clip = transcode(clips()[-1], "moving-360p5.mp4", 640, 360, fps=5, gop=5, kbit=300)
     fast = transcode(clips()[-1], "moving-360p25.mp4", 640, 360, fps=25, gop=25, kbit=600)
     base = None
@@ -317,8 +320,8 @@ def scaling():
         share = 100 * (cpu1 - cpu0) / (time.monotonic() - start)
         base = base or share
         analysed = [last["cameras"][f"c{i}"]["analysed"] - first["cameras"][f"c{i}"]["analysed"] for i in range(count)]
-        print(f"scaling: {count} cameras: {share:.1f} % of a core, {share / count / base:.2f} x a camera; "
-              f"analysed {min(analysed)} to {max(analysed)} each; memory {daemon.status('VmRSS') // 1024} MiB")
+        print(f"scaling: {count} cameras: {share:.1f} % of a core, {share / count / base:.2f} x per camera; "
+              f"{min(analysed)} to {max(analysed)} frames analysed per camera; memory {daemon.status('VmRSS') // 1024} MiB")
         daemon.stop()
     daemon = Camfire("".join(camera(f"c{i}", f"file://{fast}", rate_fps=25, decode="all") for i in range(16)))
     time.sleep(5)
@@ -332,12 +335,12 @@ def scaling():
         latencies.append(stats["latency_ms"]["total"]["p99"])
         parts = ("analysed", "skipped_rate", "skipped_still", "shed", "dropped", "failed", "pending")
         assert stats["captured"] == sum(stats[p] for p in parts), stats
-    print(f"scaling: 16 cameras at 25 a second: {min(rates)} to {max(rates)} analysed each in 15 s "
-          f"(mean {sum(rates) / 16:.0f}), p99 {max(latencies):.0f} ms, accounts balance")
+    print(f"scaling: 16 cameras at 25 fps: {min(rates)} to {max(rates)} frames analysed per camera in 15 s "
+          f"(mean {sum(rates) / 16:.0f}), p99 {max(latencies):.0f} ms, frame counts add up")
 
 
 def memory():
-    """What one camera more at 720p takes, with as few heaps as systemd/camfire.service allows."""
+    """Memory of one additional 720p camera, with MALLOC_ARENA_MAX as set in systemd/camfire.service."""
     os.environ["MALLOC_ARENA_MAX"] = "2"
     clip = transcode(clips()[-1], "moving-720p.mp4", 1280, 720, fps=15, gop=15, kbit=2000)
     resident = {}
@@ -346,11 +349,11 @@ def memory():
         time.sleep(15)
         resident[count] = daemon.status("VmRSS") / 1024
         daemon.stop()
-    print(f"memory: {resident[1]:.0f} MiB with one 720p camera, {(resident[5] - resident[1]) / 4:.1f} MiB for one more")
+    print(f"memory: {resident[1]:.0f} MiB with one 720p camera, {(resident[5] - resident[1]) / 4:.1f} MiB per additional camera")
 
 
 class CuttingProxy:
-    """Cuts every connection so many seconds after it was made."""
+    """A TCP proxy that closes every connection after `seconds`."""
 
     def __init__(self, port, seconds):
         self.server, self.seconds, self.cut = port, seconds, 0
@@ -385,28 +388,28 @@ class CuttingProxy:
 
 
 def reconnects():
-    """A thousand connections that are cut; what stays behind (heaps as in systemd/camfire.service)."""
+    """Memory, threads and descriptors after 2000 closed connections, with MALLOC_ARENA_MAX as in the unit."""
     os.environ["MALLOC_ARENA_MAX"] = "2"
     server = Rtsp()
     proxies = [CuttingProxy(server.port, 0.6) for _ in range(8)]
     config = "".join(
-        camera(f"c{i}", f"rtsp://127.0.0.1:{p.port}/cam", longest_pause="100ms") for i, p in enumerate(proxies))
+        camera(f"c{i}", f"rtsp://127.0.0.1:{p.port}/cam", max_backoff="100ms") for i, p in enumerate(proxies))
     daemon = Camfire(config)
     restarts = lambda: sum(c["restarts"] for c in daemon.stats()[0]["cameras"].values())
     marks = {}
     for goal in (100, 1000, 2000):
         while (done := restarts()) < goal:
             time.sleep(0.5)
-        # Pipelines come and go all the time: the mean of some moments.
-        looks = []
+        # The mean of several samples, because pipelines start and stop all the time.
+        samples = []
         for _ in range(20):
-            looks.append((daemon.status("VmRSS"), daemon.status("Threads"), daemon.descriptors()))
+            samples.append((daemon.status("VmRSS"), daemon.status("Threads"), daemon.descriptors()))
             time.sleep(0.2)
-        marks[goal] = done, *(round(sum(column) / len(looks)) for column in zip(*looks))
+        marks[goal] = done, *(round(sum(column) / len(samples)) for column in zip(*samples))
         print(f"reconnects: after {done}: {marks[goal][1] / 1024:.1f} MiB, {marks[goal][2]} threads, {marks[goal][3]} descriptors",
               flush=True)
     growth = lambda a, b: 100 * (marks[b][1] / marks[a][1] - 1)
-    print(f"reconnects: memory grew by {growth(100, 1000):.1f} % from 100 to 1000, {growth(1000, 2000):.1f} % from there to 2000")
+    print(f"reconnects: memory grew by {growth(100, 1000):.1f} % from 100 to 1000, {growth(1000, 2000):.1f} % from 1000 to 2000")
     daemon.stop()
     server.stop()
 

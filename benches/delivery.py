@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures what docs/delivery.md and docs/fleet.md tell: that nothing is lost, how fast, and what it costs a disk.
+"""Measures delivery for docs/delivery.md and docs/fleet.md: loss, throughput, latency and disk writes.
 
-    make measure-delivery                      # all but the bytes, which take a quarter of an hour
-    make measure-delivery WHAT="bytes fleet"   # some of: kills outage rate latency cluster fleet bytes
+    make measure-delivery                      # all but `bytes`, which takes 15 minutes
+    make measure-delivery WHAT="bytes fleet"   # any of: kills outage rate latency cluster fleet bytes
 
-Needs mosquitto and, for `bytes`, the right to mount a file system. A subscriber with a persistent session holds every message
-against its number (`seq`), its stream and its uid.
+Requires mosquitto and, for `bytes`, permission to mount a file system. A subscriber with a persistent session
+checks the sequence number (`seq`), stream and uid of every message.
 """
 
 import asyncio
@@ -26,9 +26,11 @@ import nats.errors
 import paho.mqtt.client as mqtt
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Log messages of camfire that this script matches.
+CONNECTED, LOST = "Broker is connected", "Broker is away"
 CAMFIRE = pathlib.Path(os.environ.get("CAMFIRE") or ROOT / "target/release/camfire")
-KEEPS = "persistence true\npersistence_location {dir}/\nautosave_interval 1\nautosave_on_changes true\n"
-USUAL = "persistence true\npersistence_location {dir}/\n"
+SAVE_EVERY_CHANGE = "persistence true\npersistence_location {dir}/\nautosave_interval 1\nautosave_on_changes true\n"
+DEBIAN_DEFAULT = "persistence true\npersistence_location {dir}/\n"
 
 
 def free_port():
@@ -37,50 +39,52 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def wait(what, look, seconds=180):
+def wait(what, condition, seconds=180):
     end = time.monotonic() + seconds
-    while not look():
+    while not condition():
         if time.monotonic() > end:
-            sys.exit(f"waited {seconds} s for {what}")
+            sys.exit(f"timed out after {seconds} s waiting for {what}")
         time.sleep(0.02)
 
 
-def listens(port):
+def is_listening(port):
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Mosquitto:
+    """A mosquitto broker that can be killed and restarted."""
+
     def __init__(self, folder, lines):
         self.port = free_port()
         self.config = pathlib.Path(folder) / "mosquitto.conf"
-        # A subscriber that is slow for a moment is not to lose what the broker has promised to keep.
-        bounds = "max_queued_messages 0\nmax_inflight_messages 0\n"
-        self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n{bounds}" + lines.format(dir=folder))
+        # No queue limits, so that a slow subscriber loses no messages.
+        limits = "max_queued_messages 0\nmax_inflight_messages 0\n"
+        self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n{limits}" + lines.format(dir=folder))
         self.start()
 
     def start(self):
         program = "/usr/sbin/mosquitto" if os.path.exists("/usr/sbin/mosquitto") else "mosquitto"
         self.process = subprocess.Popen([program, "-c", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait("mosquitto", lambda: listens(self.port))
+        wait("mosquitto", lambda: is_listening(self.port))
 
     def kill(self):
         self.process.kill()
         self.process.wait()
 
 
-class Ledger:
-    """Everything that a subscriber with a session of its own has got."""
+class Subscriber:
+    """An MQTT subscriber with a persistent session that records every message and checks its order."""
 
-    def __init__(self, ports, name="ledger"):
-        self.ports, self.turn = ports, 0
+    def __init__(self, ports, name="subscriber"):
+        self.ports, self.attempt = ports, 0
         self.known = collections.defaultdict(dict)
         self.last = collections.defaultdict(int)
         self.repeats, self.faults, self.gaps = 0, [], []
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
-        # A session that the broker has kept has its subscription.
+        # A session that the broker has kept still has its subscription.
         self.client.on_connect = lambda client, _data, flags, *_: flags.session_present or client.subscribe("#", qos=1)
-        self.client.on_message = lambda _client, _data, message: self.take(message)
+        self.client.on_message = lambda _client, _data, message: self.accept(message)
         self.client.on_disconnect = lambda *_: self.next_broker()
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", ports[0], keepalive=5)
@@ -88,123 +92,133 @@ class Ledger:
         wait("the subscriber", self.client.is_connected)
 
     def next_broker(self):
-        self.turn += 1
-        self.client._host, self.client._port = "127.0.0.1", self.ports[self.turn % len(self.ports)]
+        self.attempt += 1
+        self.client._host, self.client._port = "127.0.0.1", self.ports[self.attempt % len(self.ports)]
 
-    def take(self, message):
+    def accept(self, message):
         try:
-            said = json.loads(message.payload)
+            payload = json.loads(message.payload)
         except ValueError:
             return
         if message.topic.endswith("/gap"):
-            self.gaps.append(said)
+            self.gaps.append(payload)
             return
-        if not isinstance(said, dict) or "seq" not in said:
+        if not isinstance(payload, dict) or "seq" not in payload:
             return
-        of = (said["node"], said["camera"], said["stream"])
-        seq = said["seq"]
-        if seq in self.known[of]:
+        source = (payload["node"], payload["camera"], payload["stream"])
+        seq = payload["seq"]
+        if seq in self.known[source]:
             self.repeats += 1
-            if self.known[of][seq] != said["uid"] + said["at"]:
-                self.faults.append(f"{of} {seq} was another message")
+            if self.known[source][seq] != payload["uid"] + payload["at"]:
+                self.faults.append(f"{source} {seq} repeated with different content")
             return
-        if seq < self.last[of]:
-            self.faults.append(f"{of} {seq} after {self.last[of]}")
-        self.last[of] = max(seq, self.last[of])
-        self.known[of][seq] = said["uid"] + said["at"]
+        if seq < self.last[source]:
+            self.faults.append(f"{source} {seq} after {self.last[source]}")
+        self.last[source] = max(seq, self.last[source])
+        self.known[source][seq] = payload["uid"] + payload["at"]
 
     def count(self):
         return sum(map(len, self.known.values()))
 
     def missing(self):
-        return sum(self.last[of] - len(known) for of, known in self.known.items())
+        return sum(self.last[source] - len(known) for source, known in self.known.items())
 
-    def verdict(self):
-        told = sum(gap["count"] for gap in self.gaps)
-        return f"{self.count()} arrived, {self.missing()} missing ({told} told as gaps), {self.repeats} repeats, {len(self.faults)} faults {self.faults[:3]}"
+    def summary(self):
+        reported = sum(gap["count"] for gap in self.gaps)
+        return (
+            f"{self.count()} received, {self.missing()} missing ({reported} reported as gaps), "
+            f"{self.repeats} repeats, {len(self.faults)} faults {self.faults[:3]}"
+        )
 
 
 class Log:
-    """What a process says, line by line, and when."""
+    """The log lines of a process, with their arrival times."""
 
     def __init__(self, stream):
         self.lines = []
         threading.Thread(target=lambda: self.lines.extend((time.monotonic(), line) for line in stream), daemon=True).start()
 
     def after(self, when, *words):
+        """Returns the times of the lines since `when` that contain all `words`."""
         return [at for at, line in list(self.lines) if at >= when and all(word in line for word in words)]
 
 
 def simulate(ports, state, *more, stderr=subprocess.DEVNULL):
+    """Starts `camfire simulate` with the brokers on `ports` and its outbox files in the folder `state`."""
     brokers = ["--set", f"mqtt.port={ports[0]}"]
     if ports[1:]:
         brokers += ["--set", "mqtt.fallbacks=" + json.dumps([f"127.0.0.1:{port}" for port in ports[1:]])]
-    where = ["--state", state] if state else []
-    command = [CAMFIRE, "simulate", "--json", "--set", "node.name=board", *brokers, *where, *more]
+    state_option = ["--state", state] if state else []
+    command = [CAMFIRE, "simulate", "--json", "--set", "node.name=device", *brokers, *state_option, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
-def outcome(process):
+def result_of(process):
+    """Waits for `camfire simulate` and returns its JSON result."""
     return json.loads(process.communicate()[0].splitlines()[-1])
 
 
 def kills(folder):
-    for name, lines in (("saving every change", KEEPS), ("as Debian has it", USUAL)):
+    """The broker and the device are each killed five times under load."""
+    for name, lines in (("saving every change", SAVE_EVERY_CHANGE), ("Debian default", DEBIAN_DEFAULT)):
         here = pathlib.Path(tempfile.mkdtemp(dir=folder))
         broker = Mosquitto(here, lines)
-        ledger = Ledger([broker.port])
+        subscriber = Subscriber([broker.port])
         arguments = ["--cameras", "4", "--rate", "400"]
         for _ in range(5):
-            before = ledger.count()
-            board = simulate([broker.port], here, *arguments)
-            wait("events", lambda: ledger.count() > before + 1500)
+            before = subscriber.count()
+            device = simulate([broker.port], here, *arguments)
+            wait("events", lambda: subscriber.count() > before + 1500)
             broker.kill()
             time.sleep(1)
             broker.start()
-            wait("events", lambda: ledger.count() > before + 3800)
-            board.kill()
-            board.wait()
-        told = outcome(simulate([broker.port], here, *arguments, "--events", "1500"))
-        wait("the last", lambda: ledger.missing() == 0, 30) if lines is KEEPS else time.sleep(3)
-        print(f"kills, mosquitto {name}: {ledger.verdict()}; at the end {told['waiting']} waiting, {told['lost']} given up")
+            wait("events", lambda: subscriber.count() > before + 3800)
+            device.kill()
+            device.wait()
+        result = result_of(simulate([broker.port], here, *arguments, "--events", "1500"))
+        wait("the last message", lambda: subscriber.missing() == 0, 30) if lines is SAVE_EVERY_CHANGE else time.sleep(3)
+        print(f"kills, mosquitto {name}: {subscriber.summary()}; at the end {result['waiting']} waiting, {result['lost']} lost")
         broker.kill()
 
 
 def outage(folder):
-    broker = Mosquitto(folder, KEEPS)
-    ledger = Ledger([broker.port])
+    """The broker is down for one simulated hour."""
+    broker = Mosquitto(folder, SAVE_EVERY_CHANGE)
+    subscriber = Subscriber([broker.port])
     broker.kill()
-    # An hour of five events a second, sixty times as fast.
-    board = simulate([broker.port], folder, "--cameras", "4", "--rate", "300", "--events", "20000")
+    # One hour at five events per second, accelerated 60 times.
+    device = simulate([broker.port], folder, "--cameras", "4", "--rate", "300", "--events", "20000")
     time.sleep(60)
     broker.start()
     began = time.monotonic()
-    told = outcome(board)
-    wait("the last", lambda: ledger.count() >= told["made"], 60)
-    print(f"outage of 18000 events, 2000 more meanwhile: {ledger.verdict()}; all there {time.monotonic() - began:.1f} s after the broker")
+    result = result_of(device)
+    wait("the last message", lambda: subscriber.count() >= result["made"], 60)
+    print(f"outage of 18000 events, 2000 more during recovery: {subscriber.summary()}; complete {time.monotonic() - began:.1f} s after the broker started")
     broker.kill()
 
 
 def rate(folder):
+    """Maximum rate of durable events, per durability setting."""
     for durability in ("strict", "grouped", "light"):
         here = pathlib.Path(tempfile.mkdtemp(dir=folder))
         broker = Mosquitto(here, "")
-        told = outcome(simulate([broker.port], here, "--cameras", "4", "--rate", "4000", "--events", "40000", "--set", f"outbox.durability={durability}"))
-        print(f"rate, {durability}: {told['events_per_s']:.0f} durable events a second acknowledged, {told['lost']} lost")
+        result = result_of(simulate([broker.port], here, "--cameras", "4", "--rate", "4000", "--events", "40000", "--set", f"outbox.durability={durability}"))
+        print(f"rate, {durability}: {result['events_per_s']:.0f} durable events per second acknowledged, {result['lost']} lost")
         broker.kill()
 
 
 def latency(folder):
+    """Latency from event to acknowledgement, per durability setting."""
     for durability in ("strict", "grouped", "light"):
         here = pathlib.Path(tempfile.mkdtemp(dir=folder))
         broker = Mosquitto(here, "")
-        told = outcome(simulate([broker.port], here, "--cameras", "4", "--rate", "100", "--events", "3000", "--set", f"outbox.durability={durability}"))
-        print(f"latency at 100 a second, {durability}: {json.dumps(told['acknowledged_after_ms'])} ms from event to acknowledgement")
+        result = result_of(simulate([broker.port], here, "--cameras", "4", "--rate", "100", "--events", "3000", "--set", f"outbox.durability={durability}"))
+        print(f"latency at 100 events per second, {durability}: {json.dumps(result['ack_latency_ms'])} ms from event to acknowledgement")
         broker.kill()
 
 
 class Cluster:
-    """Three nats-servers with MQTT and JetStream."""
+    """A cluster of three nats-servers with MQTT and JetStream."""
 
     def __init__(self, folder):
         self.program = os.environ.get("NATS_SERVER") or str(pathlib.Path(sys.executable).parent / "nats-server")
@@ -227,24 +241,24 @@ class Cluster:
         )
         self.nodes[node] = subprocess.Popen([self.program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.logs[node] = Log(self.nodes[node].stderr)
-        wait("nats-server", lambda: listens(self.ports[node]))
+        wait("nats-server", lambda: is_listening(self.ports[node]))
 
     def kill(self, node):
         self.nodes[node].kill()
         self.nodes[node].wait()
 
     def elected(self, when):
-        """When the last of the streams that MQTT needs got a leader after `when`, if any had lost theirs."""
+        """Returns when the last MQTT stream elected a leader after `when`, or None if no leader was lost."""
         streams = ("$MQTT_sess'", "$MQTT_msgs'")
         return max((at for log in self.logs for stream in streams for at in log.after(when, "new stream leader", stream)), default=None)
 
-    def end(self):
+    def stop(self):
         for node in range(3):
             self.kill(node)
 
 
 class Consumer(threading.Thread):
-    """Reads the stream behind NATS' MQTT with a durable consumer, as an archive would."""
+    """Reads the JetStream stream of NATS' MQTT messages with a durable consumer, as an archive would."""
 
     def __init__(self, ports):
         super().__init__(daemon=True)
@@ -269,8 +283,9 @@ class Consumer(threading.Thread):
                 self.is_ready.set()
                 for message in await stream.fetch(200, timeout=1):
                     try:
-                        said = json.loads(message.data)
-                        self.known[said["node"], said["camera"], said["stream"]].add(said["seq"])
+                        payload = json.loads(message.data)
+                        source = (payload["node"], payload["camera"], payload["stream"])
+                        self.known[source].add(payload["seq"])
                     except (ValueError, TypeError, KeyError):
                         pass
                     await message.ack()
@@ -282,39 +297,42 @@ class Consumer(threading.Thread):
 
 
 def cluster(folder):
+    """The three nodes of a NATS cluster are killed in turn while 50 devices publish."""
     servers = Cluster(folder)
     time.sleep(8)
-    # Two, on different nodes: what only one of them has not got was lost on its way to it, and not by the cluster.
-    ledgers = [Ledger(servers.ports, "first"), Ledger([*servers.ports[1:], servers.ports[0]], "second")]
+    # Two subscribers on different nodes: a message that only one of them misses was not lost by the cluster.
+    subscribers = [Subscriber(servers.ports, "first"), Subscriber([*servers.ports[1:], servers.ports[0]], "second")]
     consumer = Consumer(servers.clients)
     arguments = ["--boards", "50", "--rate", "150", "--events", "15000", "--patience", "120s", "--set", "log.level=debug"]
-    board = simulate(servers.ports, folder, *arguments, stderr=subprocess.PIPE)
-    log = Log(board.stderr)
+    device = simulate(servers.ports, folder, *arguments, stderr=subprocess.PIPE)
+    log = Log(device.stderr)
     pauses = []
     for node in range(3):
         time.sleep(12)
         killed = time.monotonic()
         servers.kill(node)
         time.sleep(16)
-        back, elected = log.after(killed, "Broker is connected"), servers.elected(killed)
-        election = f"the cluster had its leaders after {elected - killed:.1f} s" if elected else "no leader was lost"
-        pauses.append(f"{len(log.after(killed, 'Broker is away'))} connections lost, the last back after {max(back, default=killed) - killed:.1f} s ({election})")
+        back, elected = log.after(killed, CONNECTED), servers.elected(killed)
+        election = f"new leaders elected after {elected - killed:.1f} s" if elected else "no leader was lost"
+        lost = len(log.after(killed, LOST))
+        pauses.append(f"{lost} connections lost, the last one re-established after {max(back, default=killed) - killed:.1f} s ({election})")
         servers.start(node)
         time.sleep(5)
-    told = outcome(board)
+    result = result_of(device)
     end = time.monotonic() + 60
-    while min(reader.count() for reader in [*ledgers, consumer]) < told["made"] and time.monotonic() < end:
+    while min(reader.count() for reader in [*subscribers, consumer]) < result["made"] and time.monotonic() < end:
         time.sleep(0.1)
-    print(f"cluster, 50 boards, three nodes killed in turn: {told['made']} made, {told['acknowledged']} acknowledged, {told['connections']} connections")
-    for name, ledger in zip(("first", "second"), ledgers):
-        print(f"cluster, {name} session: {ledger.verdict()}")
-    print(f"cluster, consumer of the stream: {consumer.count()} arrived")
+    print(f"cluster, 50 devices, three nodes killed in turn: {result['made']} created, {result['acknowledged']} acknowledged, {result['connections']} connections")
+    for name, subscriber in zip(("first", "second"), subscribers):
+        print(f"cluster, {name} session: {subscriber.summary()}")
+    print(f"cluster, stream consumer: {consumer.count()} received")
     for node, pause in enumerate(pauses, 1):
         print(f"cluster, node {node} killed: {pause}")
-    servers.end()
+    servers.stop()
 
 
 def fleet(folder):
+    """100, 300 and 1000 devices on one broker."""
     broker = Mosquitto(folder, "")
     for boards in (100, 300, 1000):
         process = simulate([broker.port], None, "--boards", str(boards), "--rate", str(boards / 12), "--events", str(boards * 5))
@@ -324,19 +342,23 @@ def fleet(folder):
                 status = pathlib.Path(f"/proc/{broker.process.pid}/status").read_text()
                 peak = max(peak, int(status.split("VmRSS:")[1].split()[0]) // 1024)
                 own = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-                mine = int(own.split("VmRSS:")[1].split()[0]) // 1024
+                devices_mib = int(own.split("VmRSS:")[1].split()[0]) // 1024
                 ticks = pathlib.Path(f"/proc/{broker.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
                 cpu = (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
             except (FileNotFoundError, IndexError):
                 pass
             time.sleep(0.2)
-        told = json.loads(process.stdout.read().splitlines()[-1])
-        print(f"fleet, {boards} boards at 5 events a minute: {told['acknowledged']} of {told['made']} in {told['elapsed_s']:.0f} s, p99 {told['acknowledged_after_ms']['p99']:.0f} ms, broker {peak} MiB and {cpu:.1f} s CPU so far, the boards {mine} MiB")
+        result = json.loads(process.stdout.read().splitlines()[-1])
+        print(
+            f"fleet, {boards} devices at 5 events per minute: {result['acknowledged']} of {result['made']} acknowledged in "
+            f"{result['elapsed_s']:.0f} s, p99 {result['ack_latency_ms']['p99']:.0f} ms, "
+            f"broker {peak} MiB and {cpu:.1f} s CPU since its start, devices {devices_mib} MiB"
+        )
     broker.kill()
 
 
 def bytes_written(folder):
-    """On an ext4 of its own: what reaches the device, the file system's journal included."""
+    """Bytes that reach the device per durable event, on a separate ext4, including its journal."""
     image, mount = folder / "disk.img", folder / "disk"
     mount.mkdir()
     with open(image, "wb") as file:
@@ -346,25 +368,29 @@ def bytes_written(folder):
     device = subprocess.run(["findmnt", "-no", "SOURCE", mount], capture_output=True, text=True, check=True).stdout.strip()
     sectors = lambda: int(pathlib.Path(f"/sys/block/{pathlib.Path(device).name}/stat").read_text().split()[6])
     try:
-        for durability, pace, events in (("grouped", 10, 10000), ("grouped", 1, 200), ("strict", 10, 1000), ("light", 10, 1000)):
+        for durability, events_per_s, events in (("grouped", 10, 10000), ("grouped", 1, 200), ("strict", 10, 1000), ("light", 10, 1000)):
             broker_folder = pathlib.Path(tempfile.mkdtemp(dir=folder))
             broker = Mosquitto(broker_folder, "")
             subprocess.run(["sync", "-f", mount], check=True)
             before = sectors()
-            told = outcome(simulate([broker.port], mount / f"{durability}-{pace}", "--rate", str(pace), "--events", str(events), "--set", f"outbox.durability={durability}"))
+            result = result_of(simulate([broker.port], mount / f"{durability}-{events_per_s}", "--rate", str(events_per_s), "--events", str(events), "--set", f"outbox.durability={durability}"))
             subprocess.run(["sync", "-f", mount], check=True)
             written = (sectors() - before) * 512
-            print(f"bytes, {durability}, {pace} events a second: {written / events:.0f} a durable event reach the device, so {written / events * 1e4 / 1e6:.0f} MB for 10,000; camfire counts {told['disk_bytes'] / events:.0f}", flush=True)
+            print(
+                f"bytes, {durability}, {events_per_s} events per second: {written / events:.0f} bytes per durable event reach the "
+                f"device ({written / events * 1e4 / 1e6:.0f} MB per 10,000 events); disk_bytes reports {result['disk_bytes'] / events:.0f}",
+                flush=True,
+            )
             broker.kill()
     finally:
         subprocess.run(["umount", mount], check=True)
 
 
 def main():
-    all_of = {"kills": kills, "outage": outage, "rate": rate, "latency": latency, "cluster": cluster, "fleet": fleet, "bytes": bytes_written}
+    measurements = {"kills": kills, "outage": outage, "rate": rate, "latency": latency, "cluster": cluster, "fleet": fleet, "bytes": bytes_written}
     for what in sys.argv[1:] or ["kills", "outage", "rate", "latency", "cluster", "fleet"]:
         with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as folder:
-            all_of[what](pathlib.Path(folder))
+            measurements[what](pathlib.Path(folder))
             sys.stdout.flush()
 
 

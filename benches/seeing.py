@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Measures what docs/seeing.md tells: how well things are seen, and what seeing costs.
+"""Measures the vision pipeline for docs/seeing.md: detection accuracy and CPU cost.
 
     make measure-seeing                                    # scenes of build/scenes and the demo
-    make measure-seeing CLIPS=folder                       # also the real clips of benches/seeing, looked for there
-    make measure-seeing PEER="python script.py" CLIPS=...  # also the CPU of another program beside camfire's
+    make measure-seeing CLIPS=folder                       # also the real clips of benches/seeing, if in that folder
+    make measure-seeing PEER="python script.py" CLIPS=...  # also the CPU time of another program
 
-PEER is a command that gets a clip and a model behind it and prints JSON with cpu_ms_per_analysed_frame last; the model
-ends in a map, whose mean over the places it has to take. What is missing is named and left out.
+PEER is a command. It is called with a clip and a model as its last arguments and must print, as its last
+line, JSON with cpu_ms_per_analysed_frame. The output of the model is a map; the program has to average it
+over the positions. Missing clips are reported on stderr and skipped.
 """
 
 import json
@@ -23,54 +24,54 @@ MODEL = ROOT / "models/squeezenet_v1.1_int8.tflite"
 
 
 def analyze(clip, *more):
-    """Lines of `camfire analyze --json`, and the CPU seconds that it took."""
+    """Runs `camfire analyze --json`. Returns its output lines and the CPU seconds used."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([CAMFIRE, "analyze", clip, "--json", *more], capture_output=True, text=True, check=True)
+    process = subprocess.run([CAMFIRE, "analyze", clip, "--json", *more], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return [json.loads(line) for line in done.stdout.splitlines()], cpu_s
+    return [json.loads(line) for line in process.stdout.splitlines()], cpu_s
 
 
 def row(name, clip, truth):
     score = analyze(clip, "--truth", truth)[0][-1]["score"]
     start = score["start_delay_frames"]
     numbers = [f"{score[key]:.3f}" for key in ("recall", "precision", "mean_iou", "label_accuracy")]
-    there, told, rightly = score["scene_changes"]
-    cells = [name, score["things"], score["events"], *numbers, score["switches"], f"{start[1]:.0f}" if start else "", f"{rightly}/{there}/{told}"]
+    expected, reported, correct = score["scene_changes"]
+    cells = [name, score["objects"], score["events"], *numbers, score["switches"], f"{start[1]:.0f}" if start else "", f"{correct}/{expected}/{reported}"]
     print("| " + " | ".join(str(cell) for cell in cells) + " |")
     for fault in score["faults"]:
         print(f"    {fault}", file=sys.stderr)
 
 
 def scores(clips):
-    print("| clip | things | events | recall | precision | mean IoU | label | switches | start, frames at most | changes |")
+    print("| clip | objects | events | recall | precision | mean IoU | label | switches | max start delay, frames | changes |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     row("demo", ROOT / "assets/demo.mp4", ROOT / "assets/demo.truth.json")
     scenes = sorted((ROOT / "build/scenes").glob("**/*.mp4"))
     if not scenes:
-        print("no scenes: make scenes", file=sys.stderr)
+        print("no scenes in build/scenes: run make scenes", file=sys.stderr)
     for scene in scenes:
         row(str(scene.relative_to(ROOT / "build/scenes").with_suffix("")), scene, scene.with_suffix(".truth.json"))
     for truth in sorted((ROOT / "benches/seeing").glob("*.truth.json")):
         clip = clips / json.loads(truth.read_text())["clip"] if clips else None
         if clip is None or not clip.exists():
-            print(f"no clip for {truth.name}: CLIPS=folder", file=sys.stderr)
+            print(f"no clip for {truth.name}: set CLIPS=folder", file=sys.stderr)
             continue
         row(truth.name.removesuffix(".truth.json"), clip, truth)
 
 
 def per_frame_ms(clip, *more):
-    """CPU a frame of the clip, without what starting costs, and how often the network looked at one."""
+    """Returns CPU milliseconds without the start-up cost, the number of analysed frames and of inferences."""
     set_all = [word for setting in more for word in ("--set", setting)]
     start_s = min(analyze(ROOT / "tests/data/scenes/empty.mp4", "--set", "cameras.clip.rate_fps=0.01", "--set", "cameras.clip.decode=keyframes")[1] for _ in range(3))
     runs = [analyze(clip, "--detections", *set_all) for _ in range(3)]
     lines, cpu_s = min(runs, key=lambda run: run[1])
     frames = [line["payload"] for line in lines if line.get("topic", "").endswith("/detections")]
-    return (cpu_s - start_s) * 1e3, len(frames), sum(frame["looks"] for frame in frames)
+    return (cpu_s - start_s) * 1e3, len(frames), sum(frame["inferences"] for frame in frames)
 
 
 def cost(clips):
-    """A still scene: with everything on, against a look at each frame."""
+    """CPU cost of a static scene: with the defaults, with full decoding, and with an inference per frame."""
     still = ROOT / "build/still.mp4"
     if not still.exists():
         subprocess.run(
@@ -78,19 +79,19 @@ def cost(clips):
              "imagefreeze", "num-buffers=900", "!", "video/x-raw,framerate=15/1", "!", "x264enc", "key-int-max=15", "bframes=0", "!",
              "mp4mux", "!", "filesink", f"location={still}"], check=True)
     for name, settings in (
-        ("as it comes", ()),
-        ("everything decoded", ("cameras.clip.decode=all",)),
-        ("a look at every frame", ("cameras.clip.decode=all", "cameras.clip.rate_fps=15", "cameras.clip.regions.all.every=10ms")),
+        ("defaults", ()),
+        ("full decoding", ("cameras.clip.decode=all",)),
+        ("an inference per frame", ("cameras.clip.decode=all", "cameras.clip.rate_fps=15", "cameras.clip.regions.all.every=10ms")),
     ):
-        ms, frames, looks = per_frame_ms(still, *settings)
-        print(f"still scene, {name}: {ms / 900:.3f} ms a frame of the clip, {frames} analysed, {looks} looks")
+        ms, frames, inferences = per_frame_ms(still, *settings)
+        print(f"static scene, {name}: {ms / 900:.3f} ms per source frame, {frames} analysed, {inferences} inferences")
     peer = os.environ.get("PEER")
     for clip in sorted(clips.glob("*.mp4")) if clips else []:
-        ms, frames, looks = per_frame_ms(clip, "cameras.clip.rate_fps=1000")
-        print(f"{clip.name}: {ms / frames:.2f} ms an analysed frame, {frames} of them, {looks} looks")
+        ms, frames, inferences = per_frame_ms(clip, "cameras.clip.rate_fps=1000")
+        print(f"{clip.name}: {ms / frames:.2f} ms per analysed frame, {frames} analysed, {inferences} inferences")
         if peer:
-            told = subprocess.run([*shlex.split(peer), clip, MODEL], capture_output=True, text=True, check=True).stdout
-            print(f"    the peer: {json.loads(told.splitlines()[-1])['cpu_ms_per_analysed_frame']:.2f} ms")
+            output = subprocess.run([*shlex.split(peer), clip, MODEL], capture_output=True, text=True, check=True).stdout
+            print(f"    peer: {json.loads(output.splitlines()[-1])['cpu_ms_per_analysed_frame']:.2f} ms")
 
 
 def main():

@@ -1,6 +1,7 @@
 #!/bin/sh
-# The engine's tests on aarch64, under emulation: cross-built with Debian's Rust, run by qemu with every instruction that
-# the kernels ask for. Installs what is missing, and says so; where that cannot be had, says that and tests nothing.
+# Runs the engine's tests for aarch64 under emulation: cross-compiled with Debian's Rust, run by qemu with all
+# instruction set extensions that the kernels use. Installs missing packages with a notice. If they cannot be
+# installed, prints a notice and exits without running the tests.
 set -eu
 target=aarch64-unknown-linux-gnu
 
@@ -15,20 +16,22 @@ skip() {
 }
 
 if ! have; then
-    command -v apt-get > /dev/null || skip "no apt-get to install a cross compiler and qemu with"
-    [ "$(dpkg --print-architecture)" = amd64 ] || skip "this is no amd64 machine to cross-build on"
+    command -v apt-get > /dev/null || skip "apt-get was not found, so the cross compiler and qemu cannot be installed"
+    [ "$(dpkg --print-architecture)" = amd64 ] || skip "cross-compiling is supported on amd64 only"
     sudo=""
     [ "$(id -u)" = 0 ] || sudo="sudo"
-    echo "installing what the tests on aarch64 need: rustc-web, its library for arm64, gcc-aarch64-linux-gnu, qemu-user-static"
+    packages="rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+    echo "Installing packages for the aarch64 tests: $packages"
     $sudo dpkg --add-architecture arm64
     $sudo apt-get update -qq || skip "apt-get update failed"
+    # shellcheck disable=SC2086 # one word per package
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static > /dev/null ||
+        $packages > /dev/null ||
         skip "apt-get install failed"
-    have || skip "Debian's Rust for arm64 is not where it should be"
+    have || skip "Debian's Rust for arm64 was not found after the installation"
 fi
 
 . "$(dirname "$0")/aarch64-env.sh"
-# A kernel that is not executed is a failure here.
+# Fail if the tests skip one of these kernel sets.
 export ENGINE_REQUIRE=neon,dotprod,i8mm
 cargo test -p camfire-engine --no-default-features --locked --target "$target" --target-dir target/aarch64 --lib --tests "$@"

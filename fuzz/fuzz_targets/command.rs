@@ -1,4 +1,4 @@
-//! Any payload as a command: it is refused, or it is one with all its values in bounds.
+//! Parses arbitrary payloads as commands: each is rejected, or all values of the parsed command are in range.
 
 #![no_main]
 
@@ -23,7 +23,7 @@ fuzz_target!(|payload: &[u8]| {
         Ok(_) => assert!(named.is_some()),
         Err(why) => assert!(!why.is_empty()),
     }
-    match Request::read(payload).expect("as before").for_node() {
+    match Request::read(payload).expect("the payload was parsed before").for_node() {
         Ok(NodeCommand::History { limit, .. }) => assert!((1..=1000).contains(&limit)),
         Ok(_) => assert!(named.is_some()),
         Err(why) => assert!(!why.is_empty()),

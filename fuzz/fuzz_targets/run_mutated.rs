@@ -1,7 +1,7 @@
-//! A sound model with some of its bytes changed: what still loads must run, the same on every set of kernels, and take no
-//! more memory than the file gives reason for.
+//! Mutates bytes of a valid model: if it still loads, every kernel set must compute the same output.
 //!
-//! The input chooses one of the engine's test graphs by its first byte; each three that follow are a position and a byte.
+//! Memory must stay in proportion to the size of the file. The first byte of the input selects one of the
+//! engine's test graphs; each three bytes that follow are a 16-bit position and the new byte.
 
 #![no_main]
 
@@ -30,10 +30,10 @@ const GRAPHS: &[&[u8]] = &[
     include_bytes!("../../engine/tests/data/operators/parts_with_edges.tflite"),
 ];
 
-/// Beside four times the file, for steps and tables.
-const MOST_COUNTED: usize = 3 << 20;
-/// Larger activations only take time.
-const MOST_SESSION: usize = 4 << 20;
+/// Bytes allowed in addition to four times the file size, for instructions and tables.
+const MAX_OVERHEAD: usize = 3 << 20;
+/// Bytes of a session. Models with larger activations are skipped because they only take time.
+const MAX_SESSION: usize = 4 << 20;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Some((&first, changes)) = input.split_first() else { return };
@@ -47,19 +47,19 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     for set in KernelSet::ALL.into_iter().filter(|&set| features.have(set)) {
         let options = Options { cap: Some(set), keep: &[] };
         let (model, peak, _) = counting::counted(|| Model::from_bytes(&file, &options));
-        assert!(peak <= 4 * file.len() + MOST_COUNTED, "{}: {peak} bytes for {}", set.name(), file.len());
+        assert!(peak <= 4 * file.len() + MAX_OVERHEAD, "{}: {peak} bytes for {}", set.name(), file.len());
         let Ok(model) = model else {
-            assert!(first_output.is_none(), "{} refuses what others take", set.name());
+            assert!(first_output.is_none(), "{} rejects what other kernel sets accept", set.name());
             return;
         };
-        if model.session_len() > MOST_SESSION {
+        if model.session_len() > MAX_SESSION {
             return;
         }
         let mut session = model.session();
         let input: Vec<u8> = (0..session.input_len()).map(|i| (i * 37) as u8).collect();
         let mut output = vec![0; model.len_of(Tensor::Output(0)).expect("a loaded model has an output")];
-        session.run(&input).expect("the input is as long as it must be");
-        session.read(Tensor::Output(0), &mut output).expect("the run was whole");
+        session.run(&input).expect("the input has the right length");
+        session.read(Tensor::Output(0), &mut output).expect("the run completed");
         match &first_output {
             None => first_output = Some(output),
             Some(expected) => assert_eq!(expected, &output, "{}", set.name()),

@@ -1,12 +1,14 @@
-"""Chooses the scales from photos, and rounds the weights so that what rounding did before them is made up for.
+"""Calibration: chooses the quantization scales from photos and rounds the weights to int8.
 
-Activations: for each tensor the scale that makes the squared error of rounding and clipping least, over all values that
-are not zero (zero is exact in any scale). Tensors that a concatenation joins share one.
+Activations: each tensor gets the scale that minimizes the squared error of rounding and clipping over all
+nonzero values (zero is exact at any scale). The inputs of a concatenation share one scale.
 
-Weights, layer by layer in order of execution, on what the quantized layers before really put out: first the real-valued
-weights that bring the layer's sums nearest to the float network's (least squares, held near the published weights by a
-ridge), then rounding one input after the other, each rounding's error spread over the inputs that are still to come
-(GPTQ), then a bias that makes up for the mean error. What else was tried, and what it gave, is in the model card.
+Weights: layers are quantized in order of execution. The input of each layer is the actual output of the
+quantized layers before it, so later layers compensate for earlier rounding errors. Per layer: (1) a ridge
+regression finds the real-valued weights whose sums are closest to the float network's, regularized towards
+the published weights; (2) GPTQ rounds them input by input and distributes each rounding error over the inputs
+not yet rounded; (3) the bias corrects the mean error. The model card lists the alternatives that were tried
+and their results.
 """
 
 import numpy as np
@@ -15,32 +17,32 @@ from recipe import network, quantized
 
 BINS = 8192
 BATCH = 10
-# Of the largest value seen: the candidates for what 255 steps reach.
+# Candidates for the largest representable value, as fractions of the largest observed value.
 FRACTIONS = np.linspace(0.3, 1.0, 71)
-# Of the mean variance of a layer's inputs: how firmly the published weights are held.
+# Strength of the ridge regularization, relative to the mean variance of the layer's inputs.
 RIDGE = 0.01
 
 
 def histograms(weights, rgb):
-    """Group -> (largest value, how many values fall into each of BINS bins up to it)."""
+    """Returns group -> (largest value, histogram with BINS bins from 0 to the largest value)."""
     batches = [rgb[i : i + BATCH] for i in range(0, len(rgb), BATCH)]
     largest, counts = {}, {}
 
-    def find_largest(step, _columns, y):
-        largest[step.group] = max(largest.get(step.group, 0.0), float(y.max()))
+    def find_largest(op, _columns, y):
+        largest[op.group] = max(largest.get(op.group, 0.0), float(y.max()))
 
-    def count(step, _columns, y):
-        found, _ = np.histogram(y, bins=BINS, range=(0, largest[step.group]))
-        counts[step.group] = counts.get(step.group, 0) + found
+    def count(op, _columns, y):
+        histogram, _ = np.histogram(y, bins=BINS, range=(0, largest[op.group]))
+        counts[op.group] = counts.get(op.group, 0) + histogram
 
-    for look in (find_largest, count):
+    for observe in (find_largest, count):
         for batch in batches:
-            network.run_float(weights, batch, look)
+            network.run_float(weights, batch, observe)
     return {group: (largest[group], counts[group]) for group in largest}
 
 
 def least_error_scale(largest, counts):
-    """The scale whose steps 0..255 stand for the values with the least squared error."""
+    """Returns the scale that quantizes the values to 0..255 with the smallest squared error."""
     values = (np.arange(BINS) + 0.5) * largest / BINS
     counts = counts.copy()
     counts[0] = 0
@@ -52,100 +54,101 @@ def least_error_scale(largest, counts):
 
 
 def calibrate(weights, rgb):
-    """(layer name -> Layer, group -> scale) for photos N x 227 x 227 x 3 of RGB bytes."""
+    """Returns (layer name -> Layer, group -> scale) for RGB photos of shape N x 227 x 227 x 3, uint8."""
     scales = {"input": np.float32(1.0)}
     for group, (largest, counts) in histograms(weights, rgb).items():
         scales[group] = np.float32(least_error_scale(largest, counts))
-    of = network.groups() | {"input": "input"}
-    # Real values of the float network, steps of the quantized one: all photos' tensor, layer by layer.
-    real, steps, layers = {"input": rgb.astype(np.float32)}, {"input": rgb.astype(np.float32)}, {}
-    last_use = {source: step for step in network.steps() for source in _sources(step)}
-    for step in network.steps():
-        if isinstance(step, network.Conv):
-            kernel, bias = weights[step.name]
-            input_scale = scales[of[step.source]]
-            moments = Moments.of(step, kernel, real[step.source], steps[step.source], input_scale)
-            layers[step.name] = fit(kernel, bias, moments, input_scale)
+    group_of = network.groups() | {"input": "input"}
+    # Tensors of all photos: real values of the float network, quantized values 0..255 of the int8 network.
+    real, quants, layers = {"input": rgb.astype(np.float32)}, {"input": rgb.astype(np.float32)}, {}
+    last_use = {source: op for op in network.operators() for source in _sources(op)}
+    for op in network.operators():
+        if isinstance(op, network.Conv):
+            kernel, bias = weights[op.name]
+            input_scale = scales[group_of[op.source]]
+            moments = Moments.of(op, kernel, real[op.source], quants[op.source], input_scale)
+            layers[op.name] = fit_layer(kernel, bias, moments, input_scale)
             outputs = [
-                _both(step, kernel, bias, layers[step.name], r, s, input_scale, scales[step.group])
-                for r, s in zip(_batches(real[step.source]), _batches(steps[step.source]))
+                _run_both(op, kernel, bias, layers[op.name], r, q, input_scale, scales[op.group])
+                for r, q in zip(_batches(real[op.source]), _batches(quants[op.source]))
             ]
-            real[step.name], steps[step.name] = (np.concatenate(part) for part in zip(*outputs))
+            real[op.name], quants[op.name] = (np.concatenate(part) for part in zip(*outputs))
         else:
-            for tensors in (real, steps):
-                given = [tensors[source] for source in _sources(step)]
-                is_pool = isinstance(step, network.Pool)
-                tensors[step.name] = network.pool(given[0]) if is_pool else np.concatenate(given, axis=-1)
-        for source in _sources(step):
-            if last_use[source] is step:
-                del real[source], steps[source]
+            for tensors in (real, quants):
+                inputs = [tensors[source] for source in _sources(op)]
+                is_pool = isinstance(op, network.Pool)
+                tensors[op.name] = network.pool(inputs[0]) if is_pool else np.concatenate(inputs, axis=-1)
+        for source in _sources(op):
+            if last_use[source] is op:
+                del real[source], quants[source]
     return layers, scales
 
 
 class Moments:
-    """Of a layer's inputs over all photos and places: means, and second moments about them.
+    """Means and central second moments of a layer's inputs, over all photos and positions.
 
-    `real` is the float network's input, `found` the quantized one's in real values; both rows of K values. `found_found`
-    and `found_real` are K x K.
+    `real`: mean input of the float network, K values. `quant`: mean input of the int8 network, dequantized, K
+    values. `quant_quant` and `quant_real`: covariances, K x K.
     """
 
-    def __init__(self, real, found, found_found, found_real):
-        self.real, self.found = real, found
-        self.found_found, self.found_real = found_found, found_real
+    def __init__(self, real, quant, quant_quant, quant_real):
+        self.real, self.quant = real, quant
+        self.quant_quant, self.quant_real = quant_quant, quant_real
 
     @staticmethod
-    def of(step, kernel, real, steps, scale):
-        """Gathers them batch by batch."""
+    def of(op, kernel, real, quants, scale):
+        """Computes the moments batch by batch."""
         size, count = kernel.shape[0], 0
         sums = [0.0, 0.0, 0.0, 0.0]
-        for real_batch, step_batch in zip(_batches(real), _batches(steps)):
-            r, _ = network.columns(real_batch, size, step.stride, step.padded)
-            f, _ = network.columns(step_batch, size, step.stride, step.padded)
-            f = f * scale
-            count += len(f)
-            parts = (r.sum(0, dtype=np.float64), f.sum(0, dtype=np.float64), f.T @ f, f.T @ r)
+        for real_batch, quant_batch in zip(_batches(real), _batches(quants)):
+            r, _ = network.columns(real_batch, size, op.stride, op.padded)
+            q, _ = network.columns(quant_batch, size, op.stride, op.padded)
+            q = q * scale
+            count += len(q)
+            parts = (r.sum(0, dtype=np.float64), q.sum(0, dtype=np.float64), q.T @ q, q.T @ r)
             sums = [total + part for total, part in zip(sums, parts)]
-        real, found, found_found, found_real = (total / count for total in sums)
-        return Moments(real, found, found_found - np.outer(found, found), found_real - np.outer(found, real))
+        real, quant, quant_quant, quant_real = (total / count for total in sums)
+        return Moments(real, quant, quant_quant - np.outer(quant, quant), quant_real - np.outer(quant, real))
 
 
-def fit(kernel, bias, moments, input_scale):
-    """A layer of whole numbers whose sums are near the float layer's."""
-    size = moments.found_found.shape[0]
+def fit_layer(kernel, bias, moments, input_scale):
+    """Returns the quantized layer whose sums approximate those of the float layer."""
+    size = moments.quant_quant.shape[0]
     published = kernel.reshape(size, -1).astype(np.float64)
-    ridge = RIDGE * np.trace(moments.found_found) / size * np.eye(size)
-    wanted = np.linalg.solve(moments.found_found + ridge, moments.found_real @ published + ridge @ published)
-    kernel_scales = np.float32(np.abs(wanted).max(axis=0) / 127)
-    rounded = round_in_turn(wanted, kernel_scales.astype(np.float64), moments.found_found + ridge)
-    bias = bias + moments.real @ published - moments.found @ (rounded * kernel_scales)
-    bias_steps = np.rint(bias / (np.float64(input_scale) * kernel_scales))
-    return quantized.Layer(rounded.reshape(kernel.shape).astype(np.float32), kernel_scales, bias_steps)
+    ridge = RIDGE * np.trace(moments.quant_quant) / size * np.eye(size)
+    target = np.linalg.solve(moments.quant_quant + ridge, moments.quant_real @ published + ridge @ published)
+    kernel_scales = np.float32(np.abs(target).max(axis=0) / 127)
+    rounded = gptq_round(target, kernel_scales.astype(np.float64), moments.quant_quant + ridge)
+    bias = bias + moments.real @ published - moments.quant @ (rounded * kernel_scales)
+    bias_quants = np.rint(bias / (np.float64(input_scale) * kernel_scales))
+    return quantized.Layer(rounded.reshape(kernel.shape).astype(np.float32), kernel_scales, bias_quants)
 
 
-def round_in_turn(weights, scales, moments):
-    """K x outputs -> whole numbers -127..127, the error of each row spread over the rows after it (GPTQ)."""
-    # The liveliest inputs first: their errors have the most rows left to go to.
+def gptq_round(weights, scales, moments):
+    """Rounds K x outputs weights to -127..127 and distributes each row's error over later rows (GPTQ)."""
+    # Inputs with the largest variance go first, because then most rows are left to compensate for their
+    # errors.
     order = np.argsort(-np.diag(moments), kind="stable")
     spread = np.linalg.cholesky(np.linalg.inv(moments[np.ix_(order, order)])).T
-    left, rounded = weights[order], np.zeros_like(weights)
+    remaining, rounded = weights[order], np.zeros_like(weights)
     for i in range(len(order)):
-        rounded[order[i]] = np.clip(np.rint(left[i] / scales), -127, 127)
-        error = (left[i] - rounded[order[i]] * scales) / spread[i, i]
-        left[i + 1 :] -= np.outer(spread[i, i + 1 :], error)
+        rounded[order[i]] = np.clip(np.rint(remaining[i] / scales), -127, 127)
+        error = (remaining[i] - rounded[order[i]] * scales) / spread[i, i]
+        remaining[i + 1 :] -= np.outer(spread[i, i + 1 :], error)
     return rounded
 
 
-def _sources(step):
-    return step.sources if isinstance(step, network.Concat) else (step.source,)
+def _sources(op):
+    return op.sources if isinstance(op, network.Concat) else (op.source,)
 
 
 def _batches(x):
     return (x[i : i + BATCH] for i in range(0, len(x), BATCH))
 
 
-def _both(step, kernel, bias, layer, real, steps, input_scale, output_scale):
-    """One batch through a convolution: real values by the float layer, steps by the quantized one."""
-    r, shape = network.columns(real, kernel.shape[0], step.stride, step.padded)
-    s, _ = network.columns(steps, kernel.shape[0], step.stride, step.padded)
+def _run_both(op, kernel, bias, layer, real, quants, input_scale, output_scale):
+    """Runs one batch through the float and the quantized convolution. Returns both outputs."""
+    r, shape = network.columns(real, kernel.shape[0], op.stride, op.padded)
+    q, _ = network.columns(quants, kernel.shape[0], op.stride, op.padded)
     y = np.maximum(r @ kernel.reshape(-1, kernel.shape[-1]) + bias, 0).reshape(*shape, -1)
-    return y, quantized.convolve(layer, s, shape, input_scale, output_scale)
+    return y, quantized.convolve(layer, q, shape, input_scale, output_scale)

@@ -1,4 +1,4 @@
-"""Data for the engine's tests: photos with LiteRT's recorded maps, and small graphs that must be taken or refused."""
+"""Writes the engine's test data: photos with LiteRT's output maps, and small graphs to accept or reject."""
 
 import importlib.metadata
 import json
@@ -10,35 +10,38 @@ from PIL import Image
 from recipe import graph, network, quantized
 from recipe.tflite_writer import Graph
 
-# Of the public-domain photographs that scikit-image ships.
+# CC0 and public-domain photographs that scikit-image ships.
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
-def run_litert(model, steps):
-    """One int8 input through LiteRT's default (XNNPACK) -> int8 output."""
+def run_litert(model, quants):
+    """Runs one int8 input through LiteRT with its default delegate (XNNPACK). Returns the int8 output."""
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(model_content=model, num_threads=1)
     net.allocate_tensors()
-    net.set_tensor(net.get_input_details()[0]["index"], steps)
+    net.set_tensor(net.get_input_details()[0]["index"], quants)
     net.invoke()
     return net.get_tensor(net.get_output_details()[0]["index"])
 
 
 def write_photos(folder, model, scale, labels, sha256):
-    """`NAME.png` 227 x 227, `NAME.map.png` (169 rows of 1000 channels, step + 128) and golden.json."""
+    """Writes golden.json and, per photo, `NAME.png` (227 x 227) and `NAME.map.png`.
+
+    A map has 169 rows of 1000 channels; a pixel is the int8 value + 128.
+    """
     import skimage
 
     folder.mkdir(parents=True, exist_ok=True)
     source = pathlib.Path(skimage.__file__).parent / "data"
     recorded = []
     for file in PHOTOS:
-        picture = Image.open(source / file).convert("RGB")
-        rgb = np.asarray(picture.resize((network.SIZE, network.SIZE), Image.HAMMING))
+        image = Image.open(source / file).convert("RGB")
+        rgb = np.asarray(image.resize((network.SIZE, network.SIZE), Image.HAMMING))
         name = file.split(".")[0]
         Image.fromarray(rgb).save(folder / f"{name}.png", optimize=True)
-        steps = run_litert(model, (rgb.astype(np.int16) - 128).astype(np.int8)[None])
-        grey = (steps.astype(np.int16) + 128).astype(np.uint8).reshape(-1, network.CLASSES)
+        quants = run_litert(model, (rgb.astype(np.int16) - 128).astype(np.int8)[None])
+        grey = (quants.astype(np.int16) + 128).astype(np.uint8).reshape(-1, network.CLASSES)
         Image.fromarray(grey).save(folder / f"{name}.map.png", optimize=True)
         scores = network.scores((grey.astype(np.float32) * scale).reshape(1, network.MAP, network.MAP, -1))[0]
         top5 = [
@@ -58,9 +61,10 @@ def write_photos(folder, model, scale, labels, sha256):
 
 
 def tiny(seed=0, per_channel=True, input_shape=(1, 16, 16, 3), **changes):
-    """A graph of conv 3x3/2, pool, two expands, concatenation, 1x1 conv: SqueezeNet's operators in 2 kB.
+    """Returns a 2 kB graph with SqueezeNet's operators: conv 3x3/2, pool, two expands, concatenation, 1x1
+    conv.
 
-    `changes`: `input_kind`, `input_scale`, `end` (an operator behind the map), `second_scale`, `two_outputs`.
+    `changes`: `input_kind`, `input_scale`, `end` (an operator after the map), `second_scale`, `two_outputs`.
     """
     random = np.random.default_rng(seed)
     g = Graph("camfire test graph")
@@ -70,9 +74,9 @@ def tiny(seed=0, per_channel=True, input_shape=(1, 16, 16, 3), **changes):
     source = g.tensor("rgb", input_shape, input_kind, scales=[input_scale], zero_point=zero)
     g.inputs = [source]
     if input_kind == "uint8":
-        again = g.tensor("int8", input_shape, "int8", scales=[input_scale], zero_point=-128)
-        g.operator("QUANTIZE", [source], [again], "QuantizeOptions", version=1)
-        source = again
+        converted = g.tensor("int8", input_shape, "int8", scales=[input_scale], zero_point=-128)
+        g.operator("QUANTIZE", [source], [converted], "QuantizeOptions", version=1)
+        source = converted
 
     def conv(name, source, source_scale, shape, kernel_shape, scale, stride=1, padded=False):
         kernel = random.integers(-127, 128, kernel_shape).astype(np.float32)
@@ -110,7 +114,7 @@ def tiny(seed=0, per_channel=True, input_shape=(1, 16, 16, 3), **changes):
 
 
 def float_graph():
-    """One float convolution."""
+    """Returns a graph with one float convolution."""
     g = Graph("camfire test graph")
     source = g.tensor("rgb", (1, 16, 16, 3), "float32")
     weights = g.tensor("weights", (4, 1, 1, 3), "float32", np.ones((4, 1, 1, 3)))
@@ -123,7 +127,7 @@ def float_graph():
 
 
 def write_graphs(folder):
-    """Graphs to refuse by name, and two to run, with an input and LiteRT's output as raw int8."""
+    """Writes graphs to reject, and two graphs to run with an input and LiteRT's output as raw int8."""
     folder.mkdir(parents=True, exist_ok=True)
     graphs = {
         "tiny": tiny(),
@@ -139,7 +143,7 @@ def write_graphs(folder):
     }
     for name, g in graphs.items():
         (folder / f"{name}.tflite").write_bytes(g.to_bytes())
-    steps = np.random.default_rng(1).integers(-128, 128, (1, 16, 16, 3)).astype(np.int8)
-    (folder / "input.bin").write_bytes(steps.tobytes())
+    quants = np.random.default_rng(1).integers(-128, 128, (1, 16, 16, 3)).astype(np.int8)
+    (folder / "input.bin").write_bytes(quants.tobytes())
     for name in ("tiny", "per_tensor_weights"):
-        (folder / f"{name}.map.bin").write_bytes(run_litert(graphs[name].to_bytes(), steps).tobytes())
+        (folder / f"{name}.map.bin").write_bytes(run_litert(graphs[name].to_bytes(), quants).tobytes())

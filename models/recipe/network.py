@@ -1,8 +1,8 @@
-"""SqueezeNet v1.1 as a list of steps, and the float run of it.
+"""SqueezeNet v1.1 as a list of operators, and its execution in float.
 
-Activations are rows x height x width x channels (NHWC). A step names the tensor that it makes; tensors that share a
-scale once quantized (a concatenation with its inputs, a pool with its input) share a group, named after the
-concatenation or convolution.
+Activations are batch x height x width x channels (NHWC). An operator has the name of its output tensor.
+Tensors that share a scale after quantization (a concatenation and its inputs, a pool and its input) form a
+group, named after the concatenation or convolution.
 """
 
 import numpy as np
@@ -21,21 +21,21 @@ class Conv:
 
 
 class Pool:
-    """Maximum of 3x3, stride 2, unpadded."""
+    """Max pooling 3x3, stride 2, unpadded."""
 
     def __init__(self, name, source):
         self.name, self.source = name, source
 
 
 class Concat:
-    """Channels of the first, then of the second."""
+    """Concatenation along the channels, in the order of the sources."""
 
     def __init__(self, name, sources):
         self.name, self.sources = name, sources
 
 
-def steps():
-    """The network in order of execution; the input is called `input`."""
+def operators():
+    """Returns the operators in order of execution. The input tensor is called `input`."""
     out = [Conv("conv1", "input", stride=2), Pool("pool1", "conv1")]
     source = "pool1"
     for fire in range(2, 10):
@@ -54,20 +54,23 @@ def steps():
 
 
 def groups():
-    """Tensor -> the group whose scale it has."""
-    of = {}
-    for step in steps():
-        if isinstance(step, Conv):
-            of[step.name] = step.group
-        elif isinstance(step, Pool):
-            of[step.name] = of[step.source]
+    """Returns tensor -> group."""
+    group_of = {}
+    for op in operators():
+        if isinstance(op, Conv):
+            group_of[op.name] = op.group
+        elif isinstance(op, Pool):
+            group_of[op.name] = group_of[op.source]
         else:
-            of[step.name] = step.name
-    return of
+            group_of[op.name] = op.name
+    return group_of
 
 
 def columns(x, size, stride, padded):
-    """NHWC -> (N * out height * out width) x (size * size * channels), and the output's N, height, width."""
+    """Returns the im2col matrix and (N, out height, out width).
+
+    The matrix is (N * out height * out width) x (size * size * channels).
+    """
     if padded:
         border = size // 2
         x = np.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
@@ -77,51 +80,54 @@ def columns(x, size, stride, padded):
 
 
 def pool(x):
-    """Maximum of 3x3, stride 2, unpadded."""
+    """Max pooling 3x3, stride 2, unpadded."""
     view = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2]
     return view.max(axis=(-1, -2))
 
 
-def run_float(weights, rgb, look=None):
-    """RGB bytes N x 227 x 227 x 3 -> conv10's map, f32. `look(step, columns, map)` sees every convolution."""
+def run_float(weights, rgb, observe=None):
+    """Returns the map of conv10, f32, for RGB photos of shape N x 227 x 227 x 3.
+
+    `observe(op, columns, map)` is called for every convolution.
+    """
     tensors = {"input": rgb.astype(np.float32)}
-    for step in steps():
-        if isinstance(step, Conv):
-            kernel, bias = weights[step.name]
-            x, shape = columns(tensors[step.source], kernel.shape[0], step.stride, step.padded)
+    for op in operators():
+        if isinstance(op, Conv):
+            kernel, bias = weights[op.name]
+            x, shape = columns(tensors[op.source], kernel.shape[0], op.stride, op.padded)
             y = np.maximum(x @ kernel.reshape(-1, kernel.shape[-1]) + bias, 0).reshape(*shape, -1)
-            if look:
-                look(step, x, y)
-            tensors[step.name] = y
-        elif isinstance(step, Pool):
-            tensors[step.name] = pool(tensors[step.source])
+            if observe:
+                observe(op, x, y)
+            tensors[op.name] = y
+        elif isinstance(op, Pool):
+            tensors[op.name] = pool(tensors[op.source])
         else:
-            tensors[step.name] = np.concatenate([tensors[s] for s in step.sources], axis=-1)
+            tensors[op.name] = np.concatenate([tensors[s] for s in op.sources], axis=-1)
     return tensors["conv10"]
 
 
 def scores(maps):
-    """Maps N x 13 x 13 x 1000 in real values -> softmax of the average, f32."""
+    """Returns the softmax of the spatial average, f32, for real-valued maps of shape N x 13 x 13 x 1000."""
     logits = maps.astype(np.float32).mean(axis=(1, 2))
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
 
 def multiply_adds():
-    """One inference's, counted from the shapes."""
+    """Returns the number of multiply-adds of one inference, computed from the shapes."""
     from recipe import weights as source
 
     kernels, total, shapes = source.load(), 0, {"input": (SIZE, SIZE)}
-    for step in steps():
-        if isinstance(step, Conv):
-            kernel = kernels[step.name][0]
-            h, w = shapes[step.source]
-            if not step.padded:
-                h, w = ((s - kernel.shape[0]) // step.stride + 1 for s in (h, w))
-            shapes[step.name] = (h, w)
+    for op in operators():
+        if isinstance(op, Conv):
+            kernel = kernels[op.name][0]
+            h, w = shapes[op.source]
+            if not op.padded:
+                h, w = ((s - kernel.shape[0]) // op.stride + 1 for s in (h, w))
+            shapes[op.name] = (h, w)
             total += h * w * kernel.size
-        elif isinstance(step, Pool):
-            shapes[step.name] = tuple((s - 3) // 2 + 1 for s in shapes[step.source])
+        elif isinstance(op, Pool):
+            shapes[op.name] = tuple((s - 3) // 2 + 1 for s in shapes[op.source])
         else:
-            shapes[step.name] = shapes[step.sources[0]]
+            shapes[op.name] = shapes[op.sources[0]]
     return total

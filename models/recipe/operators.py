@@ -1,9 +1,10 @@
-"""Small graphs for the engine's tests, each with LiteRT's recorded output: narrow relatives of SqueezeNet, and every
-operator that the native engine knows, in the shapes, scales and zero points that converters write.
+"""Writes small graphs for the engine's tests, each with a random input and LiteRT's output for it.
 
     cd models && python -m recipe.operators ../engine/tests/data/operators
 
-Weights are random; what counts is that they are the same everywhere.
+The graphs are scaled-down variants of SqueezeNet, and cover every operator of the native engine with the
+shapes, scales and zero points that converters write. Weights are random with fixed seeds, so every run gives
+the same files.
 """
 
 import pathlib
@@ -18,7 +19,7 @@ NONE, RELU, RELU6 = 0, 1, 3
 
 
 class Net:
-    """Builds a graph operator by operator; tensors know their scale and zero point."""
+    """Builds a graph operator by operator and keeps track of scales and zero points."""
 
     def __init__(self, shape=(1, 17, 15, 3), kind="int8", scale=1.0, seed=0, per_channel=True):
         self.g, self.random, self.per_channel = Graph("camfire test graph"), np.random.default_rng(seed), per_channel
@@ -35,7 +36,7 @@ class Net:
         return index
 
     def result(self, name, shape, source, scale, zero, gain=1.0):
-        """An output tensor; without a scale of its own, the source's times `gain`, a little varied."""
+        """Adds an output tensor. Default scale: the source's times `gain` times a factor near 1."""
         scale = scale or float(np.float32(self.info[source][1] * gain * self.random.uniform(0.8, 1.25)))
         return self.tensor(f"{name}{len(self.info)}", shape, scale, zero)
 
@@ -50,10 +51,10 @@ class Net:
 
     @staticmethod
     def sizes(shape, size, stride, padding, dilation=(1, 1)):
-        reach = [(k - 1) * d + 1 for k, d in zip(size, dilation)]
+        extent = [(k - 1) * d + 1 for k, d in zip(size, dilation)]
         if padding == SAME:
             return [-(-s // t) for s, t in zip(shape[1:3], stride)]
-        return [(s - r) // t + 1 for s, r, t in zip(shape[1:3], reach, stride)]
+        return [(s - e) // t + 1 for s, e, t in zip(shape[1:3], extent, stride)]
 
     def conv(self, source, channels, size=(1, 1), stride=(1, 1), padding=SAME, act=RELU, zero=-128, scale=None, dilation=(1, 1)):
         shape, source_scale, _ = self.info[source]
@@ -185,7 +186,7 @@ def squeezenext_block():
 
 
 def zero_points():
-    """Every activation with a zero point in the middle: no ReLU, padding that is not the lowest step."""
+    """Zero points inside the value range: no ReLU, and padding that is not the smallest value."""
     n = Net(seed=14)
     x = n.conv(n.input, 10, (3, 3), act=NONE, zero=11)
     x = n.conv(x, 9, (3, 3), (2, 2), act=NONE, zero=-20)
@@ -242,7 +243,7 @@ def real_ends():
 
 
 def joined():
-    """Concatenations along every axis, of parts that are read elsewhere too, and one of another."""
+    """Concatenations along every axis, of inputs that have other consumers, and a nested concatenation."""
     n = Net(seed=23)
     a, scale = n.conv(n.input, 6), None
     scale = n.info[a][1]
@@ -254,7 +255,7 @@ def joined():
 
 
 def parts_with_edges():
-    """Parts of a tall whole over which windows look beyond the edge: their neighbours must not be seen there."""
+    """Padded windows over inputs of a vertical concatenation: the padding must not read the next input."""
     n = Net(seed=25)
     a = n.conv(n.input, 5, scale=1.5)
     b = n.conv(n.input, 5, (3, 3), scale=1.5)
@@ -270,7 +271,7 @@ def padded_and_reshaped():
 
 
 def pooled_whole():
-    """Pools as high as their maps behind pointwise convolutions, whose rows would otherwise be taken as one."""
+    """Pools as high as their input after pointwise convolutions, whose rows are otherwise merged."""
     n = Net((1, 3, 9, 3), seed=26)
     x = n.pool("MAX_POOL_2D", n.conv(n.input, 7), (3, 3), (1, 1))
     low = n.pool("MAX_POOL_2D", n.conv(n.input, 5, scale=2.0), (3, 2), (1, 2), SAME)
@@ -288,7 +289,7 @@ def pooled_squares():
 
 
 def bounded_at_halves(zero, scale):
-    """Upper bounds of ReLU6 that lie between two steps, for every operator that can have them."""
+    """ReLU6 upper bounds between two quantized values, for every operator with a fused activation."""
     n = Net(seed=29)
     x = n.conv(n.input, 6, act=NONE, zero=zero, scale=scale)
     parts = [n.conv(x, 6, act=RELU6, zero=zero, scale=scale), n.depthwise(x, act=RELU6, zero=zero, scale=scale)]
@@ -305,7 +306,7 @@ def bounded_above_a_half():
 
 
 def bounded_pool_with_gaps():
-    """Windows that move further than they are wide, which LiteRT leaves to a kernel with another bound."""
+    """A stride larger than the window: LiteRT uses another kernel, which has a different upper bound."""
     n = Net(seed=34)
     x = n.conv(n.input, 6, act=NONE, zero=-124, scale=2.4)
     return n.ends_with(n.pool("MAX_POOL_2D", x, (3, 1), (2, 2), act=RELU6))
@@ -317,20 +318,20 @@ def bounded_dense():
 
 
 def few_from_many():
-    """Two classes from a whole image: kernels that take sixteen channels at once would fill up fourteen."""
+    """Two classes from a whole image: kernels that compute 16 channels at once would pad 14 of them."""
     n = Net((1, 92, 92, 3), seed=31)
     return n.ends_with(n.dense(n.input, 2))
 
 
 def retyped():
-    """From int8 to uint8 and back, each time with another scale."""
+    """Conversions from int8 to uint8 and back, with different scales."""
     n = Net(seed=32)
     x = n.convert("QUANTIZE", n.conv(n.input, 8, act=NONE, zero=9), "uint8", 1.7, 30, version=1)
     return n.ends_with(n.convert("QUANTIZE", x, "int8", 0.3, 12, version=1))
 
 
 def retyped_back():
-    """The same from uint8 to int8 and back."""
+    """Conversions from uint8 to int8 and back, with different scales."""
     n = Net(kind="uint8", seed=33)
     x = n.convert("QUANTIZE", n.input, "int8", 1.3, -30, version=1)
     return n.ends_with(n.convert("QUANTIZE", n.conv(x, 8, act=NONE, zero=9), "uint8", 0.9, 100, version=1))
@@ -367,7 +368,7 @@ GRAPHS = (
 
 
 def record(model):
-    """One random input and LiteRT's first output, as raw bytes of their types."""
+    """Returns a random input and LiteRT's first output, as raw bytes."""
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(model_content=model, num_threads=1)
@@ -375,13 +376,13 @@ def record(model):
     source = net.get_input_details()[0]
     random = np.random.default_rng(7)
     if source["dtype"] == np.float32:
-        steps = random.uniform(-2.5, 2.5, source["shape"]).astype(np.float32)
+        values = random.uniform(-2.5, 2.5, source["shape"]).astype(np.float32)
     else:
-        steps = random.integers(0, 256, source["shape"]).astype(np.uint8).view(source["dtype"])
-    net.set_tensor(source["index"], steps)
+        values = random.integers(0, 256, source["shape"]).astype(np.uint8).view(source["dtype"])
+    net.set_tensor(source["index"], values)
     net.invoke()
     outputs = [net.get_tensor(o["index"]).tobytes() for o in net.get_output_details()]
-    return steps.tobytes(), outputs[0]
+    return values.tobytes(), outputs[0]
 
 
 def main():
@@ -389,12 +390,12 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     for make in GRAPHS:
         model = make().to_bytes()
-        steps, output = record(model)
+        values, output = record(model)
         (folder / f"{make.__name__}.tflite").write_bytes(model)
-        (folder / f"{make.__name__}.in.bin").write_bytes(steps)
+        (folder / f"{make.__name__}.in.bin").write_bytes(values)
         (folder / f"{make.__name__}.out.bin").write_bytes(output)
-        spread = np.frombuffer(output, np.uint8 if len(output) < 1e6 else np.float32)
-        print(f"{make.__name__}: {len(model)} bytes, {len(set(spread))} different output bytes of {len(spread)}")
+        actual = np.frombuffer(output, np.uint8 if len(output) < 1e6 else np.float32)
+        print(f"{make.__name__}: {len(model)} bytes, {len(set(actual))} distinct output bytes of {len(actual)}")
 
 
 if __name__ == "__main__":

