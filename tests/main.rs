@@ -13,6 +13,7 @@ mod demo;
 mod faults;
 mod metrics;
 mod photos;
+mod recorded;
 mod seeing;
 mod service;
 mod wire;
