@@ -5,6 +5,7 @@
 mod support;
 
 mod adaptive;
+mod architecture;
 mod bad_input;
 mod broker;
 mod cameras;

@@ -1,11 +1,14 @@
-//! Today's messages against messages recorded with schema 2: equal byte for byte once the renames of schema 3 are
-//! applied. This shows that a change of names or structure does not change what is detected.
+//! Today's messages against messages recorded with schema 2: equal byte for byte once the renames of schema 3
+//! are applied. This shows that a change of names or structure does not change what is detected.
 
 use crate::support::{camfire_output, root, stderr, stdout};
 
 /// The renames of schema 3 that occur in the output of `camfire analyze`, old to new.
-const RENAMES: [(&str, &str); 3] =
-    [(r#""schema":2,"#, r#""schema":3,"#), (r#""looks":"#, r#""inferences":"#), (r#""marked":"#, r#""annotated":"#)];
+const RENAMES: [(&str, &str); 3] = [
+    (r#""schema":2,"#, r#""schema":3,"#),
+    (r#""looks":"#, r#""inferences":"#),
+    (r#""marked":"#, r#""annotated":"#),
+];
 
 fn recorded(name: &str) -> String {
     let file = root().join(format!("tests/data/schema2/{name}.jsonl"));
