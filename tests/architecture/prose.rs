@@ -1,6 +1,5 @@
 //! What comments and documents name in backticks: files, configuration keys and types must exist.
 
-use super::source::File;
 use std::{collections::BTreeSet, path::Path};
 
 /// Extensions of names that are taken for files of the repository.

@@ -185,10 +185,15 @@ fn heads(text: &str) -> Vec<String> {
     heads
 }
 
-/// Whether the code names this crate or path, as a whole word.
-pub fn names(code: &str, word: &str) -> bool {
-    code.match_indices(word).any(|(at, _)| {
-        let before = &code[..at];
-        !before.ends_with(is_word) && !before.ends_with("::") && !code[at + word.len()..].starts_with(is_word)
+/// Whether the code uses this crate or path: imports it, or names something below it, or calls it.
+pub fn names(code: &str, path: &str) -> bool {
+    let is_crate = !path.contains("::");
+    code.match_indices(path).any(|(at, _)| {
+        let (before, behind) = (&code[..at], &code[at + path.len()..]);
+        let is_whole = !before.ends_with(is_word) && !behind.starts_with(is_word);
+        let is_root = !is_crate || !before.ends_with("::");
+        let is_used =
+            !is_crate || path.ends_with('!') || behind.starts_with("::") || before.ends_with("use ");
+        is_whole && is_root && is_used
     })
 }
