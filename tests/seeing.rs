@@ -360,7 +360,7 @@ fn a_truth_that_does_not_fit_is_told() {
     assert!(output.status.success());
     let text = stderr(&output);
     assert!(
-        text.contains("a clip called yard.mp4") && text.contains("99 frames, the clip has 140"),
+        text.contains("a clip named yard.mp4") && text.contains("99 frames, but the clip has 140"),
         "{text}"
     );
 }
