@@ -75,11 +75,13 @@ measure-delivery: build/delivery-venv
 	cargo build --release --locked
 	build/delivery-venv/bin/python benches/delivery.py $(WHAT)
 
-# What Miri would look for, in the code as it is compiled: Miri needs a nightly compiler and knows no assembly.
+# Checks what Miri would, but in the compiled code: Miri needs a nightly compiler and does not support assembly.
 memcheck:
 	@packaging/need.sh $(build_packages) valgrind
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
-		cargo test -p camfire-engine --no-default-features --locked --lib --test operators -- --test-threads 1
+		cargo test -p camfire-engine --no-default-features --locked --lib -- --test-threads 1
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
+		cargo test -p camfire-engine --no-default-features --locked --test engine -- --test-threads 1 operators::
 
 # The compiler's own flags for coverage are not stable; the code is built by the stable compiler all the same.
 fuzz:

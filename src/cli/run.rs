@@ -73,7 +73,7 @@ fn watch(
         kernels = model.engine.kernels(),
         "camfire is watching."
     );
-    if let Some(reason) = model.engine.instead_of() {
+    if let Some(reason) = model.engine.fallback_reason() {
         tracing::warn!(reason, "The slower engine runs this model.");
     }
     let clock = Arc::new(SystemClock::new());
