@@ -333,8 +333,7 @@ fn weights_of(code: (i32, u8), kind: u8, zero: i64) -> Vec<u8> {
 
 #[test]
 fn weights_far_from_their_zero_point_are_refused() {
-    let around =
-        "tensor \"weights\": expected weights from -128 to 127 around their zero point, found others";
+    let around = "tensor \"weights\": expected constant weights from -128 to 127 around their zero point, found others";
     for zero in [i64::MIN, i64::MAX, -1, 132, 256] {
         assert_eq!(refusal("zero point", &weights_of(CONVOLUTION, UINT8, zero)), around, "{zero}");
     }

@@ -42,11 +42,11 @@ impl Addition {
 /// Writes the sum of `a` and `b` to `to`; all have the same shape.
 pub(crate) fn add(arena: &mut [u8], addition: &Addition, range: OutputRange, [a, b]: [&View; 2], to: &View) {
     let (before, rest) = arena.split_at_mut(to.buffer.start);
-    let (output, behind) = rest.split_at_mut(to.buffer.len());
+    let (output, after) = rest.split_at_mut(to.buffer.len());
     // The inputs may share a buffer, but neither is the output's.
     let bytes = |view: &View| match view.buffer.end <= to.buffer.start {
         true => &before[view.buffer.clone()],
-        false => &behind[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
+        false => &after[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
     };
     let (a_bytes, b_bytes) = (bytes(a), bytes(b));
     for y in 0..to.height {

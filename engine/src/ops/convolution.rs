@@ -68,6 +68,38 @@ pub(crate) struct RowPool {
     pub(crate) to: View,
 }
 
+/// Weights, start values and factors in the order of the kernels' blocks.
+struct Packed {
+    panels: Vec<u8>,
+    bias: Vec<i32>,
+    factor: Vec<f32>,
+}
+
+impl Packed {
+    /// Packs the weights of `channels` output channels, each of `taps` runs of `k` bytes.
+    fn new(kernels: &Kernels, spec: &ConvolutionSpec<'_>, channels: usize, taps: usize, k: usize) -> Packed {
+        let blocks = || pack::blocks(kernels.blocks, channels).map(|b| (b.first, &kernels.blocks[b.kernel]));
+        let slots: usize = blocks().map(|(_, kernel)| kernel.nr).sum();
+        let panels_len: usize = blocks().map(|(_, kernel)| pack::panel_len(kernel, taps, k)).sum();
+        let mut panels = Vec::with_capacity(panels_len);
+        let (mut bias, mut factor) = (Vec::with_capacity(slots), Vec::with_capacity(slots));
+        let weights = Weights { values: spec.weights, channels, taps, k };
+        for (first, kernel) in blocks() {
+            pack::push_panel(&mut panels, kernel, &weights, first);
+            for channel in kernel.order.iter().map(|&slot| first + usize::from(slot)) {
+                // Compensates for the offset that a kernel subtracts from every input byte.
+                let offset = || -> i32 {
+                    let values = spec.weights.chunk(channel, taps * k);
+                    kernel.input_zero * values.iter().map(i32::from).sum::<i32>()
+                };
+                bias.push(spec.bias.get(channel).map_or(0, |bias| bias + offset()));
+                factor.push(spec.factor.get(channel).copied().unwrap_or(0.0));
+            }
+        }
+        Packed { panels, bias, factor }
+    }
+}
+
 impl Convolution {
     /// Packs a convolution. `to` is the whole output; with a fused pool its buffer stores only `ring` of the
     /// rows.
@@ -89,28 +121,10 @@ impl Convolution {
         let back = spec.pad_before[0] * from.row + spec.pad_before[1] * from.pixel;
         let input = from.start.checked_sub(back)?;
 
-        let blocks =
-            || pack::blocks(kernels.blocks, to.channels).map(|b| (b.first, &kernels.blocks[b.kernel]));
-        let slots: usize = blocks().map(|(_, kernel)| kernel.nr).sum();
-        let panels_len: usize = blocks().map(|(_, kernel)| pack::panel_len(kernel, count, k)).sum();
-        let mut panels = Vec::with_capacity(panels_len);
-        let (mut bias, mut factor) = (Vec::with_capacity(slots), Vec::with_capacity(slots));
-        let weights = Weights { values: spec.weights, channels: to.channels, taps: count, k };
-        for (first, kernel) in blocks() {
-            pack::push_panel(&mut panels, kernel, &weights, first);
-            for channel in kernel.order.iter().map(|&slot| first + usize::from(slot)) {
-                // Compensates for the offset that a kernel subtracts from every input byte.
-                let offset = || -> i32 {
-                    let values = spec.weights.chunk(channel, count * k);
-                    kernel.input_zero * values.iter().map(i32::from).sum::<i32>()
-                };
-                bias.push(spec.bias.get(channel).map_or(0, |bias| bias + offset()));
-                factor.push(spec.factor.get(channel).copied().unwrap_or(0.0));
-            }
-        }
+        let Packed { panels, bias, factor } = Packed::new(kernels, spec, to.channels, count, k);
         let row_len = spec.strides[0] * from.row + to.row;
         let rows_per_pass =
-            if panels_len <= PANELS_LEN { (ROWS_LEN / row_len.max(1)).max(1) } else { usize::MAX };
+            if panels.len() <= PANELS_LEN { (ROWS_LEN / row_len.max(1)).max(1) } else { usize::MAX };
         let mut convolution = Convolution {
             kernels,
             from: from.clone(),

@@ -111,7 +111,7 @@ fn constant_bias<'a>(
 /// The scales of constant weights: one, or one per index along `axis`.
 fn quantization<'a>(weights: &Tensor<'a>, axis: usize) -> Result<Quantization<'a>, Error> {
     let Some(quantization) = weights.quantization else {
-        return Err(contract(weights.location(), "constant quantized weights", "others"));
+        return Err(contract(weights.location(), "constant quantized weights", "no quantization"));
     };
     let (scales, channels) = (quantization.scales.len(), weights.shape[axis]);
     let along = usize::try_from(quantization.axis).ok();
@@ -143,6 +143,10 @@ pub(super) fn weight_values<'a>(weights: &Tensor<'a>, axis: usize) -> Result<Wei
         {
             Ok(WeightValues { bytes, zero_point })
         }
-        _ => Err(contract(weights.location(), "weights from -128 to 127 around their zero point", "others")),
+        _ => Err(contract(
+            weights.location(),
+            "constant weights from -128 to 127 around their zero point",
+            "others",
+        )),
     }
 }

@@ -58,8 +58,9 @@ pub(super) fn window_geometry(
 /// Errors: [`Error::Contract`] when the weights do not have four dimensions.
 pub(super) fn window_size(graph: &Graph<'_>, operator: &Operator) -> Result<[usize; 2], Error> {
     let weights = operator.inputs.get(1).map(|&index| &graph.tensors[index]);
-    match weights.map(|weights| &weights.shape[..]) {
-        Some(&[_, height, width, _]) => Ok([height, width]),
-        _ => Err(contract(operator.location(), "weights of four dimensions", "others")),
+    if let Some(&[_, height, width, _]) = weights.map(|weights| &weights.shape[..]) {
+        return Ok([height, width]);
     }
+    let found = weights.map_or("none".to_string(), |weights| weights.shape_text());
+    Err(contract(operator.location(), "weights of four dimensions", found))
 }

@@ -74,12 +74,25 @@ pub(crate) fn read(file: &[u8]) -> Result<Graph<'_>, Error> {
         ));
     }
 
+    let operators = read_operators(&subgraph, &codes, &mut known)?;
+    if let Some(output) = outputs.iter().find(|&&output| !known[output]) {
+        return Err(contract("subgraph 0", "outputs that an operator computes", format!("tensor {output}")));
+    }
+    Ok(Graph { tensors, operators, inputs, outputs })
+}
+
+/// Reads the operators in their order of execution. `known` records for each tensor whether it has a value.
+fn read_operators(
+    subgraph: &Table<'_>,
+    codes: &Tables<'_>,
+    known: &mut [bool],
+) -> Result<Vec<Operator>, Error> {
     let tables = at_most(subgraph.tables(3, "operator")?, MAX_OPERATORS, "operators")?;
     let mut operators = Vec::new();
     let mut operands = 0;
     for index in 0..tables.len() {
         let table = tables.get(index)?;
-        let operator = read_operator(index, &table, &codes, tensors.len())?;
+        let operator = read_operator(index, &table, codes, known.len())?;
         operands += operator.inputs.len() + operator.outputs.len();
         if operands > MAX_TOTAL_OPERANDS {
             let expected = format!("at most {MAX_TOTAL_OPERANDS} tensors in all operators so far");
@@ -98,10 +111,7 @@ pub(crate) fn read(file: &[u8]) -> Result<Graph<'_>, Error> {
         }
         operators.push(operator);
     }
-    if let Some(output) = outputs.iter().find(|&&output| !known[output]) {
-        return Err(contract("subgraph 0", "outputs that an operator computes", format!("tensor {output}")));
-    }
-    Ok(Graph { tensors, operators, inputs, outputs })
+    Ok(operators)
 }
 
 /// Returns `tables` if there are at most `max`.

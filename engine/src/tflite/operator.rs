@@ -66,11 +66,7 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
         0 => Op::Add { activation: activation(&options(11)?, 0)? },
         1 | 17 => {
             let options = options(5)?;
-            let window = Window {
-                padding: padding(&options, 0)?,
-                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
-                dilations: [1, 1],
-            };
+            let window = window(&options, None)?;
             let size = [count(&options, 4, 0)?, count(&options, 3, 0)?];
             let activation = activation(&options, 5)?;
             match code {
@@ -84,20 +80,11 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
         }
         3 => {
             let options = options(1)?;
-            let window = Window {
-                padding: padding(&options, 0)?,
-                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
-                dilations: [count(&options, 5, 1)?, count(&options, 4, 1)?],
-            };
-            Op::Convolution { window, activation: activation(&options, 3)? }
+            Op::Convolution { window: window(&options, Some(4))?, activation: activation(&options, 3)? }
         }
         4 => {
             let options = options(2)?;
-            let window = Window {
-                padding: padding(&options, 0)?,
-                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
-                dilations: [count(&options, 6, 1)?, count(&options, 5, 1)?],
-            };
+            let window = window(&options, Some(5))?;
             Op::Depthwise { window, multiplier: count(&options, 3, 0)?, activation: activation(&options, 4)? }
         }
         6 => Op::Dequantize,
@@ -114,6 +101,19 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
         40 => Op::Mean { keep_dims: options(27)?.u8(0)?.unwrap_or(0) != 0 },
         114 => Op::Quantize,
         _ => Op::Unknown,
+    })
+}
+
+/// Reads how a window moves. `dilations` is the slot of the dilation along the width, which precedes that
+/// along the height. None for an operator without dilation.
+fn window(options: &Table<'_>, dilations: Option<usize>) -> Result<Window, Error> {
+    Ok(Window {
+        padding: padding(options, 0)?,
+        strides: [count(options, 2, 0)?, count(options, 1, 0)?],
+        dilations: match dilations {
+            Some(slot) => [count(options, slot + 1, 1)?, count(options, slot, 1)?],
+            None => [1, 1],
+        },
     })
 }
 
