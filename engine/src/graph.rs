@@ -38,8 +38,8 @@ pub(crate) enum DType {
     Other(u8),
 }
 
-/// Scales and zero points: one of each, or one per index along `axis`. `q` represents `(q - zero_point) *
-/// scale`.
+/// Scales and zero points: one of each, or one per index along `axis`.
+/// A quantized value `q` represents `(q - zero_point) * scale`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quantization<'a> {
     /// f32, finite and above 0.

@@ -3,12 +3,12 @@
 //! The crate does not depend on cameras, brokers or the file system. It has no threads, clock or log of its
 //! own.
 //!
-//! - [`Model`] is the native engine: [`tflite`] reads a file into a [`graph`], [`plan`] turns the graph into
-//!   instructions with packed weights and arena offsets, and a [`model::Session`] executes them ([`ops`])
-//!   with the [`kernels`] for this CPU, by the requantization rule of [`quant`].
-//! - [`tract`] is the reference engine. It also runs graphs with operators that the native engine does not
+//! - [`Model`] is the native engine: `tflite` reads a file into a `graph`, `plan` turns the graph into
+//!   instructions with packed weights and arena offsets, and a [`model::Session`] executes them (`ops`)
+//!   with the `kernels` for this CPU, by the requantization rule of `quant`.
+//! - `tract` is an independent second engine. It runs graphs with operators that the native engine does not
 //!   support.
-//! - [`open`] validates a model ([`contract`]) and chooses the engine. What an engine is not known to compute
+//! - [`open`] validates a model (`contract`) and chooses the engine. What an engine is not known to compute
 //!   correctly is refused at load, by operator name, because a wrong result is worse than none.
 //! - [`Engine`] is a loaded model, shared by all workers; [`Session`] runs it on one worker's thread.
 //!

@@ -22,7 +22,7 @@ pub struct Model {
 pub struct Options<'a> {
     /// The best kernel set to use, even if the CPU supports a better one.
     pub cap: Option<KernelSet>,
-    /// Names of intermediate tensors that can be read after a run, such as `fire9/concat`. Their memory is
+    /// Names of intermediate tensors that can be read after a run, such as "fire9/concat". Their memory is
     /// not reused. Only the first 256 bytes of a name are compared.
     pub keep: &'a [&'a str],
 }

@@ -1,4 +1,4 @@
-//! tract as an engine: slow, in pure Rust, and an independent reference for the native engine.
+//! tract as an engine: slow, in pure Rust, and an independent check on the native engine.
 //!
 //! tract 0.23 loads more than it computes correctly. Measured against LiteRT on int8 graphs: CONV_2D,
 //! MAX_POOL_2D and CONCATENATION of equal scales stay within one quantization step per layer; MEAN gives

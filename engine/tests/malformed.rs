@@ -387,7 +387,10 @@ fn an_unknown_operator_is_named_even_if_its_tensors_are_invalid() {
     w.plain(SHAPE, &[input], &[shape], &[]);
     w.plain(RESHAPE, &[input, shape], &[output], &[]);
     let message = refusal("shape", &w.file(&[input], &[output]));
-    assert_eq!(message, "operator 0 is builtin code 77 (version 1), which the native engine does not know");
+    assert_eq!(
+        message,
+        "operator 0 is builtin code 77 (version 1), which the native engine does not support"
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Plan {
     ) -> Result<Plan, Error> {
         // Checked first, because a layout error of an unknown operator would hide the operator's name.
         if let Some(unknown) = graph.operators.iter().find(|operator| operator.op == Op::Unknown) {
-            return Err(unknown.refuse("the native engine does not know"));
+            return Err(unknown.refuse("the native engine does not support"));
         }
         let &[input] = &graph.inputs[..] else {
             return Err(contract("subgraph 0", "one input", graph.inputs.len()));
@@ -120,7 +120,7 @@ impl Lowering<'_, '_> {
             Op::Quantize => self.quantize(operator),
             Op::Dequantize => self.dequantize(operator),
             Op::Softmax { beta } => self.softmax(operator, beta),
-            Op::Unknown => Err(operator.refuse("the native engine does not know")),
+            Op::Unknown => Err(operator.refuse("the native engine does not support")),
         }
     }
 
