@@ -111,8 +111,8 @@ fn features() -> Vec<&'static str> {
 fn engine(network: &Network) -> Result<String, String> {
     let (engine, identity) = model::open_engine(network).map_err(|e| e.to_string())?;
     let sha256 = &identity.sha256[..12];
-    let instead_of = engine.instead_of().map(|reason| format!("; not {reason}")).unwrap_or_default();
-    Ok(format!("{} ({}), {} {sha256}{instead_of}", engine.name(), engine.kernels(), identity.name))
+    let fallback = engine.fallback_reason().map(|reason| format!("; not {reason}")).unwrap_or_default();
+    Ok(format!("{} ({}), {} {sha256}{fallback}", engine.name(), engine.kernels(), identity.name))
 }
 
 /// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an error.

@@ -74,7 +74,7 @@ fn run_daemon(
         kernels = model.engine.kernels(),
         "camfire is running."
     );
-    if let Some(reason) = model.engine.instead_of() {
+    if let Some(reason) = model.engine.fallback_reason() {
         tracing::warn!(reason, "The model runs on the slower engine.");
     }
     let clock = Arc::new(SystemClock::new());
