@@ -101,7 +101,7 @@ impl Target {
 
     /// Writes the clip with what `frames` show drawn on, until `is_over`.
     ///
-    /// Errors: see [`gst::redraw`]; nothing is left then, nor if it was stopped.
+    /// Errors: see [`gst::transcode`]; nothing is left then, nor if it was stopped.
     pub fn write(
         &self,
         clip: &Path,
@@ -125,7 +125,7 @@ impl Target {
             }
         };
         let paths = gst::Paths { clip, to: &unfinished, name: &self.name };
-        let ended = gst::redraw(&paths, camera.rotation, draw, is_over)?;
+        let ended = gst::transcode(&paths, camera.rotation, draw, is_over)?;
         if ended == Ended::Finished {
             let failed = |e| Error::caused(ErrorKind::System, self.name.display().to_string(), e);
             unfinished.persist(&self.file).map_err(failed)?;
