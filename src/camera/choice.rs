@@ -1,8 +1,8 @@
 //! Which pipeline a camera uses: the best of its candidates that is installed and delivers frames. Pure.
 //!
-//! A candidate is skipped if elements are missing, if it is for another codec, or if it did not deliver a
-//! frame. The reasons are published in the camera status. Candidates skipped for a failure are tried again
-//! once none is left.
+//! A candidate is skipped if it is for another codec, if elements are missing, or if it did not deliver a
+//! frame. The last two reasons are published in the camera status. Candidates skipped for a failure are tried
+//! again once none is left.
 
 use super::template::{Codec, Pipeline};
 use crate::wire::messages::SkippedPipeline;

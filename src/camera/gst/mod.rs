@@ -121,8 +121,8 @@ fn describe_missing(element: &str, package: Option<&String>) -> String {
     match package {
         Some(package) if needs_device => {
             format!(
-                "element {element} is missing: this machine has no such device, it cannot be opened, or {package} must be \
-                 installed"
+                "element {element} is missing: this machine has no such device, it cannot be opened, or \
+                 {package} must be installed"
             )
         }
         Some(package) => format!("element {element} is missing: install {package}"),
