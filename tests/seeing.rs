@@ -322,7 +322,7 @@ fn sound_alone_is_refused_at_once() {
         ));
         let output = camfire_output(&["analyze", file.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2));
-        assert_eq!(stderr(&output), format!("camfire: {}: there is no video in it\n", file.display()));
+        assert_eq!(stderr(&output), format!("camfire: {}: the source contains no video\n", file.display()));
     }
 }
 
@@ -385,6 +385,6 @@ fn what_cannot_be_analysed_is_refused_by_name() {
         let output = camfire_output(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
-        assert!(!stderr(&output).contains("trying again"), "it does not: {}", stderr(&output));
+        assert!(!stderr(&output).contains("retrying"), "it does not: {}", stderr(&output));
     }
 }

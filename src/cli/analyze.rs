@@ -119,7 +119,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
         length: Duration::from_nanos(daemon.counters(0).reached_ns.load(Ordering::Relaxed)),
         size: collector.size,
     };
-    let faults = gst::decoder_faults() + daemon.counters(0).damaged.load(Ordering::Relaxed);
+    let faults = gst::decoder_errors() + daemon.counters(0).damaged.load(Ordering::Relaxed);
     daemon.stop();
     if outcome? == Ended::Stopped {
         return Ok(signals.exit_code());

@@ -101,7 +101,7 @@ impl Target {
 
     /// Writes the clip with the objects of `frames` drawn on it. Stops early when `is_cancelled` returns true.
     ///
-    /// Errors: see [`gst::redraw`]. On errors, and if stopped, no file is left.
+    /// Errors: see [`gst::transcode`]. On errors, and if stopped, no file is left.
     pub fn write(
         &self,
         clip: &Path,
@@ -125,7 +125,7 @@ impl Target {
             }
         };
         let paths = gst::Paths { clip, to: &temporary_file, name: &self.name };
-        let ended = gst::redraw(&paths, camera.rotation, draw, is_cancelled)?;
+        let ended = gst::transcode(&paths, camera.rotation, draw, is_cancelled)?;
         if ended == Ended::Finished {
             let failed = |e| Error::caused(ErrorKind::System, self.name.display().to_string(), e);
             temporary_file.persist(&self.file).map_err(failed)?;

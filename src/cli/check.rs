@@ -2,7 +2,7 @@
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{choice::Choice, gst, template},
+    camera::{choice::PipelineChoice, gst, template},
     config::{Camera, Config, Source},
     error::{Error, ErrorKind},
     workers::model::Model,
@@ -74,7 +74,7 @@ fn camera_problems(camera: &Camera) -> Vec<Error> {
     let mut problems = Vec::new();
     match template::candidates(camera) {
         Ok(pipelines) => {
-            let missing = Choice::new(pipelines, gst::missing).current().err();
+            let missing = PipelineChoice::new(pipelines, gst::missing).current().err();
             problems.extend(missing.map(|what| Error::new(ErrorKind::Input, format!("{key}: {what}"))));
         }
         Err(error) => problems.push(error),

@@ -2,7 +2,7 @@
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{choice::Choice, gst, template},
+    camera::{choice::PipelineChoice, gst, template},
     clock::look_for_synchronisation,
     config::{Camera, Network},
     error::Error,
@@ -134,10 +134,11 @@ fn templates() -> Vec<Finding> {
 fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
     let Ok(loaded) = arguments.load() else { return Vec::new() };
     let choose = |camera: &Camera| {
-        let choice = Choice::new(template::candidates(camera).map_err(|e| e.to_string())?, gst::missing);
+        let choice =
+            PipelineChoice::new(template::candidates(camera).map_err(|e| e.to_string())?, gst::missing);
         let pipeline = choice.current()?.template.clone();
         let not: Vec<String> = choice
-            .passed_over()
+            .skipped()
             .iter()
             .map(|passed| format!("not {}: {}", passed.pipeline, passed.reason))
             .collect();

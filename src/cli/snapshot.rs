@@ -2,7 +2,7 @@
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{Trouble, choice::Choice, gst, template},
+    camera::{FailureKind, choice::PipelineChoice, gst, template},
     clock::SystemClock,
     config::{Camera, Config},
     error::{Error, ErrorKind},
@@ -92,22 +92,22 @@ fn write_heatmap(config: &Config, frame: &Image, file: &Path) -> Result<String, 
 /// The first frame, from the best pipeline that delivers one.
 fn capture(camera: &Camera) -> Result<Image, Error> {
     let clock = SystemClock::new();
-    let mut choice = Choice::new(template::snapshot_candidates(camera)?, gst::missing);
+    let mut choice = PipelineChoice::new(template::snapshot_candidates(camera)?, gst::missing);
     let mut codecs_tried = 0;
     loop {
         let refuse =
             |reason: String| Error::new(ErrorKind::Source, format!("cameras.{}: {reason}", camera.name));
         let pipeline = choice.current().map_err(refuse)?;
-        let failure = match gst::first_picture(camera, pipeline, &clock) {
+        let failure = match gst::first_image(camera, pipeline, &clock) {
             Ok(frame) => return Ok(frame),
             Err(failure) => failure,
         };
-        let can_retry = match failure.trouble {
-            Trouble::OtherCodec(codec) if codecs_tried < 2 => {
+        let can_retry = match failure.kind {
+            FailureKind::OtherCodec(codec) if codecs_tried < 2 => {
                 codecs_tried += 1;
-                choice.found_codec(codec)
+                choice.set_codec(codec)
             }
-            Trouble::Unsupported | Trouble::NoPicture => choice.failed_start(&failure.reason),
+            FailureKind::Unsupported | FailureKind::NoDecoderOutput => choice.start_failed(&failure.reason),
             _ => false,
         };
         if !can_retry {
