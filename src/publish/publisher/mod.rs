@@ -22,7 +22,7 @@ use super::{
     connection::{Connection, Dialer, LinkEvent},
     frigate::Frigate,
     homeassistant,
-    outbox::{Draft, Gap, Outbox, Row},
+    outbox::{DurableMessage, Gap, Outbox, Row},
     reconnect::Reconnect,
 };
 use crate::wire::{
@@ -342,20 +342,20 @@ impl PublisherState {
         if let (Message::Event(event), Some(topic)) = (&message, &self.frigate_topic) {
             let payload = self.frigate.translate(event);
             let (camera, at_ms) = (FRIGATE.to_string(), self.clock.now().as_millisecond());
-            let seq = self.outbox.number(FRIGATE);
+            let seq = self.outbox.next_seq(FRIGATE);
             let topic = topic.clone();
-            self.outbox.accept(Draft { camera, seq, at_ms, topic, retained: false, payload });
+            self.outbox.accept(DurableMessage { camera, seq, at_ms, topic, retained: false, payload });
             self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         }
         let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
-        let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.number(&camera));
+        let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.next_seq(&camera));
         let uid = format!("{stream}-{camera}-{seq}");
         message.set_sequence(Sequence { stream, seq, uid });
         let payload = message.payload();
         let retained = delivery == Delivery::State;
         let kept = retained.then(|| (topic.clone(), payload.clone()));
         let at_ms = self.clock.now().as_millisecond();
-        let row = self.outbox.accept(Draft { camera, seq, at_ms, topic, retained, payload });
+        let row = self.outbox.accept(DurableMessage { camera, seq, at_ms, topic, retained, payload });
         if let Some((topic, payload)) = kept {
             self.states.insert(topic, State { payload, row: Some(row), told: false });
         }
@@ -504,7 +504,9 @@ impl PublisherState {
             }
             return;
         }
-        let (Some(commander), Some(camera)) = (&self.commander, self.topics.commanded(topic)) else { return };
+        let (Some(commander), Some(camera)) = (&self.commander, self.topics.command_target(topic)) else {
+            return;
+        };
         // Nothing is what a retained command is taken back with.
         if payload.is_empty() {
             return;
@@ -591,11 +593,11 @@ impl PublisherState {
             InFlight::Row(row) => {
                 // It may have gone meanwhile.
                 let found = self.outbox.after(row - 1, 1).pop();
-                let Some(row) = found.filter(|found| found.row == *row) else { return };
+                let Some(row) = found.filter(|found| found.id == *row) else { return };
                 self.outbox.give_up(&row);
-                self.outbox.acknowledged(row.row);
-                self.captured.remove(&row.row);
-                (row.topic, row.payload.len())
+                self.outbox.acknowledged(row.id);
+                self.captured.remove(&row.id);
+                (row.message.topic, row.message.payload.len())
             }
             InFlight::State(topic) => {
                 let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
@@ -662,25 +664,26 @@ impl PublisherState {
             up.progress.has_caught_up |= is_caught_up;
             for row in rows {
                 if let Some(why) = unfit(&row, fits) {
-                    up.window.leave_out(row.row);
+                    up.window.leave_out(row.id);
                     self.outbox.give_up(&row);
                     self.outbox.acknowledged(up.window.reached());
                     tracing::error!(
-                        topic = row.topic,
-                        bytes = row.payload.len(),
+                        topic = row.message.topic,
+                        bytes = row.message.payload.len(),
                         why,
                         "Message is given up."
                     );
                     continue;
                 }
-                if !up.line.publish(&row.topic, true, row.retained, &row.payload) {
+                let message = &row.message;
+                if !up.line.publish(&message.topic, true, message.retained, &message.payload) {
                     return false;
                 }
-                up.window.hand_over(InFlight::Row(row.row));
+                up.window.hand_over(InFlight::Row(row.id));
                 self.counters.sent.fetch_add(1, Ordering::Relaxed);
                 // Where it is the last word on its topic, this connection has got that.
                 if let Some(state) =
-                    self.states.get_mut(&row.topic).filter(|state| state.row == Some(row.row))
+                    self.states.get_mut(&message.topic).filter(|state| state.row == Some(row.id))
                 {
                     state.told = true;
                 }
@@ -830,10 +833,10 @@ impl Session {
 }
 
 /// Why a row cannot be sent to any broker.
-fn unfit(row: &Row, fits: impl Fn(&str, &[u8]) -> bool) -> Option<&'static str> {
-    if !fits(&row.topic, &row.payload) {
+fn unfit(Row { message, .. }: &Row, fits: impl Fn(&str, &[u8]) -> bool) -> Option<&'static str> {
+    if !fits(&message.topic, &message.payload) {
         Some("it is larger than mqtt.max_packet_kib")
-    } else if row.topic.is_empty() || row.topic.contains(['+', '#']) {
+    } else if message.topic.is_empty() || message.topic.contains(['+', '#']) {
         // As it lies on a disk that has made another letter of one.
         Some("its topic is damaged")
     } else {
