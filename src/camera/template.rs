@@ -216,7 +216,7 @@ pub fn snapshot_candidates(camera: &Camera) -> Result<Vec<Pipeline>, Error> {
 }
 
 /// The keys of a camera that break a template's rule, each with the rule.
-pub fn judge(camera: &Camera) -> Vec<(String, String)> {
+pub fn validate(camera: &Camera) -> Vec<(String, String)> {
     fitting(camera, &camera.source).err().into_iter().collect()
 }
 

@@ -84,9 +84,9 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-    let (judge_camera, judge) =
-        (Some(template::judge as config::CameraJudge), Some(model::judge as config::Judge));
-    config::load(&config::Inputs { main, environment, flags, credentials, state, judge_camera, judge })
+    let (validate_camera, validate) =
+        (Some(template::validate as config::CameraValidator), Some(model::validate as config::Validator));
+    config::load(&config::Inputs { main, environment, flags, credentials, state, validate_camera, validate })
 }
 
 /// Which network to run, and how.
@@ -132,7 +132,7 @@ pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::FrameTrace => LevelFilter::TRACE,
+        LogLevel::Trace => LevelFilter::TRACE,
     };
     // Libraries' inner life is nobody's business, even at debug; what GStreamer says comes under its own name.
     let levels = Targets::new()
