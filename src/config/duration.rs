@@ -19,8 +19,10 @@ const YEAR: i64 = 31_557_600;
 ///
 /// Errors: the text is not a duration, has no unit, or is negative.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let span = SpanParser::new().parse_span(text.trim());
-    span.ok()
+    // jiff also reads "1:30:00", "+5s" and "1h, 30m", which are not a documented part of the configuration.
+    let is_plain = !text.contains([':', '+', ',']);
+    let span = SpanParser::new().parse_span(text.trim()).ok();
+    span.filter(|_| is_plain)
         .and_then(|span| fixed_length(&span))
         .ok_or_else(|| "must be a duration such as \"500ms\", \"10s\" or \"1m 30s\"".into())
 }
@@ -84,9 +86,22 @@ mod tests {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(parse("1us 1ns"), Ok(Duration::from_nanos(1001)));
-        for bad in
-            ["", " ", "5", "s", "-5s", "5s ago", "5 parsecs", "1m, ", "P1D", "99999999999999999999s", "5µ"]
-        {
+        for bad in [
+            "",
+            " ",
+            "5",
+            "s",
+            "-5s",
+            "5s ago",
+            "5 parsecs",
+            "+5s",
+            "1:30:00",
+            "1h, 30m",
+            "1m, ",
+            "P1D",
+            "99999999999999999999s",
+            "5µ",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -38,6 +38,7 @@ pub(super) struct Layers {
     pub(super) origins: BTreeMap<String, Origin>,
     /// The files that were read, lowest layer first.
     pub(super) files: Vec<PathBuf>,
+    /// All problems found so far, in any order.
     pub(super) problems: Vec<Problem>,
     /// Warnings for the user, one line each.
     pub(super) warnings: Vec<String>,

@@ -1,13 +1,11 @@
-//! The configuration: read, checked and merged into one [`Config`], which is all that the rest of the program
-//! sees.
+//! The configuration: read, checked and merged into a [`Config`], the only part that the rest of the program sees.
 //!
-//! `layers` reads files, environment and flags, checks each value against the table of keys in `raw` and
-//! records where it came from. `rules` turns the merged values into a `Config` and checks the rules between
-//! keys. Errors are collected on the way: [`load`] returns either a valid configuration or every [`Problems`]
-//! entry at once.
+//! `layers` reads files, environment and flags, checks each value against the tables of keys in `raw` and
+//! records where it came from. `rules` converts the merged values to a `Config` and checks the rules between
+//! keys. Problems are collected: [`load`] returns either a valid configuration or all of its [`Problems`].
 //!
-//! The daemon gets its `Config` by value and reads no configuration file itself. Modules in here import from
-//! siblings below them, never from this file: see the `use` lines.
+//! The daemon gets its `Config` by value and reads no configuration file itself. The files of this module
+//! import each other in one direction only, and none of them imports from this one.
 
 mod duration;
 mod inputs;

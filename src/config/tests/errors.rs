@@ -293,7 +293,7 @@ fn all_problems_are_reported_at_once_and_counted() {
 #[test]
 fn problems_of_zones_masks_and_regions_name_their_line() {
     let yard = |lines: &str| format!("[cameras.a]\nsource = \"test://\"\n{lines}");
-    for (lines, place, rule) in [
+    for (lines, location, rule) in [
         (
             "masks = [[[0, 0], [1, 1], [1, 0], [0, 1]]]",
             "3: cameras.a.masks",
@@ -312,7 +312,7 @@ fn problems_of_zones_masks_and_regions_name_their_line() {
     ] {
         let problems = problems(&text(&yard(lines)));
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].contains(place) && problems[0].contains(rule), "{problems:?}");
+        assert!(problems[0].contains(location) && problems[0].contains(rule), "{problems:?}");
     }
     let camera = camera(&yard(
         "zones.lawn = [[0, 0], [1, 0], [1, 1]]\nregions.gate.box = [0, 0.5, 0.5, 0.5]\nlabels = [\"cat\"]",

@@ -40,7 +40,7 @@ fn a_password_has_exactly_one_source() {
 
     let broker = |keys: &str| loaded(&with_credentials(&format!("[mqtt]\n{keys}"))).config.mqtt.login;
     assert_eq!(broker("user = \"me\""), login("me", "broker secret"));
-    assert_eq!(broker("user = \"me\"\npassword = \"typed\""), login("me", "typed"));
+    assert_eq!(broker("user = \"me\"\npassword = \"written\""), login("me", "written"));
     assert_eq!(
         broker(&format!("user = \"me\"\npassword_file = {:?}", path("p"))),
         login("me", "file secret")
