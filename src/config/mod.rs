@@ -1,4 +1,4 @@
-//! The configuration: read, checked and merged into a [`Config`], the only part that the rest of the program sees.
+//! The configuration: read, checked and merged into a [`Config`], which the rest of the program uses.
 //!
 //! `layers` reads files, environment and flags, checks each value against the tables of keys in `raw` and
 //! records where it came from. `rules` converts the merged values to a `Config` and checks the rules between
