@@ -116,7 +116,7 @@ impl Worker {
 
     /// Publishes the frame as a JPEG, as requested by a command.
     fn take_snapshot(&mut self, camera: usize, frame: &Frame) {
-        match self.painter.whole(&frame.image) {
+        match self.painter.frame_jpeg(&frame.image) {
             Ok(jpeg) => self.reporter.report_snapshot(camera, jpeg),
             Err(error) => {
                 let camera = self.reporter.camera(camera);

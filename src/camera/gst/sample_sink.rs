@@ -185,12 +185,12 @@ impl SampleSink {
         let check = self.health.clone();
         let mut check = lock(&check);
         let health_is_due = check.is_due(now);
-        if !(judges || health_is_due) || !self.luma.shrink(image, change::MOST_WIDTH) {
+        if !(judges || health_is_due) || !self.luma.downscale(image, change::MAX_WIDTH) {
             return false;
         }
         let mut changed = false;
         if let Some((detector, _)) = self.change.as_mut().filter(|_| judges) {
-            changed = detector.judge(&self.luma, at);
+            changed = detector.detect(&self.luma, at);
             if role == Role::Picture {
                 self.gate.judge(at, changed);
             }
