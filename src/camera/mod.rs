@@ -21,7 +21,7 @@ use crate::{
     config::{Camera, Source},
     control::CameraControl,
     counters::CameraCounters,
-    lifecycle::{Heartbeat, Stop},
+    lifecycle::{Heartbeat, StopSignal},
     queue::{
         frames::{Interruption, Slot},
         messages::MessageSender,
@@ -58,7 +58,7 @@ pub struct CameraStage {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// When to end.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// Beats at every turn of the loop; the watchdog reads it.
     pub heartbeat: Heartbeat,
 }
@@ -234,7 +234,7 @@ impl CameraStage {
             }
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{choice::Choice, gst, template},
-    clock::look_for_synchronisation,
+    clock::query_synchronised,
     config::{Camera, Network},
     error::Error,
     publish::mqtt::{self, subscriber::Subscriber},
@@ -153,7 +153,7 @@ fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
 
 /// Whether the times in messages can be relied on.
 fn clock() -> Finding {
-    let text = match look_for_synchronisation() {
+    let text = match query_synchronised() {
         Some(true) => Ok("keeps to a time server".to_string()),
         Some(false) => Err("does not keep to a time server: captured_at may be off".to_string()),
         None => Ok("not known whether it keeps to a time server".to_string()),

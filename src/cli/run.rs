@@ -89,13 +89,13 @@ fn watch(
             tracing::error!("Too many pipelines hang; ending, so that systemd starts afresh.");
             break End::BeyondRepair;
         }
-        if signals.take_hangup() | control.take_reload() {
+        if signals.take_hangup() | control.take_reload_request() {
             match config.load() {
                 Ok(fresh) => break End::Reload(Box::new(fresh)),
                 Err(error) => tracing::error!(%error, "The configuration stays as it was."),
             }
         }
-        let stuck = daemon.turn();
+        let stuck = daemon.tick();
         if stuck.is_empty() {
             notify(NotifyState::Watchdog);
         } else if healthy {

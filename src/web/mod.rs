@@ -11,7 +11,7 @@ pub mod metrics;
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind},
-    lifecycle::{self, Heartbeat, Stop},
+    lifecycle::{self, Heartbeat, StopSignal},
     web::metrics::{Format, Metrics},
 };
 use axum::{
@@ -55,7 +55,7 @@ pub struct Web {
     pages: Arc<Pages>,
     clock: Arc<dyn Clock>,
     /// When to end.
-    stop: Stop,
+    stop: StopSignal,
     /// Beats at every turn of the loop; the watchdog reads it.
     heartbeat: Heartbeat,
     runtime: Runtime,
@@ -77,7 +77,12 @@ impl Web {
     /// A server that will listen at `listen`.
     ///
     /// Errors ([`ErrorKind::System`]) where the system has no room for an event loop.
-    pub fn open(listen: SocketAddr, pages: Pages, stop: Stop, heartbeat: Heartbeat) -> Result<Web, Error> {
+    pub fn open(
+        listen: SocketAddr,
+        pages: Pages,
+        stop: StopSignal,
+        heartbeat: Heartbeat,
+    ) -> Result<Web, Error> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -144,13 +149,13 @@ impl Web {
         let mut left = pause;
         while !left.is_zero() {
             self.heartbeat.beat(self.clock.monotonic());
-            if self.stop.is_time() {
+            if self.stop.is_triggered() {
                 return true;
             }
             time::sleep(left.min(STEP)).await;
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }
 
@@ -197,7 +202,7 @@ fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let stuck = lifecycle::stuck(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
+    let stuck = lifecycle::hung_stages(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }

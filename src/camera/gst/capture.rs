@@ -100,7 +100,7 @@ impl<'a> Capture<'a> {
             // A recording that is read as fast as it goes waits here, on the decoder's own thread, so that whatever is
             // decided by its pictures is decided in their order; and never longer than the attempt lasts.
             while patient && !slot.wait_until_vacant(Duration::from_millis(50)) {
-                if stop.is_time() || over.load(Ordering::Relaxed) {
+                if stop.is_triggered() || over.load(Ordering::Relaxed) {
                     return Err(gst::FlowError::Flushing);
                 }
             }
@@ -136,7 +136,7 @@ impl<'a> Capture<'a> {
             if !stage.control.settings().watching {
                 return Ok(Ended::Paused);
             }
-            if stage.stop.is_time() {
+            if stage.stop.is_triggered() {
                 return Ok(Ended::Stopped);
             }
             self.pass_on_news(watcher)?;
