@@ -354,7 +354,11 @@ fn a_snapshot_is_taken_from_the_large_stream() {
     assert_eq!(snapshot("door"), (360, 640));
     let output = camfire_output(&["snapshot", "gate", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("there is no camera \"gate\", only door, yard"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no camera \"gate\"; the configuration has door, yard"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! The daemon: creates the queues, starts a thread for each stage and stops them in the order of the data
-//! flow.
+//! The daemon: creates the queues, starts a thread per stage and stops the stages in the order of the data flow.
 //!
-//! This is the only module that starts and joins the threads of stages (threads for calls that may hang are
-//! started by [`lifecycle::spawn_helper`]). Stages communicate only through the queues created here.
+//! Only this module starts and joins the threads of stages; [`lifecycle::spawn_helper`] starts threads for calls
+//! that may hang. Stages communicate only through the queues created here.
 //!
 //! | thread | task | ends when |
 //! | --- | --- | --- |
