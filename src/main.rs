@@ -9,12 +9,11 @@
 //! ```
 //!
 //! - `cli/` has one file per subcommand.
-//! - [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`]) and connects
-//! them
+//! - [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`]) and connects them
 //!   with queues ([`queue`]).
-//! - [`vision`] analyses frames and does no I/O. [`workers::reporter`] turns the results into messages, which
-//!   [`wire`] defines.
-//! - [`counters`] holds all counts, published as stats messages and as metrics.
+//! - [`vision`] analyses frames without I/O. [`workers::reporter`] turns the results into messages, which [`wire`]
+//!   defines.
+//! - [`counters`] holds all counts. They are published as stats messages and as metrics.
 //! - [`config`] is the user's configuration, [`control`] the changes that commands make at run time.
 
 #![forbid(unsafe_code)]

@@ -1,7 +1,8 @@
-//! The daemon: creates the queues, starts a thread per stage and stops the stages in the order of the data flow.
+//! The daemon: creates the queues, starts a thread per stage and stops the stages in the order of the data
+//! flow, cameras first.
 //!
-//! Only this module starts and joins the threads of stages; [`lifecycle::spawn_helper`] starts threads for calls
-//! that may hang. Stages communicate only through the queues created here.
+//! Only this module starts and joins the threads of stages. Threads for calls that may hang are started by
+//! [`lifecycle::spawn_helper`]. Stages communicate only through the queues created here.
 //!
 //! | thread | task | ends when |
 //! | --- | --- | --- |
