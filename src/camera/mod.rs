@@ -21,7 +21,7 @@ use crate::{
     config::{Camera, Source},
     control::CameraControl,
     counters::CameraCounters,
-    lifecycle::{Heartbeat, Stop},
+    lifecycle::{Heartbeat, StopSignal},
     queue::{
         frames::{Interruption, Slot},
         messages::MessageSender,
@@ -62,7 +62,7 @@ pub struct CameraStage {
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// When to stop.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog of the process.
     pub heartbeat: Heartbeat,
 }
@@ -265,6 +265,6 @@ impl CameraStage {
             }
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }

@@ -12,7 +12,7 @@ pub mod metrics;
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind},
-    lifecycle::{self, Heartbeat, Stop},
+    lifecycle::{self, Heartbeat, StopSignal},
     web::metrics::{Format, Metrics},
 };
 use axum::{
@@ -57,7 +57,7 @@ pub struct Web {
     pages: Arc<Pages>,
     clock: Arc<dyn Clock>,
     /// Signals the shutdown.
-    stop: Stop,
+    stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog.
     heartbeat: Heartbeat,
     runtime: Runtime,
@@ -79,7 +79,12 @@ impl Web {
     /// Creates a server for the address `listen`. It does not listen yet.
     ///
     /// Errors: [`ErrorKind::System`] if the event loop cannot be created.
-    pub fn open(listen: SocketAddr, pages: Pages, stop: Stop, heartbeat: Heartbeat) -> Result<Web, Error> {
+    pub fn open(
+        listen: SocketAddr,
+        pages: Pages,
+        stop: StopSignal,
+        heartbeat: Heartbeat,
+    ) -> Result<Web, Error> {
         let runtime =
             runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| {
                 Error::caused(ErrorKind::System, "cannot create an event loop for the web server", e)
@@ -146,13 +151,13 @@ impl Web {
         let mut left = delay;
         while !left.is_zero() {
             self.heartbeat.beat(self.clock.monotonic());
-            if self.stop.is_time() {
+            if self.stop.is_triggered() {
                 return true;
             }
             time::sleep(left.min(STEP)).await;
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }
 
@@ -199,7 +204,7 @@ fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let stuck = lifecycle::stuck(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
+    let stuck = lifecycle::hung_stages(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }
