@@ -85,7 +85,7 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
     let (judge_camera, judge) =
-        (Some(template::judge as config::CameraJudge), Some(model::judge as config::Judge));
+        (Some(template::judge as config::CameraJudge), Some(model::validate as config::Judge));
     config::load(&config::Inputs { main, environment, flags, credentials, state, judge_camera, judge })
 }
 

@@ -109,7 +109,7 @@ impl Truth {
         let labels: BTreeSet<&String> =
             self.objects.iter().map(|thing| &thing.label).filter(is_strange).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
-        let problems = groups.judge(&labels);
+        let problems = groups.validate_labels(&labels);
         if problems.is_empty() {
             return Ok(());
         }

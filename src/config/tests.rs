@@ -776,7 +776,7 @@ fn groups_may_be_called_anything_and_later_layers_win() {
     let toml = "[groups]\n\"big cat\" = [\"tiger\", \"lion\"]\n\"a.b\" = [\"tabby\"]\n\"Größe\" = [\"beagle\"]\n\
                 [cameras.a]\nsource = \"test://\"\nlabels = [\"big cat\", \"a.b\", \"Größe\", \"unknown\"]\n";
     let inputs = Inputs {
-        judge: Some(crate::workers::model::judge),
+        judge: Some(crate::workers::model::validate),
         flags: pairs(&[("groups.a.b", "[\"tiger cat\"]")]),
         ..text(toml)
     };
@@ -789,7 +789,7 @@ fn groups_may_be_called_anything_and_later_layers_win() {
 fn unknown_names_are_told_together_with_all_else() {
     let toml = "[groups]\n\"big cat\" = [\"tigger\"]\npet = 1\n[cameras.a]\nlabels = [\"big cat\", \"pet\", \"caat\"]\n\
                 source = \"tset://\"\n";
-    let lines = problems(&Inputs { judge: Some(crate::workers::model::judge), ..text(toml) });
+    let lines = problems(&Inputs { judge: Some(crate::workers::model::validate), ..text(toml) });
     for (line, part) in lines.iter().zip([
         "2: groups.\"big cat\" = [\"tigger\"]: has \"tigger\", which is no class; did you mean \"tiger\"?",
         "3: groups.pet = 1: must be a list",
@@ -803,7 +803,7 @@ fn unknown_names_are_told_together_with_all_else() {
 
 #[test]
 fn labels_that_no_network_has_are_told_with_their_line() {
-    let inputs = |toml: &str| Inputs { judge: Some(crate::workers::model::judge), ..text(toml) };
+    let inputs = |toml: &str| Inputs { judge: Some(crate::workers::model::validate), ..text(toml) };
     let toml = "[groups]\npet = [\"tabbi\"]\n";
     assert_eq!(
         problems(&inputs(toml)),
