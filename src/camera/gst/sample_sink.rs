@@ -195,7 +195,7 @@ impl SampleSink {
                 self.gate.judge(at, changed);
             }
         }
-        if health_is_due && let Some(health) = check.look(image, &self.luma, now) {
+        if health_is_due && let Some(health) = check.update(image, &self.luma, now) {
             self.tell(|news| news.health = Some(health));
         }
         changed
