@@ -1,8 +1,8 @@
-//! The inference pool. Each worker takes the next ready camera's frame with that camera's [`Scene`], analyses it and
-//! reports the result.
+//! The inference pool. Each worker takes the next ready camera's frame with that camera's [`Scene`], analyses
+//! it and reports the result.
 //!
-//! A worker is one thread with one session and one frame at a time, because four single-threaded workers analyse more
-//! frames than one network spread over four cores. This is the only stage that calls the engine.
+//! A worker is one thread with one session and one frame at a time, because four single-threaded workers
+//! analyse more frames than one network spread over four cores. This is the only stage that calls the engine.
 
 pub mod classifier;
 pub mod model;
@@ -106,7 +106,8 @@ impl Worker {
                         tracing::error!(camera, frame = frame.number, %error, "Frame could not be analysed.");
                     }
                     is_failing = true;
-                    // Events are reported even if the analysis stopped halfway, because the tracks have changed.
+                    // Events are reported even if the analysis stopped halfway, because the tracks have
+                    // changed.
                     self.reporter.report(camera, job.state(), Some(&frame), &mut analysis);
                     job.finish(Outcome::Failed);
                 }
