@@ -21,7 +21,8 @@ pub struct Event {
     pub started_at: Timestamp,
     /// When the object was last seen.
     pub seen_at: Timestamp,
-    /// From `started_at` to `seen_at` on the scene's time line, because the time of day may be set meanwhile.
+    /// Time from the first to the last sighting, on the scene's time line, because the time of day may be set
+    /// meanwhile.
     pub duration: Duration,
     /// The group that the object was classified as.
     pub label: Option<usize>,
@@ -73,7 +74,7 @@ pub struct Sighting {
     pub scene_time: Duration,
     /// Position.
     pub rect: Rect,
-    /// How well the object is seen. Larger is better.
+    /// Picture quality: large, whole, isolated and recognised objects rank highest. In pixels, weighted.
     pub quality: f64,
 }
 

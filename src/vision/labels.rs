@@ -13,7 +13,7 @@ impl Labels {
     /// Errors ([`ErrorKind::Input`]): the text is not UTF-8, a line is empty, or the number of labels differs
     /// from the number of classes.
     pub fn parse(text: &[u8], source: &str, classes: usize) -> Result<Labels, Error> {
-        let error = |why: String| Error::new(ErrorKind::Input, format!("labels {source}: {why}"));
+        let error = |reason: String| Error::new(ErrorKind::Input, format!("labels {source}: {reason}"));
         let text =
             std::str::from_utf8(text).map_err(|e| error(format!("byte {} is not UTF-8", e.valid_up_to())))?;
         let labels: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
