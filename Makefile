@@ -80,7 +80,9 @@ measure-delivery: build/delivery-venv
 memcheck:
 	@packaging/need.sh $(build_packages) valgrind
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
-		cargo test -p camfire-engine --no-default-features --locked --lib --test operators -- --test-threads 1
+		cargo test -p camfire-engine --no-default-features --locked --lib -- --test-threads 1
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
+		cargo test -p camfire-engine --no-default-features --locked --test engine -- --test-threads 1 operators::
 
 # Needs cargo-fuzz. RUSTC_BOOTSTRAP enables the unstable coverage flags in the stable compiler.
 fuzz:

@@ -67,7 +67,7 @@ fn a_model_that_is_none_is_refused() {
     assert!(text.contains("model /nowhere/model.tflite: No such file"), "{text}");
 
     let whole = model_bytes();
-    assert_model_refused("empty.tflite", b"", "not a sound .tflite model");
+    assert_model_refused("empty.tflite", b"", "not a valid .tflite model");
     assert_model_refused("cut.tflite", &whole[..whole.len() / 2], "model");
     let mut random = 12345u64;
     let mut noise: Vec<u8> = (0..4096)
@@ -76,7 +76,7 @@ fn a_model_that_is_none_is_refused() {
             (random >> 56) as u8
         })
         .collect();
-    assert_model_refused("noise.tflite", &noise, "not a sound .tflite model");
+    assert_model_refused("noise.tflite", &noise, "not a valid .tflite model");
     // With the mark in the right place, it takes more than a look at the mark.
     noise[4..8].copy_from_slice(b"TFL3");
     assert_model_refused("marked.tflite", &noise, "model");

@@ -65,7 +65,7 @@ fn where_nobody_listens_camfire_keeps_seeing_and_says_so_once() {
     assert_eq!(camfire.log().matches("Broker is away").count(), 1, "{}", camfire.log());
     assert!(camfire.end("TERM").success());
     let log = camfire.log();
-    let accounts = log.lines().find(|line| line.contains("Camera's accounts")).expect("accounts");
+    let accounts = log.lines().find(|line| line.contains("Frame counts")).expect("accounts");
     assert!(!accounts.contains("analysed=0 "), "{accounts}");
 }
 

@@ -208,7 +208,7 @@ fn a_full_disk_costs_the_oldest_and_the_gap_is_told() {
     // The broker comes when all has been made, far more than the disk holds.
     let mut log = BufReader::new(board.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("Everything is made") {
+    while !line.contains("events generated") {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "the board ended");
     }
@@ -450,7 +450,7 @@ fn commands_are_carried_out_and_answered() {
     assert_eq!(told.len() as u64, history["last_seq"].as_u64().unwrap());
     assert_eq!(say("/yard", json!("pause"))["ok"], false);
     assert_eq!(say("", json!({"do": "reload"}))["ok"], true);
-    camfire.wait_log("reads its configuration again");
+    camfire.wait_log("Reloading the configuration");
     listener.wait("online again", |heard| heard.topic == "camfire/porch/status" && heard.payload == "online");
 }
 
@@ -465,7 +465,7 @@ fn a_configuration_that_is_wrong_is_not_taken_on_reload() {
     listener.wait_state("yard", "live");
     std::fs::write(&file, format!("{CAMERA}rate_fps = -1\n")).unwrap();
     crate::support::send_signal("HUP", camfire.id());
-    camfire.wait_log("The configuration stays as it was");
+    camfire.wait_log("The new configuration is invalid");
     std::fs::write(&file, format!("{CAMERA}[cameras.door]\nsource = 'test://'\n")).unwrap();
     crate::support::send_signal("HUP", camfire.id());
     listener.wait_state("door", "live");

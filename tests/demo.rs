@@ -67,8 +67,8 @@ fn the_demo_names_what_is_in_view_over_a_real_broker_and_takes_it_with_it() {
     let port = line.split("-p ").nth(1).unwrap().split(' ').next().unwrap();
     let address = format!("127.0.0.1:{port}");
     assert!(std::net::TcpStream::connect(&address).is_ok());
-    for thing in ["cat", "cup", "motorcycle"] {
-        demo.wait_line(thing, |line| line.contains(&format!("  clip  {thing} (")));
+    for object in ["cat", "cup", "motorcycle"] {
+        demo.wait_line(object, |line| line.contains(&format!("{object} (")));
     }
     send_signal("INT", demo.child.id());
     let status = wait_for("the demo to end", || demo.child.try_wait().unwrap());
@@ -79,7 +79,7 @@ fn the_demo_names_what_is_in_view_over_a_real_broker_and_takes_it_with_it() {
 #[test]
 fn without_a_broker_the_demo_prints_straight_from_the_pipeline() {
     let mut demo = Demo::start(&["--no-broker"]);
-    demo.wait_line("cat", |line| line.contains("  clip  cat ("));
+    demo.wait_line("cat", |line| line.contains("cat ("));
     send_signal("TERM", demo.child.id());
     assert!(wait_for("the demo to end", || demo.child.try_wait().unwrap()).success());
 }

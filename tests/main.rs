@@ -5,6 +5,7 @@
 mod support;
 
 mod adaptive;
+mod architecture;
 mod bad_input;
 mod broker;
 mod cameras;
@@ -13,6 +14,7 @@ mod demo;
 mod faults;
 mod metrics;
 mod photos;
+mod recorded;
 mod seeing;
 mod service;
 mod wire;

@@ -106,15 +106,15 @@ fn metrics_are_sound_and_tell_what_the_stats_tell() {
     for (key, name) in [
         ("captured", "camfire_frames_captured_total"),
         ("pending", "camfire_frames_pending"),
-        ("looks", "camfire_network_looks_total"),
+        ("inferences", "camfire_inferences_total"),
         ("restarts", "camfire_camera_restarts_total"),
         ("hung_teardowns", "camfire_camera_hung_teardowns_total"),
     ] {
         assert_eq!(yard[key].as_f64(), Some(value(&page, &format!("{name}{{camera=\"yard\"}}"))), "{key}");
     }
-    assert!(yard["looks"].as_u64() > Some(0) && yard["looks_ms"].as_u64() > Some(0), "{yard}");
-    let looked_s = value(&page, "camfire_network_seconds_total{camera=\"yard\"}");
-    assert!((yard["looks_ms"].as_f64().unwrap() - looked_s * 1e3).abs() <= 1.0, "{looked_s}");
+    assert!(yard["inferences"].as_u64() > Some(0) && yard["inference_ms"].as_u64() > Some(0), "{yard}");
+    let looked_s = value(&page, "camfire_inference_seconds_total{camera=\"yard\"}");
+    assert!((yard["inference_ms"].as_f64().unwrap() - looked_s * 1e3).abs() <= 1.0, "{looked_s}");
     assert_eq!(stats["messages_dropped"].as_f64(), Some(value(&page, "camfire_messages_dropped_total")));
     let memory = value(&page, "process_resident_memory_bytes") / f64::from(1 << 20);
     assert!((stats["memory_mib"].as_f64().unwrap() - memory).abs() < 0.5 * memory, "{memory}");
@@ -261,7 +261,7 @@ fn only_this_machine_may_look_unless_anyone_is_allowed() {
     assert_eq!(refused.status.code(), Some(2));
     let said = stdout(&refused);
     assert!(said.contains(":2: web.listen = '0.0.0.0:9190': is not a loopback address"), "{said}");
-    assert!(said.contains("web.anyone = true allows that"), "{said}");
-    let allowed = check(&["--set", "web.anyone=true"]);
+    assert!(said.contains("web.allow_remote = true allows that"), "{said}");
+    let allowed = check(&["--set", "web.allow_remote=true"]);
     assert!(allowed.status.success(), "{}", stdout(&allowed));
 }

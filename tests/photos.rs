@@ -43,7 +43,7 @@ fn a_photo_that_is_none_among_good_ones_is_named_and_the_rest_is_done() {
         .collect();
     assert_eq!(files, ["a.png", "c.PNG"]);
     let text = stderr(&output);
-    assert!(text.contains("b.jpg: it cannot be read as a photo"), "{text}");
+    assert!(text.contains("b.jpg: cannot be decoded as a photo"), "{text}");
     assert!(!text.contains("notes.txt"), "{text}");
 }
 

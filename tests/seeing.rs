@@ -224,9 +224,9 @@ fn a_recording_is_never_written_over() {
         (clip.clone(), "is the recording itself"),
         (by_link, "is the recording itself"),
         (by_name, "is the recording itself"),
-        (path("folder.mp4"), "is a folder"),
-        (path("full.mp4"), "is no ordinary file"),
-        (path("no/such/folder.mp4"), "there is no such folder"),
+        (path("folder.mp4"), "is a directory"),
+        (path("full.mp4"), "is not a regular file"),
+        (path("no/such/folder.mp4"), "the directory does not exist"),
         (path("seen.avi"), "must end in .mp4"),
     ] {
         let output =
@@ -322,7 +322,7 @@ fn sound_alone_is_refused_at_once() {
         ));
         let output = camfire_output(&["analyze", file.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2));
-        assert_eq!(stderr(&output), format!("camfire: {}: there is no video in it\n", file.display()));
+        assert_eq!(stderr(&output), format!("camfire: {}: the source contains no video\n", file.display()));
     }
 }
 
@@ -344,8 +344,8 @@ fn a_truth_that_does_not_fit_is_told() {
         camfire_output(&["analyze", clip.to_str().unwrap(), "--truth", file.to_str().unwrap()])
     };
     for (truth, words) in [
-        ("[]", "must be a JSON object with a list of `objects` (docs/seeing.md"),
-        ("not JSON", "is no JSON"),
+        ("[]", "must be a JSON object with a list of `objects` (see \"Truth files\" in docs/seeing.md"),
+        ("not JSON", "not JSON"),
         (
             r#"{"objects": [{"label": "motorcylce", "first_s": 0, "last_s": 1, "boxes": [{"t_s": 0, "box": [0, 0, 9, 9]}]}]}"#,
             "has \"motorcylce\", which is no label; did you mean \"motorcycle\"?",
@@ -360,7 +360,7 @@ fn a_truth_that_does_not_fit_is_told() {
     assert!(output.status.success());
     let text = stderr(&output);
     assert!(
-        text.contains("a clip called yard.mp4") && text.contains("99 frames, the clip has 140"),
+        text.contains("a clip named yard.mp4") && text.contains("99 frames, but the clip has 140"),
         "{text}"
     );
 }
@@ -370,11 +370,11 @@ fn what_cannot_be_analysed_is_refused_by_name() {
     for (arguments, words) in [
         (vec!["analyze", "no-such-clip.mp4"], "no-such-clip.mp4"),
         (vec!["analyze", "Cargo.toml"], "Cargo.toml"),
-        (vec!["analyze", "src"], "src: is a folder"),
+        (vec!["analyze", "src"], "src: is a directory"),
         (vec!["analyze", "rtsp://yard/stream"], "is a camera's address; a recording's path is wanted"),
         (
             vec!["analyze", "assets/demo.mp4", "--set", "cameras.yard.rate_fps=2"],
-            "--set cameras.yard.rate_fps=2: without --config the only camera is called clip",
+            "--set cameras.yard.rate_fps=2: without --config the only camera is named clip",
         ),
         (vec!["analyze", "assets/demo.mp4", "--truth", "Cargo.toml"], "Cargo.toml"),
         (
@@ -385,6 +385,6 @@ fn what_cannot_be_analysed_is_refused_by_name() {
         let output = camfire_output(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
-        assert!(!stderr(&output).contains("trying again"), "it does not: {}", stderr(&output));
+        assert!(!stderr(&output).contains("retrying"), "it does not: {}", stderr(&output));
     }
 }

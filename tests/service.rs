@@ -70,7 +70,7 @@ fn the_journal_gets_priorities_and_no_time_of_its_own() {
     send_signal("TERM", child.id());
     assert!(wait_for("the end", || child.try_wait().unwrap()).success());
     let text = read();
-    assert!(text.lines().any(|line| line.starts_with("<6>camfire is watching.")), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("<6>camfire is running.")), "{text}");
     assert!(text.lines().any(|line| line.starts_with("<4>Broker is away")), "{text}");
     assert!(text.lines().all(|line| line.starts_with('<')), "{text}");
 }

@@ -30,7 +30,7 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "node.name = 'porch'\nstats.interval = '1s'\npictures = {{ publish = true, directory = '{}' }}\n\
-         [cameras.yard]\nsource = '{}'\nrate_fps = 4\nevidence = true\n\
+         [cameras.yard]\nsource = '{}'\nrate_fps = 4\nheatmap = true\n\
          regions.all = {{ every = '500ms', hold = '500ms' }}\n\
          [cameras.test]\nsource = 'test://ball'\noptions = {{ width = 320, height = 240, fps = 10 }}\n\
          rate_fps = 3\n",
@@ -43,7 +43,7 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
     listener.wait_topic("/yard/events");
     listener.wait_topic("/yard/regions/all");
     listener.wait_topic("/yard/picture");
-    listener.wait_topic("/yard/evidence");
+    listener.wait_topic("/yard/heatmap");
     listener.wait("stats with frames skipped", |heard| {
         heard.topic == "camfire/porch/stats" && account(heard, "yard", "skipped_rate") > 0
     });
@@ -74,14 +74,14 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
                 assert_eq!(heard.qos, rumqttc::QoS::AtLeastOnce);
                 // The files are there before long: the store is not slower than the goodbye.
                 let pictures = &message["best"]["pictures"];
-                for what in ["crop", "frame", "marked"] {
+                for what in ["crop", "frame", "annotated"] {
                     let file = folder.path().join(pictures[what].as_str().unwrap());
                     assert!(std::fs::read(&file).unwrap().starts_with(&[0xff, 0xd8]), "{file:?}");
                 }
                 ids.push((message["id"].clone(), message["type"].clone()));
             }
             "yard/regions/all" => assert_valid(&region, &heard.json()),
-            "yard/picture" | "test/picture" | "yard/evidence" => {}
+            "yard/picture" | "test/picture" | "yard/heatmap" => {}
             "test/occupancy" | "yard/occupancy" => assert_valid(&schema("occupancy.json"), &heard.json()),
             "test/scene" | "yard/scene" => assert_valid(&schema("scene.json"), &heard.json()),
             other => panic!("undocumented topic {other}"),

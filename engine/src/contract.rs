@@ -1,75 +1,75 @@
-//! What camfire asks of a model: one RGB image in as it comes from a camera, one map of classes out.
+//! What camfire requires of a model: one RGB image as input, one map of classes as output.
 
 use crate::{
     Error,
     error::contract,
-    graph::{Graph, Kind, Op, Tensor},
+    graph::{DType, Graph, Op, Tensor},
 };
 
-/// What goes into a model and what comes out.
+/// A model's input and output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signature {
     /// Rows of the input image.
     pub input_height: usize,
     /// Columns of the input image; each pixel is three bytes, R, G, B.
     pub input_width: usize,
-    /// Rows of the output map; 1 where the model averages by itself.
+    /// Rows of the output map; 1 if the model averages over its map.
     pub map_height: usize,
-    /// Columns of the output map; 1 where the model averages by itself.
+    /// Columns of the output map; 1 if the model averages over its map.
     pub map_width: usize,
     /// Channels of the output map.
     pub classes: usize,
-    /// Real value of one step of the map.
+    /// The real value of one quantization step of the map.
     pub scale: f32,
-    /// The step that stands for zero.
+    /// The quantized value that represents 0.
     pub zero_point: i8,
-    /// The map holds probabilities already: the model ends in a softmax.
+    /// Whether the map contains probabilities, because the model ends in a softmax.
     pub is_softmax: bool,
 }
 
 impl Signature {
-    /// Bytes of one input image.
+    /// Returns the bytes of one input image.
     pub fn input_len(&self) -> usize {
         self.input_height * self.input_width * 3
     }
 
-    /// Steps of one output map.
+    /// Returns the quantized values of one output map.
     pub fn map_len(&self) -> usize {
         self.map_height * self.map_width * self.classes
     }
 }
 
-/// The signature of `graph`.
+/// Returns the signature of `graph`.
 ///
-/// Errors ([`Error::Contract`]): a graph that is no image classifier over raw RGB bytes.
+/// Errors: [`Error::Contract`] for a graph that is not an image classifier over raw RGB bytes.
 pub(crate) fn signature(graph: &Graph<'_>) -> Result<Signature, Error> {
     let input_index = only(&graph.inputs, "input")?;
     let output_index = only(&graph.outputs, "output")?;
     let (input, output) = (&graph.tensors[input_index], &graph.tensors[output_index]);
-    let Some(maker) = graph.operators.iter().find(|operator| operator.outputs.contains(&output_index)) else {
-        return Err(contract("output", "a tensor that an operator computes", output.place()));
+    let Some(last) = graph.operators.iter().find(|operator| operator.outputs.contains(&output_index)) else {
+        return Err(contract("output", "a tensor that an operator computes", output.location()));
     };
 
-    let place = format!("input {:?}", input.name);
-    let zero = expect_bytes(input, &place)?;
+    let location = format!("input {:?}", input.name);
+    let shift = expect_bytes(input, &location)?;
     let [1, input_height, input_width, 3] = input.shape[..] else {
-        return Err(contract(&place, "1 x height x width x 3", input.shape_text()));
+        return Err(contract(&location, "1 x height x width x 3", input.shape_text()));
     };
-    let (scale, zero_point) = input.step()?;
-    if scale != 1.0 || zero_point != -zero {
-        let expected = format!("raw RGB bytes (scale 1, zero point {})", -zero);
-        return Err(contract(&place, expected, format!("scale {scale}, zero point {zero_point}")));
+    let (scale, zero_point) = input.scale_and_zero_point()?;
+    if scale != 1.0 || zero_point != -shift {
+        let expected = format!("raw RGB bytes (scale 1, zero point {})", -shift);
+        return Err(contract(&location, expected, format!("scale {scale}, zero point {zero_point}")));
     }
 
-    let place = format!("output {:?}", output.name);
-    let shift = 128 - expect_bytes(output, &place)?;
+    let location = format!("output {:?}", output.name);
+    let shift = 128 - expect_bytes(output, &location)?;
     let (map_height, map_width, classes) = match output.shape[..] {
         [1, height, width, classes] => (height, width, classes),
         [1, classes] => (1, 1, classes),
-        _ => return Err(contract(&place, "a map of 1 x height x width x classes", output.shape_text())),
+        _ => return Err(contract(&location, "a map of 1 x height x width x classes", output.shape_text())),
     };
-    let (scale, zero_point) = output.step()?;
-    let is_softmax = matches!(maker.kind, Op::Softmax { .. });
+    let (scale, zero_point) = output.scale_and_zero_point()?;
+    let is_softmax = matches!(last.op, Op::Softmax { .. });
     let zero_point = (zero_point - shift) as i8;
     Ok(Signature { input_height, input_width, map_height, map_width, classes, scale, zero_point, is_softmax })
 }
@@ -81,11 +81,11 @@ fn only(list: &[usize], what: &str) -> Result<usize, Error> {
     }
 }
 
-/// What int8 has to have added to become a byte: 128, and 0 for uint8.
-fn expect_bytes(tensor: &Tensor<'_>, place: &str) -> Result<i32, Error> {
-    match tensor.kind {
-        Kind::Int8 => Ok(128),
-        Kind::Uint8 => Ok(0),
-        other => Err(contract(place, "int8 or uint8", other)),
+/// Returns what must be added to a tensor's values to make them unsigned bytes: 128 for int8, 0 for uint8.
+fn expect_bytes(tensor: &Tensor<'_>, location: &str) -> Result<i32, Error> {
+    match tensor.dtype {
+        DType::Int8 => Ok(128),
+        DType::Uint8 => Ok(0),
+        other => Err(contract(location, "int8 or uint8", other)),
     }
 }

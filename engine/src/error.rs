@@ -1,33 +1,33 @@
-//! What can be wrong with a model or a run: each variant says where, what was expected and what was found.
+//! The engine's errors. Each variant names the location, what was expected and what was found.
 
 /// Why a model was refused or a run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes are no sound `.tflite` file: empty, cut short, or something else.
-    #[error("not a sound .tflite model: {0}")]
+    /// The bytes are not a valid `.tflite` file: empty, truncated, or another format.
+    #[error("not a valid .tflite model: {0}")]
     Malformed(String),
 
-    /// A sound model of a shape or type that camfire has no use for.
-    #[error("{place}: expected {expected}, found {found}")]
+    /// A valid model whose shapes or types camfire does not support.
+    #[error("{location}: expected {expected}, found {found}")]
     Contract {
-        /// The tensor or table.
-        place: String,
+        /// The tensor, operator or table.
+        location: String,
         /// The rule.
         expected: String,
         /// What the model has.
         found: String,
     },
 
-    /// An operator that the engine does not have or is known to compute wrong.
+    /// An operator that the engine does not support or is known to compute incorrectly.
     #[error("operator {index} is {name} (version {version}), which {reason}")]
     Operator {
         /// Position in the graph's order of execution.
         index: usize,
-        /// The schema's name, as `CONV_2D`.
+        /// The schema's name, such as `CONV_2D`.
         name: String,
         /// The operator's version in the file.
         version: i32,
-        /// What is wrong with it.
+        /// Why it is refused.
         reason: String,
     },
 
@@ -36,16 +36,16 @@ pub enum Error {
     Load {
         /// The engine's name.
         engine: &'static str,
-        /// Its own words.
+        /// The engine's error message.
         cause: String,
     },
 
     /// The image has the wrong size.
-    #[error("an image of {expected} bytes is needed, not of {found}")]
+    #[error("expected an image of {expected} bytes, found {found}")]
     Input {
-        /// Height x width x 3 of the signature.
+        /// Length of the model's input in bytes.
         expected: usize,
-        /// What was given.
+        /// Length of the given image in bytes.
         found: usize,
     },
 
@@ -54,12 +54,16 @@ pub enum Error {
     Run {
         /// The engine's name.
         engine: &'static str,
-        /// Its own words.
+        /// The engine's error message.
         cause: String,
     },
 }
 
-/// Shorthand for [`Error::Contract`].
-pub(crate) fn contract(place: impl Into<String>, expected: impl Into<String>, found: impl ToString) -> Error {
-    Error::Contract { place: place.into(), expected: expected.into(), found: found.to_string() }
+/// Creates an [`Error::Contract`].
+pub(crate) fn contract(
+    location: impl Into<String>,
+    expected: impl Into<String>,
+    found: impl ToString,
+) -> Error {
+    Error::Contract { location: location.into(), expected: expected.into(), found: found.to_string() }
 }

@@ -1,34 +1,35 @@
-//! A network as its file tells it: tensors, and operators in their order of execution. Borrows from the file.
+//! A network as stored in its file: tensors, and operators in their order of execution. Borrows from the
+//! file.
 
 use crate::{Error, error::contract};
 
-/// A checked network; see [`crate::tflite::read`] for what is promised.
+/// A validated network; see [`crate::tflite::read`] for the guarantees.
 #[derive(Debug)]
 pub(crate) struct Graph<'a> {
     pub(crate) tensors: Vec<Tensor<'a>>,
     pub(crate) operators: Vec<Operator>,
     /// Tensors that the caller fills.
     pub(crate) inputs: Vec<usize>,
-    /// Tensors that the caller wants.
+    /// Tensors that the caller reads.
     pub(crate) outputs: Vec<usize>,
 }
 
 /// A tensor: an activation, or a constant with its data.
 #[derive(Debug)]
 pub(crate) struct Tensor<'a> {
-    /// Its first bytes, see [`crate::tflite::MOST_NAME`].
+    /// Truncated to [`crate::tflite::MAX_NAME_LEN`] bytes.
     pub(crate) name: &'a str,
     /// Every dimension is at least 1.
     pub(crate) shape: Vec<usize>,
-    pub(crate) kind: Kind,
+    pub(crate) dtype: DType,
     pub(crate) quantization: Option<Quantization<'a>>,
-    /// As long as shape and kind say, little-endian.
+    /// The bytes of a constant, little-endian, with the length that shape and dtype imply.
     pub(crate) data: Option<&'a [u8]>,
 }
 
-/// Element types. Those that nothing here computes with keep their code, for messages.
+/// Element types. Types that the engine does not compute with keep their code for error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum DType {
     Float32,
     Int32,
     Uint8,
@@ -37,44 +38,45 @@ pub(crate) enum Kind {
     Other(u8),
 }
 
-/// Scales and zero points: one of each, or one for each index along `axis`. A real value is `(q - zero) * scale`.
+/// Scales and zero points: one of each, or one per index along `axis`.
+/// A quantized value `q` represents `(q - zero_point) * scale`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quantization<'a> {
     /// f32, finite and above 0.
-    pub(crate) scales: Numbers<'a, 4>,
+    pub(crate) scales: LeArray<'a, 4>,
     /// i64, as many as scales.
-    pub(crate) zero_points: Numbers<'a, 8>,
+    pub(crate) zero_points: LeArray<'a, 8>,
     pub(crate) axis: i32,
 }
 
-/// A vector of numbers of `N` bytes each, left as they lie in the file.
+/// An array of little-endian numbers of `N` bytes each, borrowed from the file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers<'a, const N: usize>(&'a [[u8; N]]);
+pub(crate) struct LeArray<'a, const N: usize>(&'a [[u8; N]]);
 
 /// An operator with its tensors' indices.
 #[derive(Debug)]
 pub(crate) struct Operator {
     pub(crate) index: usize,
-    /// The schema's name, as `CONV_2D`.
+    /// The schema's name, such as `CONV_2D`.
     pub(crate) name: String,
     pub(crate) version: i32,
     pub(crate) inputs: Vec<usize>,
     /// At least one.
     pub(crate) outputs: Vec<usize>,
-    pub(crate) kind: Op,
+    pub(crate) op: Op,
 }
 
 /// What an operator does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Op {
-    Add { activation: Activation },
-    AveragePool { window: Window, size: [usize; 2], activation: Activation },
-    Concatenation { axis: i32, activation: Activation },
-    Convolution { window: Window, activation: Activation },
-    Depthwise { window: Window, multiplier: usize, activation: Activation },
+    Add { activation: FusedActivation },
+    AveragePool { window: Window, size: [usize; 2], activation: FusedActivation },
+    Concatenation { axis: i32, activation: FusedActivation },
+    Convolution { window: Window, activation: FusedActivation },
+    Depthwise { window: Window, multiplier: usize, activation: FusedActivation },
     Dequantize,
-    FullyConnected { activation: Activation },
-    MaxPool { window: Window, size: [usize; 2], activation: Activation },
+    FullyConnected { activation: FusedActivation },
+    MaxPool { window: Window, size: [usize; 2], activation: FusedActivation },
     Mean { keep_dims: bool },
     Pad,
     Quantize,
@@ -86,39 +88,41 @@ pub(crate) enum Op {
 /// How a window moves; pairs are height, width.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Window {
-    pub(crate) padding: Padding,
+    pub(crate) padding: PaddingMode,
     pub(crate) strides: [usize; 2],
     pub(crate) dilations: [usize; 2],
 }
 
-/// What lies at the rim.
+/// What a window reads at the border of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Padding {
-    /// As many zeros as it takes for ceil(size / stride) outputs.
+pub(crate) enum PaddingMode {
+    /// Zeros, as many as give ceil(size / stride) outputs.
     Same,
-    /// Nothing: the window stays inside.
+    /// Nothing: the window stays inside the input.
     Valid,
 }
 
-/// What is done to an output before it is stored.
+/// A clamp that is applied to an operator's output before it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub(crate) enum FusedActivation {
     None,
     Relu,
     Relu6,
 }
 
 impl<'a> Tensor<'a> {
-    /// The one scale and zero point of an activation of 8 bits.
-    pub(crate) fn step(&self) -> Result<(f32, i32), Error> {
-        let range = match self.kind {
-            Kind::Int8 => -128..=127,
-            Kind::Uint8 => 0..=255,
-            other => return Err(contract(self.place(), "int8 or uint8", other)),
+    /// Returns the scale and zero point of an 8-bit activation.
+    ///
+    /// Errors: [`Error::Contract`] for another type, or for quantization per channel.
+    pub(crate) fn scale_and_zero_point(&self) -> Result<(f32, i32), Error> {
+        let range = match self.dtype {
+            DType::Int8 => -128..=127,
+            DType::Uint8 => 0..=255,
+            other => return Err(contract(self.location(), "int8 or uint8", other)),
         };
         let expected = "one scale and one zero point within its type";
         let Some(quantization) = &self.quantization else {
-            return Err(contract(self.place(), expected, "none"));
+            return Err(contract(self.location(), expected, "none"));
         };
         let (scales, zeros) = (quantization.scales, quantization.zero_points);
         match (scales.iter().next().map(f32::from_le_bytes), zeros.iter().next().map(i64::from_le_bytes)) {
@@ -127,31 +131,33 @@ impl<'a> Tensor<'a> {
             }
             (_, zero) => {
                 let found = format!("{} scales, zero point {zero:?}", scales.len());
-                Err(contract(self.place(), expected, found))
+                Err(contract(self.location(), expected, found))
             }
         }
     }
 
-    /// Its dimensions as an image of one: height, width, channels. A vector (1 x n) is one pixel.
+    /// Returns height, width and channels of a batch of one image. A vector (1 x n) is one pixel.
+    ///
+    /// Errors: [`Error::Contract`] for any other shape.
     pub(crate) fn image_shape(&self) -> Result<[usize; 3], Error> {
         match self.shape[..] {
             [1, height, width, channels] => Ok([height, width, channels]),
             [1, channels] => Ok([1, 1, channels]),
-            _ => Err(contract(self.place(), "1 x height x width x channels", self.shape_text())),
+            _ => Err(contract(self.location(), "1 x height x width x channels", self.shape_text())),
         }
     }
 
-    /// Elements in all.
+    /// Returns the number of elements.
     pub(crate) fn volume(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// How messages call it.
-    pub(crate) fn place(&self) -> String {
+    /// Returns how error messages refer to the tensor.
+    pub(crate) fn location(&self) -> String {
         format!("tensor {:?}", self.name)
     }
 
-    /// Its shape, for messages.
+    /// Returns the shape for error messages.
     pub(crate) fn shape_text(&self) -> String {
         let dimensions: Vec<String> = self.shape.iter().map(|d| d.to_string()).collect();
         dimensions.join(" x ")
@@ -159,7 +165,7 @@ impl<'a> Tensor<'a> {
 }
 
 impl Operator {
-    /// The refusal of this operator, for `reason`.
+    /// Creates an [`Error::Operator`]. `reason` completes the sentence "operator ..., which".
     pub(crate) fn refuse(&self, reason: impl Into<String>) -> Error {
         Error::Operator {
             index: self.index,
@@ -169,17 +175,17 @@ impl Operator {
         }
     }
 
-    /// How messages call it.
-    pub(crate) fn place(&self) -> String {
+    /// Returns how error messages refer to the operator.
+    pub(crate) fn location(&self) -> String {
         format!("operator {} ({})", self.index, self.name)
     }
 }
 
-impl<'a, const N: usize> Numbers<'a, N> {
-    pub(crate) const EMPTY: Numbers<'static, N> = Numbers(&[]);
+impl<'a, const N: usize> LeArray<'a, N> {
+    pub(crate) const EMPTY: LeArray<'static, N> = LeArray(&[]);
 
-    pub(crate) fn new(numbers: &'a [[u8; N]]) -> Numbers<'a, N> {
-        Numbers(numbers)
+    pub(crate) fn new(numbers: &'a [[u8; N]]) -> LeArray<'a, N> {
+        LeArray(numbers)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -190,8 +196,8 @@ impl<'a, const N: usize> Numbers<'a, N> {
         self.0.iter().copied()
     }
 
-    /// Number `index`; the only one there is, whatever the index, where there is one for all.
-    pub(crate) fn of(&self, index: usize) -> Option<[u8; N]> {
+    /// Returns number `index`, or the only number if there is just one for all indices.
+    pub(crate) fn get_or_only(&self, index: usize) -> Option<[u8; N]> {
         if self.0.len() == 1 { self.0.first().copied() } else { self.0.get(index).copied() }
     }
 
@@ -201,55 +207,55 @@ impl<'a, const N: usize> Numbers<'a, N> {
 }
 
 impl Window {
-    /// Outputs along `axis` (0 height, 1 width) of an input of `len`, and the padding before the first.
-    /// `None` where the window does not fit.
+    /// Returns the number of outputs along `axis` (0 height, 1 width) of an input of `len`, and the padding
+    /// before the first. None if the window does not fit.
     pub(crate) fn outputs(&self, axis: usize, len: usize, size: usize) -> Option<(usize, usize)> {
         let stride = self.strides[axis];
-        let reach = (size.checked_sub(1)?).checked_mul(self.dilations[axis])? + 1;
+        let extent = (size.checked_sub(1)?).checked_mul(self.dilations[axis])? + 1;
         match self.padding {
-            Padding::Valid => Some((len.checked_sub(reach)? / stride + 1, 0)),
-            Padding::Same => {
+            PaddingMode::Valid => Some((len.checked_sub(extent)? / stride + 1, 0)),
+            PaddingMode::Same => {
                 let outputs = len.div_ceil(stride);
-                Some((outputs, ((outputs - 1) * stride + reach).saturating_sub(len) / 2))
+                Some((outputs, ((outputs - 1) * stride + extent).saturating_sub(len) / 2))
             }
         }
     }
 }
 
-impl Kind {
-    /// Of `TensorType` in the schema.
-    pub(crate) fn of_code(code: u8) -> Kind {
+impl DType {
+    /// Returns the type with a code of `TensorType` in the schema.
+    pub(crate) fn of_code(code: u8) -> DType {
         match code {
-            0 => Kind::Float32,
-            2 => Kind::Int32,
-            3 => Kind::Uint8,
-            4 => Kind::Int64,
-            9 => Kind::Int8,
-            other => Kind::Other(other),
+            0 => DType::Float32,
+            2 => DType::Int32,
+            3 => DType::Uint8,
+            4 => DType::Int64,
+            9 => DType::Int8,
+            other => DType::Other(other),
         }
     }
 
-    /// Bytes of one element; `None` where that is no fixed number of whole bytes.
+    /// Returns the bytes of one element. None if that is not a fixed number of whole bytes.
     pub(crate) fn element_len(self) -> Option<usize> {
         match self {
-            Kind::Uint8 | Kind::Int8 | Kind::Other(6) => Some(1),
-            Kind::Other(1 | 7 | 16 | 18) => Some(2),
-            Kind::Float32 | Kind::Int32 | Kind::Other(15) => Some(4),
-            Kind::Int64 | Kind::Other(8 | 10 | 12) => Some(8),
-            Kind::Other(_) => None,
+            DType::Uint8 | DType::Int8 | DType::Other(6) => Some(1),
+            DType::Other(1 | 7 | 16 | 18) => Some(2),
+            DType::Float32 | DType::Int32 | DType::Other(15) => Some(4),
+            DType::Int64 | DType::Other(8 | 10 | 12) => Some(8),
+            DType::Other(_) => None,
         }
     }
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Kind::Float32 => f.write_str("float32"),
-            Kind::Int32 => f.write_str("int32"),
-            Kind::Uint8 => f.write_str("uint8"),
-            Kind::Int64 => f.write_str("int64"),
-            Kind::Int8 => f.write_str("int8"),
-            Kind::Other(code) => write!(f, "type {code}"),
+            DType::Float32 => f.write_str("float32"),
+            DType::Int32 => f.write_str("int32"),
+            DType::Uint8 => f.write_str("uint8"),
+            DType::Int64 => f.write_str("int64"),
+            DType::Int8 => f.write_str("int8"),
+            DType::Other(code) => write!(f, "type {code}"),
         }
     }
 }

@@ -1,18 +1,19 @@
 //! Runs int8 image networks from `.tflite` files.
 //!
-//! Knows nothing of cameras, brokers or where files lie: bytes go in, a [`Signature`] and a map come out.
-//! It has no threads, no clock and no log of its own.
+//! The crate does not depend on cameras, brokers or the file system. It has no threads, clock or log of its
+//! own.
 //!
-//! - [`Model`] is the native engine: [`tflite`] reads a file into a [`graph`], [`plan`] turns that into steps with packed
-//!   weights and places in memory, a [`model::Session`] carries them out ([`ops`]) on [`kernels`] made for this CPU, by
-//!   the rounding law of [`quant`].
-//! - [`tract`] is the second opinion, and takes over graphs whose operators the native engine does not know.
-//! - [`open`] checks that a model is what camfire can use ([`contract`]) and picks the engine. Whatever an engine is not
-//!   known to compute right is refused here, at load, by name: a wrong number is worse than none.
-//! - [`Engine`] is a loaded model, shared by all workers; [`Session`] is one worker's way to run it.
+//! - [`Model`] is the native engine: `tflite` reads a file into a `graph`, `plan` turns the graph into
+//!   instructions with packed weights and arena offsets, and a [`model::Session`] executes them (`ops`)
+//!   with the `kernels` for this CPU, by the requantization rule of `quant`.
+//! - `tract` is an independent second engine. It runs graphs with operators that the native engine does not
+//!   support.
+//! - [`open`] validates a model (`contract`) and chooses the engine. What an engine is not known to compute
+//!   correctly is refused at load, by operator name, because a wrong result is worse than none.
+//! - [`Engine`] is a loaded model, shared by all workers; [`Session`] runs it on one worker's thread.
 //!
-//! Input is always the camera's RGB bytes, height x width x 3, row by row; output is always an int8 map, height x width
-//! x classes, with one scale. Average and softmax over the map belong to the caller, in f32.
+//! Input is always RGB bytes, height x width x 3, row by row. Output is always an int8 map, height x width x
+//! classes, with one scale. The caller computes average and softmax over the map in f32.
 
 mod contract;
 mod error;
@@ -32,58 +33,58 @@ pub use contract::Signature;
 pub use error::Error;
 pub use kernels::{Features, KernelSet, choose};
 pub use model::Model;
-pub use plan::StepInfo;
+pub use plan::InstructionInfo;
 
 use std::sync::Arc;
 
 /// A loaded model: immutable, shared between threads.
 pub trait Engine: Send + Sync + std::fmt::Debug {
-    /// The implementation, as a user names it: `native` or `tract`.
+    /// Returns the engine's name as in the configuration: `native` or `tract`.
     fn name(&self) -> &'static str;
 
-    /// Which set of compute kernels this CPU gets, for bench and doctor.
+    /// Returns the name of the kernel set in use on this CPU, for `bench` and `doctor`.
     fn kernels(&self) -> &str;
 
-    /// Why the engine that was to be preferred does not run this model; `None` where it does.
-    fn instead_of(&self) -> Option<&str> {
+    /// Returns why the preferred engine does not run this model. None if it does.
+    fn fallback_reason(&self) -> Option<&str> {
         None
     }
 
-    /// What goes in and what comes out.
+    /// Returns the model's input and output.
     fn signature(&self) -> &Signature;
 
-    /// A session for one thread, with its own scratch memory.
+    /// Creates a session for one thread, with its own memory.
     fn session(&self) -> Result<Box<dyn Session>, Error>;
 }
 
-/// One thread's hold on an [`Engine`].
+/// Runs an [`Engine`] on one thread.
 pub trait Session: Send {
     /// Runs the network on one image.
     ///
-    /// `rgb` is input height x width x 3 bytes, row by row. The map borrowed from the session is output height x width
-    /// x classes steps, valid until the next run; a step's real value is `(step - zero_point) * scale`.
+    /// `rgb` is input height x width x 3 bytes, row by row. The returned map is output height x width x
+    /// classes quantized values, valid until the next run. A value `q` represents `(q - zero_point) * scale`.
     ///
-    /// Errors: [`Error::Input`] where the length is not that of the signature, [`Error::Run`] where the engine fails.
+    /// Errors: [`Error::Input`] when `rgb` has the wrong length, [`Error::Run`] when the engine fails.
     fn run(&mut self, rgb: &[u8]) -> Result<&[i8], Error>;
 }
 
-/// Who is to run a model.
+/// The engine that is to run a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Choice {
-    /// The native engine, or tract where it does not know an operator.
+    /// The native engine, or tract if the model has an operator that the native engine does not support.
     #[default]
     Auto,
-    /// The native engine or nobody.
+    /// Only the native engine.
     Native,
-    /// tract or nobody.
+    /// Only tract.
     Tract,
 }
 
 impl Choice {
-    /// All of them.
+    /// All choices.
     pub const ALL: [Choice; 3] = [Choice::Auto, Choice::Native, Choice::Tract];
 
-    /// As users name it.
+    /// Returns the name used in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Choice::Auto => "auto",
@@ -92,22 +93,24 @@ impl Choice {
         }
     }
 
-    /// The choice of that name.
+    /// Returns the choice with that name.
     pub fn of_name(name: &str) -> Option<Choice> {
         Choice::ALL.into_iter().find(|choice| choice.name() == name)
     }
 }
 
-/// Checks and loads a `.tflite` model. `cap` keeps the native engine from using better kernels than that.
+/// Checks and loads a `.tflite` model. `cap` is the best kernel set that the native engine may use.
 ///
-/// Errors say what is wrong and where; no input panics.
+/// Errors: any [`Error`] but [`Error::Input`] and [`Error::Run`], with the location in the file. No input
+/// panics.
 pub fn open(file: &[u8], choice: Choice, cap: Option<KernelSet>) -> Result<Arc<dyn Engine>, Error> {
     let native = || native::Native::open(file, cap).map(|native| Arc::new(native) as Arc<dyn Engine>);
     match choice {
         Choice::Native => native(),
         Choice::Tract => open_tract(file, None),
         Choice::Auto => match native() {
-            // What the native engine lacks, tract may have; if not, the native engine's word is the more telling.
+            // tract may support the operator. If it does not, the native engine's error is the more useful
+            // one.
             Err(error @ Error::Operator { .. }) => {
                 open_tract(file, Some(format!("native: {error}"))).map_err(|_| error)
             }
@@ -117,11 +120,11 @@ pub fn open(file: &[u8], choice: Choice, cap: Option<KernelSet>) -> Result<Arc<d
 }
 
 #[cfg(feature = "tract")]
-fn open_tract(file: &[u8], instead_of: Option<String>) -> Result<Arc<dyn Engine>, Error> {
-    Ok(Arc::new(tract::Tract::open(file, instead_of)?))
+fn open_tract(file: &[u8], fallback_reason: Option<String>) -> Result<Arc<dyn Engine>, Error> {
+    Ok(Arc::new(tract::Tract::open(file, fallback_reason)?))
 }
 
 #[cfg(not(feature = "tract"))]
 fn open_tract(_file: &[u8], _instead_of: Option<String>) -> Result<Arc<dyn Engine>, Error> {
-    Err(Error::Load { engine: "tract", cause: "this build is without it".into() })
+    Err(Error::Load { engine: "tract", cause: "this build does not include it".into() })
 }

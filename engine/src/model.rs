@@ -1,46 +1,46 @@
-//! The native engine's two nouns: a [`Model`], checked, packed and shared, and a [`Session`], one thread's memory to run
-//! it in.
+//! The native engine's public types: a [`Model`], validated, packed and shared, and a [`Session`], the memory
+//! in which one thread runs it.
 
 use crate::{
     Error,
-    graph::Kind,
+    graph::DType,
     kernels::{self, Features, KernelSet, Kernels},
     ops::{add, copy, mean, pool, rescale, softmax},
-    plan::{Activation, Plan, Step, StepInfo},
+    plan::{Instruction, InstructionInfo, Plan, TensorRef},
     tflite,
 };
 use std::sync::Arc;
 
-/// A network ready to run: immutable, cheap to clone, shared by all sessions.
+/// A network that is ready to run. It is immutable, cheap to clone and shared by all sessions.
 #[derive(Debug, Clone)]
 pub struct Model {
     plan: Arc<Plan>,
 }
 
-/// How a model is to be loaded.
+/// Options for loading a model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// No better kernels than these, even where the CPU has them.
+    /// The best kernel set to use, even if the CPU supports a better one.
     pub cap: Option<KernelSet>,
-    /// Names of inner tensors that can be read after a run, as `fire9/concat`. Each keeps its memory to itself. Of a name
-    /// only the first 256 bytes count.
+    /// Names of intermediate tensors that can be read after a run, such as "fire9/concat". Their memory is
+    /// not reused. Only the first 256 bytes of a name are compared.
     pub keep: &'a [&'a str],
 }
 
-/// What a caller can know of a tensor.
+/// Describes a tensor to the caller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorInfo {
-    /// As the file has it.
+    /// The name in the file, truncated to 256 bytes.
     pub name: String,
-    /// As the file has it: batch, height, width, channels.
+    /// The shape in the file: batch, height, width, channels.
     pub shape: Vec<usize>,
-    /// The type of its elements.
+    /// The element type.
     pub element: Element,
-    /// Real value of one step, and the step for 0, in the tensor's own type. (1, 0) for f32.
-    pub step: (f32, i32),
+    /// Scale and zero point in the tensor's own type. (1, 0) for f32.
+    pub quantization: (f32, i32),
 }
 
-/// Types of elements.
+/// Element types of inputs and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     /// Signed bytes.
@@ -51,20 +51,21 @@ pub enum Element {
     Float32,
 }
 
-/// Which tensor to read, or to run up to.
+/// The tensor to read, or to run up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tensor {
     /// One of the model's outputs, in the file's order.
     Output(usize),
-    /// One of [`Options::keep`], in that order.
+    /// One of [`Options::keep`], in its order.
     Kept(usize),
 }
 
 impl Model {
     /// Reads, checks and packs a `.tflite` file.
     ///
-    /// Errors name table and index, or operator and version; no input panics, none asks for more memory than about four
-    /// times its own size and 3 MiB.
+    /// Errors: [`Error::Malformed`], [`Error::Contract`] or [`Error::Operator`], with the table and index or
+    /// the operator and version. No input panics or takes more memory than about four times its own size and
+    /// 3 MiB.
     pub fn from_bytes(file: &[u8], options: &Options<'_>) -> Result<Model, Error> {
         let graph = tflite::read(file)?;
         let set = kernels::choose(&Features::detect(), options.cap);
@@ -73,108 +74,110 @@ impl Model {
         Ok(Model { plan: Arc::new(plan) })
     }
 
-    /// The kernels that were chosen for this CPU.
+    /// Returns the kernel set that was chosen for this CPU.
     pub fn kernel_set(&self) -> KernelSet {
         self.plan.set
     }
 
-    /// What goes in.
+    /// Describes the input.
     pub fn input(&self) -> TensorInfo {
         info(&self.plan.input)
     }
 
-    /// What comes out.
+    /// Describes the outputs, in the file's order.
     pub fn outputs(&self) -> Vec<TensorInfo> {
         self.plan.outputs.iter().map(info).collect()
     }
 
-    /// An inner tensor of [`Options::keep`].
+    /// Describes the intermediate tensors of [`Options::keep`], in its order.
     pub fn kept(&self) -> Vec<TensorInfo> {
         self.plan.kept.iter().map(info).collect()
     }
 
-    /// Bytes of packed weights, shared by all sessions.
+    /// Returns the bytes of packed weights, which all sessions share.
     pub fn packed_len(&self) -> usize {
         self.plan.packed_len
     }
 
-    /// Bytes of memory that each session takes.
+    /// Returns the bytes of a session's arena.
     pub fn session_len(&self) -> usize {
         self.plan.arena_len
     }
 
-    /// Memory to run the model in. This is where it is allocated; runs allocate nothing.
+    /// Creates a session and allocates all its memory. Runs allocate nothing.
     pub fn session(&self) -> Session {
         Session {
             arena: vec![Line([0; LINE]); self.plan.arena_len.div_ceil(LINE)],
             plan: self.plan.clone(),
-            done: 0,
+            executed: 0,
         }
     }
 
-    /// The steps of a run, in order.
-    pub fn steps(&self) -> &[StepInfo] {
+    /// Describes the instructions of a run, in order.
+    pub fn instructions(&self) -> &[InstructionInfo] {
         &self.plan.infos
     }
 
-    fn find(&self, tensor: Tensor) -> Option<&Activation> {
+    fn find(&self, tensor: Tensor) -> Option<&TensorRef> {
         find(&self.plan, tensor)
     }
 
-    /// Bytes of a tensor as [`Session::read`] gives it.
+    /// Returns the bytes that [`Session::read`] copies for a tensor. None if there is no such tensor.
     pub fn len_of(&self, tensor: Tensor) -> Option<usize> {
-        self.find(tensor).map(|activation| activation.view.len())
+        self.find(tensor).map(|found| found.view.len())
     }
 }
 
 const LINE: usize = 64;
 
-/// The arena's unit, so that it begins on a cache line.
+/// The arena's element type; its alignment makes the arena begin on a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; LINE]);
 
-/// One thread's memory for a [`Model`].
+/// The memory in which one thread runs a [`Model`].
 pub struct Session {
     plan: Arc<Plan>,
-    /// All activations, at the plan's places.
+    /// All activations, at the offsets of the plan.
     arena: Vec<Line>,
-    /// Steps of the last run that were carried out.
-    done: usize,
+    /// Number of instructions that the last run executed.
+    executed: usize,
 }
 
 impl Session {
-    /// Bytes of an input.
+    /// Returns the bytes of an input.
     pub fn input_len(&self) -> usize {
         self.plan.input.view.len()
     }
 
-    /// Runs the whole network on `input`: as many bytes as its shape says, row by row, channels innermost. For int8
-    /// models each byte is the step plus 128, so an image network's input is its RGB bytes; for uint8 the step; for
-    /// f32 four bytes each, little-endian.
+    /// Runs the whole network on `input`, row by row, channels innermost. Each byte is the quantized value
+    /// plus 128 for int8 models, so that an image network's input is RGB bytes, and the quantized value
+    /// itself for uint8 models. f32 values are four bytes each, little-endian.
     ///
-    /// Errors: [`Error::Input`] where the length differs.
+    /// Errors: [`Error::Input`] when the length differs from [`Session::input_len`].
     pub fn run(&mut self, input: &[u8]) -> Result<(), Error> {
-        self.run_steps(input, usize::MAX)
+        self.run_instructions(input, usize::MAX)
     }
 
-    /// Runs until `tensor` is whole; what only later tensors need is left out.
+    /// Runs until `tensor` is complete and skips the rest of the network.
     ///
-    /// Errors: [`Error::Input`] where the length differs, [`Error::Contract`] where there is no such tensor.
+    /// Errors: [`Error::Input`] as for [`Session::run`], [`Error::Contract`] when there is no such tensor.
     pub fn run_until(&mut self, input: &[u8], tensor: Tensor) -> Result<(), Error> {
-        let ready_after = find(&self.plan, tensor).map(|activation| activation.ready_after);
-        let steps = ready_after.ok_or_else(|| no_tensor(tensor))?;
-        self.run_steps(input, steps)
+        let ready_after = find(&self.plan, tensor).map(|found| found.ready_after);
+        let count = ready_after.ok_or_else(|| no_such_tensor(tensor))?;
+        self.run_instructions(input, count)
     }
 
-    /// Carries out one step of [`Model::steps`] once more, for measuring; whole runs do them all in order.
-    pub fn repeat_step(&mut self, index: usize) {
-        if let Some(step) = self.plan.steps.get(index) {
-            run_step(self.plan.kernels, step, bytes_mut(&mut self.arena));
+    /// Executes one of [`Model::instructions`] again, for profiling. Does nothing if there is no such
+    /// instruction.
+    pub fn repeat_instruction(&mut self, index: usize) {
+        if let Some(instruction) = self.plan.instructions.get(index) {
+            execute(self.plan.kernels, instruction, bytes_mut(&mut self.arena));
         }
     }
 
-    fn run_steps(&mut self, input: &[u8], steps: usize) -> Result<(), Error> {
+    /// Copies `input` into the arena and executes the first `count` instructions.
+    fn run_instructions(&mut self, input: &[u8], count: usize) -> Result<(), Error> {
         let plan = &self.plan;
         let to = &plan.input.view;
         if input.len() != to.len() {
@@ -192,25 +195,25 @@ impl Session {
                 }
             }
         }
-        self.done = steps.min(plan.steps.len());
-        for step in &plan.steps[..self.done] {
-            run_step(plan.kernels, step, arena);
+        self.executed = count.min(plan.instructions.len());
+        for instruction in &plan.instructions[..self.executed] {
+            execute(plan.kernels, instruction, arena);
         }
         Ok(())
     }
 
-    /// Copies a tensor of the last run into `into`, in the model's own type: int8 as two's complement.
+    /// Copies a tensor of the last run into `into`, in the model's own type, int8 as two's complement.
     ///
-    /// Errors: [`Error::Contract`] where there is no such tensor, the last run ended before it, or `into` is not
-    /// [`Model::len_of`] bytes long.
+    /// Errors: [`Error::Contract`] when there is no such tensor, when the last run ended before it was
+    /// complete, or when the length of `into` differs from [`Model::len_of`].
     pub fn read(&self, tensor: Tensor, into: &mut [u8]) -> Result<(), Error> {
-        let activation = find(&self.plan, tensor).ok_or_else(|| no_tensor(tensor))?;
-        let from = &activation.view;
-        if activation.ready_after > self.done || into.len() != from.len() {
-            let expected = format!("a run up to it and {} bytes", from.len());
-            return Err(crate::error::contract(activation.name.clone(), expected, into.len()));
+        let found = find(&self.plan, tensor).ok_or_else(|| no_such_tensor(tensor))?;
+        let from = &found.view;
+        if found.ready_after > self.executed || into.len() != from.len() {
+            let expected = format!("a run up to this tensor and {} bytes", from.len());
+            return Err(crate::error::contract(found.name.clone(), expected, into.len()));
         }
-        let flip = if activation.kind == Kind::Int8 { 0x80 } else { 0 };
+        let flip = if found.dtype == DType::Int8 { 0x80 } else { 0 };
         let arena = bytes(&self.arena);
         let copy = |into: &mut [u8], start: usize| {
             for (to, from) in into.iter_mut().zip(&arena[start..]) {
@@ -232,62 +235,72 @@ impl Session {
     }
 }
 
-fn run_step(kernels: &Kernels, step: &Step, arena: &mut [u8]) {
-    match step {
-        Step::Rim { view, rim, value } => copy::fill_rim(arena, view, *rim, *value),
-        Step::Convolution(convolution) => convolution.run(arena),
-        Step::ConvolutionPool(convolution, pool) => convolution.run_pooled(arena, pool),
-        Step::MaxPool { window, range, from, to } => pool::max(arena, kernels, window, *range, from, to),
-        Step::AveragePool { window, range, middle, from, to } => {
-            pool::average(arena, window, *range, *middle, from, to);
+fn execute(kernels: &Kernels, instruction: &Instruction, arena: &mut [u8]) {
+    match instruction {
+        Instruction::FillPadding { view, padding, value } => {
+            copy::fill_padding(arena, view, *padding, *value)
         }
-        Step::Depthwise { depthwise, from, to } => depthwise.run(arena, from, to),
-        Step::Mean { input_zero, factor, range, from, to } => {
+        Instruction::Convolution(convolution) => convolution.run(arena),
+        Instruction::ConvolutionPool(convolution, pool) => convolution.run_pooled(arena, pool),
+        Instruction::MaxPool { window, range, from, to } => {
+            pool::max(arena, kernels, window, *range, from, to)
+        }
+        Instruction::AveragePool { window, range, type_zero, from, to } => {
+            pool::average(arena, window, *range, *type_zero, from, to);
+        }
+        Instruction::Depthwise { depthwise, from, to } => depthwise.run(arena, from, to),
+        Instruction::Mean { input_zero, factor, range, from, to } => {
             mean::mean(arena, *input_zero, *factor, *range, from, to);
         }
-        Step::Add { addition, range, inputs: [a, b], to } => add::add(arena, addition, *range, [a, b], to),
-        Step::Fill { to, value } => copy::fill(arena, to, *value),
-        Step::IntoRectangle { from, to, top, left } => copy::into_rectangle(arena, from, to, *top, *left),
-        Step::Reshape { from, to } => copy::reshape(arena, from, to),
-        Step::Rescale { table, from, to, top, left } => rescale::apply(arena, table, from, to, *top, *left),
-        Step::Dequantize { scale, zero, from, to } => rescale::dequantize(arena, *scale, *zero, from, to),
-        Step::QuantizeReal { scale, zero, from, to } => {
-            rescale::quantize_real(arena, *scale, *zero, from, to)
+        Instruction::Add { addition, range, inputs: [a, b], to } => {
+            add::add(arena, addition, *range, [a, b], to)
         }
-        Step::Softmax { table, from, to } => softmax::softmax(arena, table, from, to),
+        Instruction::Fill { to, value } => copy::fill(arena, to, *value),
+        Instruction::CopyInto { from, to, top, left } => copy::copy_into(arena, from, to, *top, *left),
+        Instruction::Reshape { from, to } => copy::reshape(arena, from, to),
+        Instruction::Rescale { table, from, to, top, left } => {
+            rescale::apply(arena, table, from, to, *top, *left)
+        }
+        Instruction::Dequantize { scale, zero_point, from, to } => {
+            rescale::dequantize(arena, *scale, *zero_point, from, to)
+        }
+        Instruction::QuantizeFloat { scale, zero_point, from, to } => {
+            rescale::quantize_f32(arena, *scale, *zero_point, from, to)
+        }
+        Instruction::Softmax { table, from, to } => softmax::softmax(arena, table, from, to),
     }
 }
 
-fn info(activation: &Activation) -> TensorInfo {
+fn info(tensor: &TensorRef) -> TensorInfo {
     TensorInfo {
-        name: activation.name.clone(),
-        shape: activation.shape.clone(),
-        element: match activation.kind {
-            Kind::Int8 => Element::Int8,
-            Kind::Uint8 => Element::Uint8,
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        element: match tensor.dtype {
+            DType::Int8 => Element::Int8,
+            DType::Uint8 => Element::Uint8,
             _ => Element::Float32,
         },
-        step: activation.step.unwrap_or((1.0, 0)),
+        quantization: tensor.quantization.unwrap_or((1.0, 0)),
     }
 }
 
-fn find(plan: &Plan, tensor: Tensor) -> Option<&Activation> {
+fn find(plan: &Plan, tensor: Tensor) -> Option<&TensorRef> {
     match tensor {
         Tensor::Output(index) => plan.outputs.get(index),
         Tensor::Kept(index) => plan.kept.get(index),
     }
 }
 
-fn no_tensor(tensor: Tensor) -> Error {
-    crate::error::contract("session", "a tensor that the model has", format!("{tensor:?}"))
+fn no_such_tensor(tensor: Tensor) -> Error {
+    crate::error::contract("session", "a tensor of the model", format!("{tensor:?}"))
 }
 
 fn bytes(lines: &[Line]) -> &[u8] {
-    // SAFETY: a line is 64 bytes without padding, any of which is a u8.
+    // SAFETY: a line is 64 bytes without padding, and every byte is a valid u8.
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LINE) }
 }
 
 fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
-    // SAFETY: as above, and the lines are borrowed mutably for as long.
+    // SAFETY: as above, and the lines are borrowed mutably for the same lifetime.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LINE) }
 }

@@ -11,16 +11,17 @@ use crate::{
 pub(crate) struct Native {
     signature: Signature,
     model: Model,
-    /// The output is uint8 and has to be shifted to int8.
-    unsigned: bool,
+    /// Whether the output is uint8 and must be shifted to int8.
+    is_unsigned: bool,
 }
 
 impl Native {
+    /// Checks and loads a model. `cap` is the best kernel set to use.
     pub(crate) fn open(file: &[u8], cap: Option<KernelSet>) -> Result<Native, Error> {
         let signature = contract::signature(&tflite::read(file)?)?;
         let model = Model::from_bytes(file, &Options { cap, keep: &[] })?;
-        let unsigned = model.outputs().iter().any(|output| output.element == model::Element::Uint8);
-        Ok(Native { signature, model, unsigned })
+        let is_unsigned = model.outputs().iter().any(|output| output.element == model::Element::Uint8);
+        Ok(Native { signature, model, is_unsigned })
     }
 }
 
@@ -41,7 +42,7 @@ impl Engine for Native {
         let map_len = self.signature.map_len();
         Ok(Box::new(NativeSession {
             session: self.model.session(),
-            unsigned: self.unsigned,
+            is_unsigned: self.is_unsigned,
             bytes: vec![0; map_len],
             map: vec![0; map_len],
         }))
@@ -50,7 +51,7 @@ impl Engine for Native {
 
 struct NativeSession {
     session: model::Session,
-    unsigned: bool,
+    is_unsigned: bool,
     bytes: Vec<u8>,
     map: Vec<i8>,
 }
@@ -59,9 +60,9 @@ impl Session for NativeSession {
     fn run(&mut self, rgb: &[u8]) -> Result<&[i8], Error> {
         self.session.run(rgb)?;
         self.session.read(Tensor::Output(0), &mut self.bytes)?;
-        let flip = if self.unsigned { 0x80 } else { 0 };
-        for (step, byte) in self.map.iter_mut().zip(&self.bytes) {
-            *step = (byte ^ flip) as i8;
+        let flip = if self.is_unsigned { 0x80 } else { 0 };
+        for (value, byte) in self.map.iter_mut().zip(&self.bytes) {
+            *value = (byte ^ flip) as i8;
         }
         Ok(&self.map)
     }

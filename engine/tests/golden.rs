@@ -1,10 +1,9 @@
-//! Both engines against recorded outputs of the LiteRT interpreter: maps and best classes of photos, and small graphs.
+//! Compares both engines with recorded outputs of the LiteRT interpreter: maps and best classes of photos,
+//! and small graphs.
 //!
-//! The native engine gives the recorded map bit for bit, with every set of kernels that this CPU has. tract rounds in
-//! other places: a step apart a layer, up to nine after all 26. So its maps are compared by distance and its best
-//! classes by rank and score.
-
-#![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
+//! The native engine reproduces the recorded map bit for bit, with every kernel set that this CPU supports.
+//! tract rounds at other points: its values differ by one quantization step per layer, and by up to nine
+//! after all 26. So its maps are compared by distance, and its best classes by rank and score.
 
 use engine::{Choice, KernelSet};
 use serde::Deserialize;
@@ -43,35 +42,35 @@ struct Score {
     score: f32,
 }
 
-/// The head, written a second time and plainly: average, softmax.
+/// The classifier's head, implemented independently: average, softmax.
 fn scores(map: &[i8], signature: &engine::Signature) -> Vec<f32> {
-    let places = (signature.map_height * signature.map_width) as f32;
+    let pixels = (signature.map_height * signature.map_width) as f32;
     let logits: Vec<f32> = (0..signature.classes)
         .map(|class| {
-            let steps = map.iter().skip(class).step_by(signature.classes);
-            let sum: f32 = steps.map(|&s| f32::from(s) - f32::from(signature.zero_point)).sum();
-            sum / places * signature.scale
+            let values = map.iter().skip(class).step_by(signature.classes);
+            let sum: f32 = values.map(|&s| f32::from(s) - f32::from(signature.zero_point)).sum();
+            sum / pixels * signature.scale
         })
         .collect();
     let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
     logits.iter().map(|logit| logit.exp() / sum).collect()
 }
 
-/// Every way to run a model here: the native engine with each set of kernels that this CPU has, and tract.
-fn ways() -> Vec<(Choice, Option<KernelSet>)> {
+/// Returns all engines: the native one with each kernel set that this CPU supports, and tract.
+fn engines() -> Vec<(Choice, Option<KernelSet>)> {
     let features = engine::Features::detect();
-    let native = KernelSet::ALL.into_iter().filter(|&set| features.have(set));
-    let mut ways: Vec<_> = native.map(|set| (Choice::Native, Some(set))).collect();
+    let native = KernelSet::ALL.into_iter().filter(|&set| features.supports(set));
+    let mut engines: Vec<_> = native.map(|set| (Choice::Native, Some(set))).collect();
     if cfg!(feature = "tract") {
-        ways.push((Choice::Tract, None));
+        engines.push((Choice::Tract, None));
     }
-    ways
+    engines
 }
 
 #[test]
-fn photos_give_litert_s_map_and_best_classes() {
+fn maps_and_best_classes_of_photos_equal_litert() {
     let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
-    for (choice, cap) in ways() {
+    for (choice, cap) in engines() {
         let engine = engine::open(&shipped_model(), choice, cap).unwrap();
         assert!(cap.is_none_or(|set| set.name() == engine.kernels()));
         let signature = engine.signature().clone();
@@ -80,7 +79,7 @@ fn photos_give_litert_s_map_and_best_classes() {
         assert_eq!((signature.scale, signature.zero_point), (golden.scale, golden.zero_point));
         let mut session = engine.session().unwrap();
         for photo in &golden.photos {
-            let what = format!("{} by {} ({})", photo.file, engine.name(), engine.kernels());
+            let what = format!("{} with {} ({})", photo.file, engine.name(), engine.kernels());
             let rgb = image::open(data("golden").join(&photo.file)).unwrap().to_rgb8();
             let recorded = image::open(data("golden").join(&photo.map)).unwrap().to_luma8();
             let map = session.run(rgb.as_raw()).unwrap();
@@ -91,10 +90,10 @@ fn photos_give_litert_s_map_and_best_classes() {
                 .map(|(&ours, &theirs)| (i32::from(ours) + 128 - i32::from(theirs)).unsigned_abs());
             let largest = distances.clone().max().unwrap();
             let mean = distances.map(f64::from).sum::<f64>() / map.len() as f64;
-            println!("{what}: map differs by {largest} steps at most, {mean:.4} in the mean");
+            println!("{what}: map differs by at most {largest}, on average by {mean:.4}");
             match choice {
                 Choice::Native => assert_eq!(largest, 0, "{what}"),
-                _ => assert!(largest <= 12 && mean < 0.25, "{what}: {largest} at most, {mean}"),
+                _ => assert!(largest <= 12 && mean < 0.25, "{what}: at most {largest}, on average {mean}"),
             }
 
             let scores = scores(map, &signature);
@@ -104,7 +103,7 @@ fn photos_give_litert_s_map_and_best_classes() {
             for theirs in &photo.top5 {
                 let ours = scores[theirs.index];
                 assert!((ours - theirs.score).abs() < 0.05, "{what}: {ours} {}", theirs.score);
-                // Among ours too, unless it is so near to others that a step decides.
+                // It must be among the five best here, too, unless one quantization step decides its rank.
                 let rank = best.iter().position(|&index| index == theirs.index).unwrap();
                 assert!(rank < 5 || ours > 0.9 * scores[best[4]], "{what}: {rank}");
             }
@@ -113,37 +112,41 @@ fn photos_give_litert_s_map_and_best_classes() {
 }
 
 #[test]
-fn small_graphs_give_litert_s_map() {
+fn maps_of_small_graphs_equal_litert() {
     let rgb: Vec<u8> = read("graphs/input.bin").iter().map(|byte| byte ^ 0x80).collect();
-    for (choice, cap) in ways() {
+    for (choice, cap) in engines() {
         for name in ["tiny", "per_tensor_weights"] {
             let engine = engine::open(&read(&format!("graphs/{name}.tflite")), choice, cap).unwrap();
             let recorded = read(&format!("graphs/{name}.map.bin"));
             let mut session = engine.session().unwrap();
-            // Twice: nothing of the first run may be left.
+            // Twice, because the first run must not affect the second.
             for _ in 0..2 {
                 let map = session.run(&rgb).unwrap();
                 let distance =
                     |(&ours, &theirs): (&i8, &u8)| (i32::from(ours) - i32::from(theirs as i8)).abs();
                 let largest = map.iter().zip(&recorded).map(distance).max();
-                let most = if choice == Choice::Native { 0 } else { 4 };
+                let max = if choice == Choice::Native { 0 } else { 4 };
                 assert!(
-                    largest.is_some_and(|steps| steps <= most),
+                    largest.is_some_and(|distance| distance <= max),
                     "{name}, {choice:?}, {cap:?}: {largest:?}"
                 );
             }
             let error = session.run(&rgb[1..]).unwrap_err().to_string();
-            assert_eq!(error, "an image of 768 bytes is needed, not of 767");
+            assert_eq!(error, "expected an image of 768 bytes, found 767");
         }
     }
 }
 
 #[test]
-fn what_cannot_be_run_right_is_refused_by_name() {
+fn unsupported_models_are_refused_by_name() {
     use Choice::{Auto, Tract};
-    for (choice, name, says) in [
-        (Tract, "ends_in_mean", "operator 6 is MEAN (version 2), which tract 0.23 computes wrongly"),
-        (Tract, "ends_in_softmax", "operator 6 is SOFTMAX (version 2), which tract 0.23 computes wrongly"),
+    for (choice, name, expected) in [
+        (Tract, "ends_in_mean", "operator 6 is MEAN (version 2), which tract 0.23 computes incorrectly"),
+        (
+            Tract,
+            "ends_in_softmax",
+            "operator 6 is SOFTMAX (version 2), which tract 0.23 computes incorrectly",
+        ),
         (Tract, "concat_of_two_scales", "operator 4 is CONCATENATION (version 2), which tract computes"),
         (Tract, "uint8_input", "operator 0 is QUANTIZE (version 1), which tract is not known"),
         (Auto, "float_input", "input \"rgb\": expected int8 or uint8, found float32"),
@@ -156,14 +159,14 @@ fn what_cannot_be_run_right_is_refused_by_name() {
         }
         let error =
             engine::open(&read(&format!("graphs/{name}.tflite")), choice, None).unwrap_err().to_string();
-        assert!(error.contains(says), "{name}: {error}");
+        assert!(error.contains(expected), "{name}: {error}");
     }
 }
 
-/// tract, written by others from the schema, is the second opinion. Photos turned and mirrored make more of them.
+/// tract is an independent implementation of the schema. Rotated and mirrored photos are further inputs.
 #[cfg(feature = "tract")]
 #[test]
-fn native_and_tract_see_the_same() {
+fn native_and_tract_agree_on_the_best_class() {
     let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
     let engines =
         [Choice::Native, Choice::Tract].map(|choice| engine::open(&shipped_model(), choice, None).unwrap());
@@ -171,34 +174,34 @@ fn native_and_tract_see_the_same() {
     let signature = engines[0].signature();
     for photo in &golden.photos {
         let upright = image::open(data("golden").join(&photo.file)).unwrap();
-        let turned = [upright.clone(), upright.fliph(), upright.rotate90(), upright.rotate180().fliph()];
-        for (turn, picture) in turned.iter().enumerate() {
-            let picture = picture.to_rgb8();
+        let variants = [upright.clone(), upright.fliph(), upright.rotate90(), upright.rotate180().fliph()];
+        for (variant, image) in variants.iter().enumerate() {
+            let image = image.to_rgb8();
             let [native, tract] =
-                sessions.each_mut().map(|s| scores(s.run(picture.as_raw()).unwrap(), signature));
+                sessions.each_mut().map(|s| scores(s.run(image.as_raw()).unwrap(), signature));
             let best =
                 |scores: &[f32]| (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
             let (ours, theirs) = (best(&native), best(&tract));
-            // As logits: scores that are within one step of the map of each other are no different opinion.
-            let near = (native[ours].ln() - native[theirs].ln()).abs() <= signature.scale;
-            assert!(ours == theirs || near, "{} turned {turn}: {ours} and {theirs}", photo.file);
+            // Classes whose logits differ by at most one quantization step of the map count as equal.
+            let is_near = (native[ours].ln() - native[theirs].ln()).abs() <= signature.scale;
+            assert!(ours == theirs || is_near, "{} variant {variant}: {ours} and {theirs}", photo.file);
         }
     }
 }
 
-/// Models come from files, and files get cut, mixed up and overwritten.
+/// Model files may be truncated, corrupted or overwritten.
 #[test]
-fn broken_models_are_errors_and_never_panics() {
+fn corrupted_models_do_not_panic() {
     let whole = read("graphs/tiny.tflite");
     for len in 0..whole.len() {
-        // Flatbuffers read from both ends: what is cut off may not be needed, but then the rest must still run.
+        // The bytes that are cut off may be unused, so this may load.
         drop(engine::open(&whole[..len], Choice::Native, None));
     }
     assert!(engine::open(&shipped_model()[..600_000], Choice::Auto, None).is_err());
     for position in 0..whole.len() {
-        let mut broken = whole.clone();
-        broken[position] ^= 0xff;
-        drop(engine::open(&broken, Choice::Native, None));
+        let mut corrupted = whole.clone();
+        corrupted[position] ^= 0xff;
+        drop(engine::open(&corrupted, Choice::Native, None));
     }
     let mut random = 1u64;
     let mut byte = || {
@@ -206,11 +209,11 @@ fn broken_models_are_errors_and_never_panics() {
         (random >> 56) as u8
     };
     for _ in 0..2000 {
-        let mut broken = whole.clone();
+        let mut corrupted = whole.clone();
         for _ in 0..8 {
-            let position = (usize::from(byte()) << 8 | usize::from(byte())) % broken.len();
-            broken[position] = byte();
+            let position = (usize::from(byte()) << 8 | usize::from(byte())) % corrupted.len();
+            corrupted[position] = byte();
         }
-        drop(engine::open(&broken, Choice::Native, None));
+        drop(engine::open(&corrupted, Choice::Native, None));
     }
 }

@@ -1,7 +1,6 @@
-//! The native engine's operators and topologies against LiteRT's recorded outputs, bit for bit, with every set of kernels
-//! that this CPU has. `tests/data/operators` is made by `models/recipe/operators.py`.
-
-#![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
+//! Compares the native engine's operators and topologies with LiteRT's recorded outputs, bit for bit, with
+//! every kernel set that this CPU supports. `models/recipe/operators.py` generates
+//! `engine/tests/data/operators`.
 
 use engine::{
     KernelSet, Model,
@@ -18,7 +17,7 @@ fn read(name: &str, ending: &str) -> Vec<u8> {
         .unwrap_or_else(|e| panic!("{name}.{ending}: {e}"))
 }
 
-/// All graphs of the folder by name.
+/// Returns the names of all graphs in the folder.
 fn names() -> Vec<String> {
     let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> =
@@ -27,7 +26,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// A recorded input as the session takes it: int8 becomes bytes.
+/// Returns a recorded input as a session expects it: 128 is added to int8.
 fn input(name: &str, model: &Model) -> Vec<u8> {
     let flip = if model.input().element == Element::Int8 { 0x80 } else { 0 };
     read(name, "in.bin").into_iter().map(|byte| byte ^ flip).collect()
@@ -35,12 +34,12 @@ fn input(name: &str, model: &Model) -> Vec<u8> {
 
 fn sets() -> impl Iterator<Item = KernelSet> {
     let features = engine::Features::detect();
-    KernelSet::ALL.into_iter().filter(move |&set| features.have(set))
+    KernelSet::ALL.into_iter().filter(move |&set| features.supports(set))
 }
 
 #[test]
-fn every_operator_gives_litert_s_output() {
-    let mut wrong = Vec::new();
+fn every_operator_equals_litert() {
+    let mut failures = Vec::new();
     for name in names() {
         for set in sets() {
             let options = Options { cap: Some(set), ..Options::default() };
@@ -50,53 +49,57 @@ fn every_operator_gives_litert_s_output() {
             let mut session = model.session();
             let recorded = read(&name, "out.bin");
             let mut found = vec![0; model.len_of(Tensor::Output(0)).unwrap()];
-            // Twice: nothing of the first run may be left.
+            // Twice, because the first run must not affect the second.
             for _ in 0..2 {
                 session.run(&input(&name, &model)).unwrap();
                 session.read(Tensor::Output(0), &mut found).unwrap();
                 let differ = found.iter().zip(&recorded).filter(|(a, b)| a != b).count();
                 if found.len() != recorded.len() || differ > 0 {
-                    wrong.push(format!("{name} by {}: {differ} of {} bytes", set.name(), recorded.len()));
+                    failures.push(format!(
+                        "{name} with {}: {differ} of {} bytes differ",
+                        set.name(),
+                        recorded.len()
+                    ));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]
-fn inner_tensors_can_be_kept_and_a_run_can_end_with_them() {
+fn intermediate_tensors_can_be_kept_and_a_run_can_stop_at_them() {
     let file = read("squeezenet_v1_1", "tflite");
     let keep = ["concat10", "conv13"];
     let plain = Model::from_bytes(&file, &Options::default()).unwrap();
     let model = Model::from_bytes(&file, &Options { keep: &keep, ..Options::default() }).unwrap();
     assert_eq!(model.kept().iter().map(|info| &info.name[..]).collect::<Vec<_>>(), keep);
-    let (mut session, picture) = (model.session(), input("squeezenet_v1_1", &model));
-    session.run(&picture).unwrap();
+    let (mut session, image) = (model.session(), input("squeezenet_v1_1", &model));
+    session.run(&image).unwrap();
     let mut whole = vec![0; model.len_of(Tensor::Kept(0)).unwrap()];
     session.read(Tensor::Kept(0), &mut whole).unwrap();
     let mut output = vec![0; model.len_of(Tensor::Output(0)).unwrap()];
     session.read(Tensor::Output(0), &mut output).unwrap();
-    assert_eq!(output, read("squeezenet_v1_1", "out.bin"), "keeping changes nothing");
+    assert_eq!(output, read("squeezenet_v1_1", "out.bin"), "keeping a tensor does not change the output");
 
-    let mut part = vec![0; whole.len()];
-    let mut short = plain.session();
-    assert!(short.run_until(&picture, Tensor::Kept(0)).is_err(), "nothing is kept here");
-    let mut short = model.session();
-    short.run_until(&picture, Tensor::Kept(0)).unwrap();
-    short.read(Tensor::Kept(0), &mut part).unwrap();
-    assert_eq!(part, whole);
-    assert!(short.read(Tensor::Output(0), &mut output).is_err(), "the run ended before it");
+    let mut from_partial = vec![0; whole.len()];
+    let mut partial = plain.session();
+    assert!(partial.run_until(&image, Tensor::Kept(0)).is_err(), "no tensor is kept");
+    let mut partial = model.session();
+    partial.run_until(&image, Tensor::Kept(0)).unwrap();
+    partial.read(Tensor::Kept(0), &mut from_partial).unwrap();
+    assert_eq!(from_partial, whole);
+    assert!(partial.read(Tensor::Output(0), &mut output).is_err(), "the run stopped earlier");
     let unknown = Model::from_bytes(&file, &Options { keep: &["fire99"], ..Options::default() }).unwrap_err();
     assert_eq!(unknown.to_string(), "tensors to keep: expected names of activations, found fire99");
 }
 
 #[test]
-fn wrong_lengths_are_errors() {
+fn inputs_and_reads_of_wrong_length_are_refused() {
     let model = Model::from_bytes(&read("joined", "tflite"), &Options::default()).unwrap();
     let mut session = model.session();
     let error = session.run(&[0; 5]).unwrap_err().to_string();
-    assert_eq!(error, "an image of 765 bytes is needed, not of 5");
+    assert_eq!(error, "expected an image of 765 bytes, found 5");
     session.run(&input("joined", &model)).unwrap();
     assert!(session.read(Tensor::Output(0), &mut [0; 3]).is_err());
     assert!(session.read(Tensor::Output(9), &mut [0; 3]).is_err());

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""How long the shipped network would take on a Pi 4 and a Pi 5, by a static model of their cores: docs/kernels.md.
+"""Estimates the run time of the shipped network on a Pi 4 and a Pi 5 with a static model of their cores.
 
     make cycle-model
 
-Takes the tile functions of the NEON and dotprod kernels from the binary's disassembly, has llvm-mca count the cycles of
-their inner loops and of everything around those, and multiplies by how often each is run. Assumes that all data comes from
-the first cache and every branch is foreseen; so it is a floor for these very instructions, not a measurement.
+Extracts the tile functions of the NEON and dotprod kernels from the binary's disassembly, counts the cycles of their
+inner loops and of the remaining code with llvm-mca, and multiplies them by the number of executions. The model assumes
+that all data is in the L1 cache and that every branch is predicted. The result is a lower bound for this code, not a
+measurement. docs/kernels.md contains the results.
 """
 
 import re
@@ -43,7 +44,8 @@ LAYERS = [
     ("conv10", 13, 512, 1000, 1),
 ]
 
-# kernel: symbol, pixels of a tile, channels of a block, bytes of a group, instruction that tells M, its count a pixel
+# kernel: symbol, pixels of a tile, channels of a block, bytes of a group, instruction that identifies M,
+# number of those instructions per pixel
 KERNELS = {
     "neon": ("neon4tile", 4, 4, 16, "sadalp", 4),
     "dotprod": ("dotprod4tile", 8, 8, 4, "sdot", 8),
@@ -52,7 +54,7 @@ MACHINES = {"Pi 4": ("neon", "cortex-a72", 1.8e9), "Pi 5": ("dotprod", "cortex-a
 
 
 def functions(binary, symbol):
-    """The instructions of each function whose name has `symbol`: lists of (address, text)."""
+    """Returns the instructions of each function whose name contains `symbol`, as lists of (address, text)."""
     text = subprocess.run(["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", binary], capture_output=True, text=True)
     found, current = [], None
     for line in text.stdout.splitlines():
@@ -66,7 +68,7 @@ def functions(binary, symbol):
 
 
 def loops(instructions):
-    """Innermost loops: (first, last) indices of bodies that end in a branch backwards."""
+    """Returns the innermost loops as (first, last) indices of bodies that end in a backward branch."""
     index_of = {address: i for i, (address, _) in enumerate(instructions)}
     found = []
     for i, (_, text) in enumerate(instructions):
@@ -77,7 +79,7 @@ def loops(instructions):
 
 
 def cycles(texts, core, iterations):
-    """Cycles of one pass over `texts`, in a steady stream of them."""
+    """Returns the cycles per execution of `texts` in steady state."""
     plain = [re.sub(r"\b[0-9a-f]+ <.*>", "1f", text) for text in texts]
     plain = [text for text in plain if not text.startswith((".", "udf", "nop"))]
     with tempfile.NamedTemporaryFile("w", suffix=".s") as file:
@@ -92,31 +94,31 @@ def cycles(texts, core, iterations):
 
 
 def measure(binary, kernel, core):
-    """By pixels of a tile: cycles of a 16-byte group, of a 4-byte group, of everything else."""
-    symbol, _, _, group, tell, each = KERNELS[kernel]
+    """Returns, by pixels of a tile, the cycles of a 16-byte group, of a 4-byte group, and of the rest."""
+    symbol, _, _, _, marker, per_pixel = KERNELS[kernel]
     tiles = {}
     for instructions in functions(binary, symbol):
         inner, covered = {}, set()
         for first, last in loops(instructions):
             body = [text for _, text in instructions[first : last + 1]]
-            count = sum(text.startswith(tell) for text in body)
+            count = sum(text.startswith(marker) for text in body)
             if count:
                 inner[count] = cycles(body, core, 200)
                 covered |= set(range(first, last + 1))
-        # The way of a full tile: what lies behind the first return is for blocks that are not.
+        # A full tile's code ends at the first return; the code after it handles blocks that are not full.
         end = next(i for i, (_, text) in enumerate(instructions) if text == "ret")
         rest = [text for i, (_, text) in enumerate(instructions) if i <= end and i not in covered]
         if not inner:
             continue
         largest, smallest = max(inner), min(inner)
-        pixels = largest // each
+        pixels = largest // per_pixel
         tiles[pixels] = (inner[largest], inner[smallest], cycles(rest, core, 20))
     return tiles
 
 
-def widths(width, most):
-    """The tiles of a row: as many pixels as `kernels/tiles.rs` gives them."""
-    count = -(-width // most)
+def widths(width, max_pixels):
+    """Returns the tiles of a row in pixels, divided as in `engine/src/kernels/tiles.rs`."""
+    count = -(-width // max_pixels)
     return [width // count + (i < width % count) for i in range(count)]
 
 
@@ -126,7 +128,7 @@ def main():
     for machine, (kernel, core, hertz) in MACHINES.items():
         tiles = measure(binary, kernel, core)
         _, mr, nr, group, _, _ = KERNELS[kernel]
-        print(f"{machine}: {kernel} by {core}: " + ", ".join(
+        print(f"{machine}: {kernel} on {core}: " + ", ".join(
             f"{m} pixels {a:.1f} + {c:.1f} cycles" for m, (a, _, c) in sorted(tiles.items())))
         for name, size, depth, channels, window in LAYERS:
             taps, run = window, window * depth
@@ -136,12 +138,12 @@ def main():
             for pixels in widths(width, mr):
                 sixteen, four, rest = tiles[pixels]
                 groups = -(-run // group) if group == 16 else None
-                once = groups * sixteen if groups else run // 16 * sixteen + -(-(run % 16) // 4) * four
-                total += taps * once + rest
+                per_tap = groups * sixteen if groups else run // 16 * sixteen + -(-(run % 16) // 4) * four
+                total += taps * per_tap + rest
             total *= lines * blocks
             macs = size * size * channels * depth * window * window
             rows.setdefault(name, [macs]).append((total, hertz, macs / total))
-    print("\n| layer | M multiply-adds | " + " | ".join(f"{m}, ms | a cycle" for m in MACHINES) + " |")
+    print("\n| layer | M multiply-adds | " + " | ".join(f"{m}, ms | per cycle" for m in MACHINES) + " |")
     print("| --- " * (2 + 2 * len(MACHINES)) + "|")
     for name, (macs, *found) in rows.items():
         cells = [f"{t / hz * 1e3:.2f} | {rate:.1f}" for t, hz, rate in found]

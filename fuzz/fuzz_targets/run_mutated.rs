@@ -1,12 +1,12 @@
-//! Mutates bytes of a valid model: if it still loads, every kernel set must compute the same output.
+//! Changes some bytes of a valid model: whatever still loads must run, with equal results on every kernel set, and take
+//! no more memory than the file's size justifies.
 //!
-//! Memory must stay in proportion to the size of the file. The first byte of the input selects one of the
-//! engine's test graphs; each three bytes that follow are a 16-bit position and the new byte.
+//! The input's first byte chooses one of the engine's test graphs. Each following three bytes are a position and a byte.
 
 #![no_main]
 
-#[path = "../../engine/tests/counting/mod.rs"]
-mod counting;
+#[path = "../../engine/tests/support/counting_allocator.rs"]
+mod counting_allocator;
 
 use engine::{
     Features, KernelSet, Model,
@@ -30,10 +30,10 @@ const GRAPHS: &[&[u8]] = &[
     include_bytes!("../../engine/tests/data/operators/parts_with_edges.tflite"),
 ];
 
-/// Bytes allowed in addition to four times the file size, for instructions and tables.
-const MAX_OVERHEAD: usize = 3 << 20;
-/// Bytes of a session. Models with larger activations are skipped because they only take time.
-const MAX_SESSION: usize = 4 << 20;
+/// Allowance beside four times the file for instructions and tables, in bytes.
+const MAX_COUNTED_LEN: usize = 3 << 20;
+/// Models with larger activations are skipped, because they only take time.
+const MAX_SESSION_LEN: usize = 4 << 20;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Some((&first, changes)) = input.split_first() else { return };
@@ -44,22 +44,22 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     }
     let features = Features::detect();
     let mut first_output: Option<Vec<u8>> = None;
-    for set in KernelSet::ALL.into_iter().filter(|&set| features.have(set)) {
+    for set in KernelSet::ALL.into_iter().filter(|&set| features.supports(set)) {
         let options = Options { cap: Some(set), keep: &[] };
-        let (model, peak, _) = counting::counted(|| Model::from_bytes(&file, &options));
-        assert!(peak <= 4 * file.len() + MAX_OVERHEAD, "{}: {peak} bytes for {}", set.name(), file.len());
+        let (model, peak, _) = counting_allocator::counted(|| Model::from_bytes(&file, &options));
+        assert!(peak <= 4 * file.len() + MAX_COUNTED_LEN, "{}: {peak} bytes for {}", set.name(), file.len());
         let Ok(model) = model else {
-            assert!(first_output.is_none(), "{} rejects what other kernel sets accept", set.name());
+            assert!(first_output.is_none(), "{} refuses what others accept", set.name());
             return;
         };
-        if model.session_len() > MAX_SESSION {
+        if model.session_len() > MAX_SESSION_LEN {
             return;
         }
         let mut session = model.session();
         let input: Vec<u8> = (0..session.input_len()).map(|i| (i * 37) as u8).collect();
         let mut output = vec![0; model.len_of(Tensor::Output(0)).expect("a loaded model has an output")];
-        session.run(&input).expect("the input has the right length");
-        session.read(Tensor::Output(0), &mut output).expect("the run completed");
+        session.run(&input).expect("the input is as long as it must be");
+        session.read(Tensor::Output(0), &mut output).expect("the run was complete");
         match &first_output {
             None => first_output = Some(output),
             Some(expected) => assert_eq!(expected, &output, "{}", set.name()),

@@ -1,110 +1,116 @@
-//! Which pipeline a camera gets: of those that fit its source, the best one that is installed and really gives pictures.
-//! Pure.
+//! Which pipeline a camera uses: the best of its candidates that is installed and delivers frames. Pure.
 //!
-//! A pipeline is passed over for a reason, which users are told: it is not installed, it is for another codec, it did
-//! not give a picture. What was passed over for failing is tried again once nothing else is left.
+//! A candidate is skipped if it is for another codec, if elements are missing, or if it did not deliver a
+//! frame. The last two reasons are published in the camera status. Candidates skipped for a failure are tried
+//! again once none is left.
 
 use super::template::{Codec, Pipeline};
 use crate::wire::messages::SkippedPipeline;
 
-/// Starts without a picture before a board's decoder is given up for one on the CPU: drivers fail now and then.
-const HARDWARE_STARTS: u32 = 2;
+/// Failed starts after which a hardware decoder is skipped. More than one, because drivers fail now and then.
+const MAX_HARDWARE_STARTS: u32 = 2;
 
-/// A camera's candidates, best first, and what became of them.
+/// A camera's candidate pipelines, best first, and the state of each.
 #[derive(Debug)]
-pub struct Choice {
+pub struct PipelineChoice {
     candidates: Vec<Candidate>,
-    /// What the camera's stream is encoded with, once that is known.
+    /// The codec that the camera has announced.
     codec: Option<Codec>,
 }
 
 #[derive(Debug)]
 struct Candidate {
     pipeline: Pipeline,
-    /// What it lacks on this machine, a sentence each.
+    /// What it needs and this machine lacks, one sentence each.
     missing: Vec<String>,
-    /// Starts in a row without a picture.
+    /// Consecutive starts without a frame.
     failed_starts: u32,
-    /// Why it is passed over, if it is, for failing.
-    given_up: Option<String>,
+    /// The failure for which it is skipped.
+    failure: Option<String>,
 }
 
-impl Choice {
-    /// Among `pipelines`, best first; `missing` tells what each lacks.
-    pub fn new(pipelines: Vec<Pipeline>, missing: impl Fn(&Pipeline) -> Vec<String>) -> Choice {
+impl PipelineChoice {
+    /// Creates the choice among `pipelines`, best first. `missing` returns what a pipeline needs and this
+    /// machine lacks.
+    pub fn new(pipelines: Vec<Pipeline>, missing: impl Fn(&Pipeline) -> Vec<String>) -> PipelineChoice {
         let candidate = |pipeline: Pipeline| {
             let missing = missing(&pipeline);
-            Candidate { pipeline, missing, failed_starts: 0, given_up: None }
+            Candidate { pipeline, missing, failed_starts: 0, failure: None }
         };
-        Choice { candidates: pipelines.into_iter().map(candidate).collect(), codec: None }
+        PipelineChoice { candidates: pipelines.into_iter().map(candidate).collect(), codec: None }
     }
 
-    /// The one to use now; where there is none, what would have to be installed.
+    /// The pipeline to use now.
+    ///
+    /// Errors: none can be used; the text names what must be installed.
     pub fn current(&self) -> Result<&Pipeline, String> {
         match self.current_index() {
             Some(index) => Ok(&self.candidates[index].pipeline),
-            None => Err(self.what_is_missing()),
+            None => Err(self.missing_text()),
         }
     }
 
-    /// The camera says what its stream is encoded with. False where no candidate is for that codec.
-    pub fn found_codec(&mut self, codec: Codec) -> bool {
-        let fits = self.candidates.iter().any(|candidate| candidate.is_for(codec));
-        if fits {
+    /// Sets the codec that the camera has announced. Returns false, and changes nothing, if no candidate
+    /// supports it.
+    pub fn set_codec(&mut self, codec: Codec) -> bool {
+        let is_supported = self.candidates.iter().any(|candidate| candidate.supports(codec));
+        if is_supported {
             self.codec = Some(codec);
         }
-        fits
+        is_supported
     }
 
-    /// The current one did not give a picture; true if another one is to be tried instead.
-    pub fn failed_start(&mut self, reason: &str) -> bool {
+    /// Records that the current pipeline failed before its first frame. Returns whether to start again at
+    /// once, with the same pipeline or the next one; if not, all have failed and the next start begins with
+    /// the first one.
+    pub fn start_failed(&mut self, reason: &str) -> bool {
         let Some(index) = self.current_index() else {
-            self.begin_anew();
+            self.reset();
             return false;
         };
         let candidate = &mut self.candidates[index];
         candidate.failed_starts += 1;
-        let patience = if candidate.pipeline.hardware { HARDWARE_STARTS } else { 1 };
-        if candidate.failed_starts < patience {
+        let max_starts = if candidate.pipeline.hardware { MAX_HARDWARE_STARTS } else { 1 };
+        if candidate.failed_starts < max_starts {
             return true;
         }
-        candidate.given_up = Some(reason.to_string());
+        candidate.failure = Some(reason.to_string());
         if self.current_index().is_some() {
             return true;
         }
-        self.begin_anew();
+        self.reset();
         false
     }
 
-    /// Nothing is left: all over again, after a pause, and the camera may have become another.
-    fn begin_anew(&mut self) {
+    /// Clears all failures and the codec, because the camera may have been replaced by then.
+    fn reset(&mut self) {
         self.codec = None;
         for candidate in &mut self.candidates {
-            (candidate.given_up, candidate.failed_starts) = (None, 0);
+            (candidate.failure, candidate.failed_starts) = (None, 0);
         }
     }
 
-    /// The current one gives pictures.
-    pub fn works(&mut self) {
+    /// Records that the current pipeline delivered frames.
+    pub fn start_succeeded(&mut self) {
         if let Some(index) = self.current_index() {
             self.candidates[index].failed_starts = 0;
         }
     }
 
-    /// Those better than the current one, and why each was not taken.
-    pub fn passed_over(&self) -> Vec<SkippedPipeline> {
+    /// The pipelines that rank above the current one, each with the reason why it is not used.
+    pub fn skipped(&self) -> Vec<SkippedPipeline> {
         let current = self.current_index();
-        // Until the camera says what it sends, what matters is what the current one is for.
+        // Until the camera has announced its codec, the current pipeline's codec counts.
         let codec = self.codec.or_else(|| self.candidates[current?].pipeline.codec);
         let better = &self.candidates[..current.unwrap_or(self.candidates.len())];
         better
             .iter()
-            .filter(|candidate| codec.is_none_or(|codec| candidate.is_for(codec)))
+            .filter(|candidate| codec.is_none_or(|codec| candidate.supports(codec)))
             .filter_map(|candidate| {
                 Some(SkippedPipeline {
                     pipeline: candidate.pipeline.template.clone(),
                     reason: candidate
-                        .given_up
+                        .failure
                         .clone()
                         .or_else(|| (!candidate.missing.is_empty()).then(|| candidate.missing.join("; ")))?,
                 })
@@ -113,32 +119,35 @@ impl Choice {
     }
 
     fn current_index(&self) -> Option<usize> {
-        let usable = |candidate: &Candidate| candidate.missing.is_empty() && candidate.given_up.is_none();
-        // Most cameras send H.264, so that is what is tried where nothing is known.
+        let is_usable = |candidate: &Candidate| candidate.missing.is_empty() && candidate.failure.is_none();
+        // Most cameras send H.264, so that is tried first.
         let codec = self.codec.unwrap_or(Codec::H264);
-        let first = self.candidates.iter().position(|c| usable(c) && c.is_for(codec));
-        // One for another codec only where nothing has been tried yet: it would find out what the camera sends.
-        let untried = self.codec.is_none() && self.candidates.iter().all(|c| c.given_up.is_none());
-        first.or_else(|| self.candidates.iter().position(usable).filter(|_| untried || self.has_no_codecs()))
+        let first = self.candidates.iter().position(|c| is_usable(c) && c.supports(codec));
+        // A pipeline for another codec only if none has been tried yet: starting it reveals the camera's
+        // codec.
+        let none_tried = self.codec.is_none() && self.candidates.iter().all(|c| c.failure.is_none());
+        first.or_else(|| {
+            self.candidates.iter().position(is_usable).filter(|_| none_tried || self.is_codec_independent())
+        })
     }
 
-    /// The candidates differ in other things than codecs.
-    fn has_no_codecs(&self) -> bool {
+    /// Whether the candidates do not differ in their codecs.
+    fn is_codec_independent(&self) -> bool {
         self.candidates.iter().all(|candidate| candidate.pipeline.codec.is_none())
     }
 
-    /// What the simplest candidate lacks: hardware that is not there cannot be installed.
-    fn what_is_missing(&self) -> String {
-        let fits = |c: &&Candidate| self.codec.is_none_or(|codec| c.is_for(codec)) && !c.pipeline.hardware;
+    /// What the first candidate in software lacks, because hardware cannot be installed.
+    fn missing_text(&self) -> String {
+        let fits = |c: &&Candidate| self.codec.is_none_or(|codec| c.supports(codec)) && !c.pipeline.hardware;
         match self.candidates.iter().find(fits) {
             Some(candidate) if !candidate.missing.is_empty() => candidate.missing.join("; "),
-            _ => "there is no pipeline for it".to_string(),
+            _ => "no pipeline supports it".to_string(),
         }
     }
 }
 
 impl Candidate {
-    fn is_for(&self, codec: Codec) -> bool {
+    fn supports(&self, codec: Codec) -> bool {
         self.pipeline.codec.is_none_or(|own| own == codec)
     }
 }
@@ -151,10 +160,10 @@ mod tests {
         config::Source,
     };
 
-    /// The choice for an RTSP camera on a machine with these decoders.
-    fn choice(decoders: &[&str]) -> Choice {
+    /// The choice for an RTSP camera on a machine that has only these decoders.
+    fn choice(decoders: &[&str]) -> PipelineChoice {
         let pipelines = template::candidates(&camera(Source::Rtsp { url: "rtsp://h/s".into() })).unwrap();
-        Choice::new(pipelines, |pipeline| {
+        PipelineChoice::new(pipelines, |pipeline| {
             let has = |need: &&template::Need| {
                 let is_decoder = |name: &String| name.contains("dec") && !name.contains("depay");
                 need.any_of.iter().any(|name| is_decoder(name) && !decoders.contains(&name.as_str()))
@@ -163,12 +172,12 @@ mod tests {
         })
     }
 
-    fn current(choice: &Choice) -> &str {
+    fn current(choice: &PipelineChoice) -> &str {
         choice.current().map_or("none", |pipeline| &pipeline.template)
     }
 
     #[test]
-    fn machines_get_the_best_that_they_have() {
+    fn a_machine_gets_the_best_pipeline_that_it_supports() {
         let software = ["avdec_h264", "avdec_h265", "jpegdec"];
         for (more, expected) in [
             (&[][..], "rtsp-h264-software"),
@@ -184,45 +193,45 @@ mod tests {
     }
 
     #[test]
-    fn the_camera_s_codec_decides() {
+    fn the_codec_of_the_camera_selects_the_pipeline() {
         let mut choice = choice(&["avdec_h264", "avdec_h265", "v4l2slh265dec"]);
         assert_eq!(current(&choice), "rtsp-h264-software");
-        let passed_over = choice.passed_over();
-        assert!(passed_over.iter().all(|passed| passed.pipeline.contains("h264")), "{passed_over:?}");
-        assert_eq!(passed_over.len(), 3);
-        assert!(choice.found_codec(Codec::H265));
+        let skipped = choice.skipped();
+        assert!(skipped.iter().all(|pipeline| pipeline.pipeline.contains("h264")), "{skipped:?}");
+        assert_eq!(skipped.len(), 3);
+        assert!(choice.set_codec(Codec::H265));
         assert_eq!(current(&choice), "rtsp-h265-pi5");
-        assert!(choice.found_codec(Codec::Jpeg));
+        assert!(choice.set_codec(Codec::Jpeg));
         assert_eq!(choice.current().unwrap_err(), "jpegdec is missing");
     }
 
     #[test]
-    fn a_board_s_decoder_that_gives_no_picture_is_passed_over_and_told_of() {
+    fn a_hardware_decoder_without_output_is_skipped_and_reported() {
         let mut choice = choice(&["avdec_h264", "v4l2h264dec"]);
-        choice.found_codec(Codec::H264);
-        assert!(choice.failed_start("no picture"));
+        choice.set_codec(Codec::H264);
+        assert!(choice.start_failed("no frames"));
         assert_eq!(current(&choice), "rtsp-h264-pi4", "drivers fail now and then");
-        assert!(choice.failed_start("no picture"));
+        assert!(choice.start_failed("no frames"));
         assert_eq!(current(&choice), "rtsp-h264-software");
-        let passed_over = choice.passed_over();
-        let pi = passed_over.iter().find(|passed| passed.pipeline == "rtsp-h264-pi4").unwrap();
-        assert_eq!(pi.reason, "no picture");
-        let jetson = passed_over.iter().find(|passed| passed.pipeline == "rtsp-h264-jetson").unwrap();
+        let skipped = choice.skipped();
+        let pi = skipped.iter().find(|pipeline| pipeline.pipeline == "rtsp-h264-pi4").unwrap();
+        assert_eq!(pi.reason, "no frames");
+        let jetson = skipped.iter().find(|pipeline| pipeline.pipeline == "rtsp-h264-jetson").unwrap();
         assert_eq!(jetson.reason, "nvv4l2decoder is missing");
-        assert!(!passed_over.iter().any(|passed| passed.pipeline.contains("h265")));
-        // Should that fail too, everything is tried again; what is for another codec is not.
-        assert!(!choice.failed_start("no picture"));
+        assert!(!skipped.iter().any(|pipeline| pipeline.pipeline.contains("h265")));
+        // If that one fails too, everything is tried again, except pipelines for another codec.
+        assert!(!choice.start_failed("no frames"));
         assert_eq!(current(&choice), "rtsp-h264-pi4");
     }
 
     #[test]
-    fn a_camera_whose_codec_has_no_decoder_is_asked_again() {
+    fn a_camera_whose_codec_has_no_decoder_is_tried_again() {
         let mut choice = choice(&["avdec_h264"]);
-        assert!(choice.found_codec(Codec::H265));
+        assert!(choice.set_codec(Codec::H265));
         assert_eq!(choice.current().unwrap_err(), "avdec_h265 is missing");
-        assert!(!choice.failed_start("avdec_h265 is missing"));
-        assert_eq!(current(&choice), "rtsp-h264-software", "it may send something else by now");
-        assert!(!choice.failed_start("no picture"), "nothing else is for H.264");
+        assert!(!choice.start_failed("avdec_h265 is missing"));
+        assert_eq!(current(&choice), "rtsp-h264-software", "it may send another codec by then");
+        assert!(!choice.start_failed("no frames"), "nothing else is for H.264");
         assert_eq!(current(&choice), "rtsp-h264-software");
     }
 }

@@ -1,10 +1,11 @@
-//! A camera's stage: keeps one camera going, whatever it does, and never touches another.
+//! A camera's stage: keeps one camera running, independently of all others.
 //!
-//! [`CameraStage::run`] is the loop: open, stream, and after a failure say so once, pause, try again. [`gst`] makes one
-//! attempt and is the only code that names GStreamer. [`template`] says how each kind of source is put together,
-//! [`choice`] which of several ways is taken, [`decode`] which frames are decoded, [`pace`] how often, [`watchdog`] when
-//! it has gone silent, [`probe`] when one that was away is back, and [`report`] what is told about it all. Runs on a
-//! thread of its own; frames leave through the camera's slot, state through messages.
+//! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
+//! again. [`gst`] makes one attempt and is the only module that uses GStreamer. [`template`] defines the
+//! pipelines for each kind of source and [`choice`] selects one; [`decode`] decides which frames are decoded
+//! and [`pace`] which are analysed; [`watchdog`] detects a stalled attempt, [`probe`] a camera that can be
+//! reached again; [`report`] publishes the status. The stage has a thread of its own. Frames leave through
+//! the camera's slot, its status through messages.
 
 pub mod choice;
 mod decode;
@@ -12,7 +13,6 @@ pub mod gst;
 mod pace;
 mod probe;
 mod report;
-mod sizes;
 pub mod template;
 mod watchdog;
 
@@ -29,99 +29,121 @@ use crate::{
     vision::health::HealthCheck,
     wire::messages::{CameraState, Message},
 };
-use choice::Choice;
-use report::Report;
+use choice::PipelineChoice;
+use report::StatusReporter;
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 use template::{Codec, Pipeline};
 
+/// Times in a row that the pipeline is changed because the camera announces another codec, before that is a
+/// failure.
+const MAX_CODEC_CHANGES: u32 = 2;
+
 /// Everything that one camera's thread owns.
 pub struct CameraStage {
-    /// What the user wants of it.
+    /// The camera's configuration.
     pub camera: Camera,
-    /// The templates that fit it, filled in, best first.
+    /// The pipelines for its source, best first.
     pub pipelines: Vec<Pipeline>,
     /// The node's name, for messages.
     pub node: Arc<str>,
-    /// Where its frames go; the workers have the other end.
+    /// Where its frames go; read by the workers.
     pub slot: Arc<Slot>,
-    /// What is counted about it; the counts have the other end.
+    /// Its counters; read by the stats and the metrics.
     pub counters: Arc<CameraCounters>,
-    /// What can be changed about it; the publisher has the other end.
+    /// Its settings that commands can change; written by the publisher.
     pub control: Arc<CameraControl>,
-    /// What its pictures have been like, over all attempts.
+    /// The health of its image, across all attempts.
     pub health: Arc<Mutex<HealthCheck>>,
-    /// Where its changes of state go; the publisher has the other end.
+    /// Where its status goes; read by the publisher.
     pub messages: MessageSender<Message>,
-    /// Time.
+    /// Clock.
     pub clock: Arc<dyn Clock>,
-    /// When to end.
+    /// When to stop.
     pub stop: Stop,
-    /// Beats at every turn of the loop; the watchdog reads it.
+    /// Updated on every loop iteration; read by the watchdog of the process.
     pub heartbeat: Heartbeat,
 }
 
 /// How an attempt ended without a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was time to stop.
+    /// camfire is stopping.
     Stopped,
-    /// The clip is over.
+    /// The source has no more frames.
     Finished,
-    /// A command has closed it.
+    /// A command has paused the camera.
     Paused,
 }
 
-/// Why an attempt ended.
+/// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What to do about it.
-    pub trouble: Trouble,
-    /// In words, for users.
+    /// Decides the reaction.
+    pub kind: FailureKind,
+    /// Text for the user.
     pub reason: String,
 }
 
-/// What is wrong with a camera, as far as anyone reacts to it.
+/// The kinds of failures. After each of them the camera is opened again, sooner or later.
+///
+/// The kind decides which [`CameraState`] is published, whether another pipeline is tried at once, how long
+/// the backoff is, and whether the camera is probed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// It was there and sends nothing any more.
+pub enum FailureKind {
+    /// The camera was connected and no longer sends usable frames.
     Stalled,
-    /// It does not answer, hung up, or is not there.
+    /// The camera does not answer, has disconnected, or does not exist. Probed during the backoff.
     Unreachable,
-    /// It does not want us: wrong user or password.
+    /// User or password is wrong. The backoff is long, because cameras lock accounts.
     Denied,
-    /// What it sends cannot be watched.
+    /// The video cannot be used. Before the first frame, the next pipeline is tried at once. The backoff is
+    /// long.
     Unsupported,
-    /// Frames come, but the decoder makes no pictures of them.
-    NoPicture,
-    /// It sends this codec, for which another pipeline is needed.
+    /// Frames arrive, but the decoder outputs none. Before the first one, the next pipeline is tried at once.
+    NoDecoderOutput,
+    /// The camera announces this codec, and the pipeline is for another. A pipeline for it is tried at once.
     OtherCodec(Codec),
 }
 
 impl Failure {
-    fn new(trouble: Trouble, reason: impl Into<String>) -> Failure {
-        Failure { trouble, reason: reason.into() }
+    fn new(kind: FailureKind, reason: impl Into<String>) -> Failure {
+        Failure { kind, reason: reason.into() }
     }
 
     fn state(&self) -> CameraState {
-        match self.trouble {
-            Trouble::Stalled => CameraState::Stalled,
-            Trouble::Unreachable => CameraState::Unreachable,
-            Trouble::Denied => CameraState::Denied,
-            Trouble::Unsupported | Trouble::NoPicture | Trouble::OtherCodec(_) => CameraState::Unsupported,
+        match self.kind {
+            FailureKind::Stalled => CameraState::Stalled,
+            FailureKind::Unreachable => CameraState::Unreachable,
+            FailureKind::Denied => CameraState::Denied,
+            FailureKind::Unsupported | FailureKind::NoDecoderOutput | FailureKind::OtherCodec(_) => {
+                CameraState::Unsupported
+            }
         }
     }
 }
 
+/// What follows on an attempt.
+enum Next {
+    /// The camera is opened again at once.
+    Reopen,
+    /// The recording has ended and is not repeated.
+    Over,
+    /// camfire is stopping.
+    Stop,
+    /// The failure is handled.
+    Failed(Failure),
+}
+
 impl CameraStage {
-    /// Keeps the camera going until it is time to stop.
+    /// Keeps the camera running until it is time to stop.
     pub fn run(self) {
-        let mut choice = Choice::new(self.pipelines.clone(), gst::missing);
-        let mut report = Report::new(&self);
+        let mut choice = PipelineChoice::new(self.pipelines.clone(), gst::missing);
+        let mut report = StatusReporter::new(&self);
         let mut backoff = pace::Backoff::new(self.camera.max_backoff, fastrand::u64(..));
-        let mut codecs_tried = 0;
+        let mut codec_changes = 0;
         report.starting(&choice);
         loop {
             if !self.control.settings().watching {
@@ -131,103 +153,112 @@ impl CameraStage {
                     break;
                 }
             }
-            let started = self.clock.monotonic();
-            let frames_before = self.slot.counts().captured;
-            report.attempt(&choice);
-            let ended = match choice.current() {
-                Ok(pipeline) => gst::run_once(&self, pipeline, &mut report),
-                Err(missing) => Err(Failure::new(Trouble::Unsupported, missing)),
-            };
-            let streamed = report.end_of_attempt(self.clock.monotonic());
+            let (next, streamed) = self.attempt(&mut choice, &mut report);
             if streamed.is_some() {
-                choice.works();
-                codecs_tried = 0;
+                codec_changes = 0;
             }
-            let failure = match ended {
-                Ok(Ended::Stopped) => break,
-                Ok(Ended::Paused) => continue,
-                Ok(Ended::Finished) if self.slot.counts().captured == frames_before => {
-                    Failure::new(Trouble::Unsupported, "there is no video in it")
+            let failure = match next {
+                Next::Stop => break,
+                Next::Reopen => continue,
+                Next::Over => {
+                    self.slot.interrupt(Interruption::Ended);
+                    report.ended();
+                    self.wait(Duration::MAX);
+                    break;
                 }
-                Ok(Ended::Finished) => match self.after_the_end(&choice, started) {
-                    Next::Again => continue,
-                    Next::Over => {
-                        self.slot.interrupt(Interruption::Ended);
-                        report.ended();
-                        self.wait(Duration::MAX);
-                        break;
-                    }
-                    Next::Stop => break,
-                    Next::Failed => Failure::new(Trouble::Unreachable, "the stream ended"),
-                },
-                Err(failure) => failure,
+                Next::Failed(failure) => failure,
             };
-            if let Trouble::OtherCodec(codec) = failure.trouble
-                && codecs_tried < 2
-                && choice.found_codec(codec)
+            if let FailureKind::OtherCodec(codec) = failure.kind
+                && codec_changes < MAX_CODEC_CHANGES
+                && choice.set_codec(codec)
             {
-                codecs_tried += 1;
+                codec_changes += 1;
                 continue;
             }
-            let is_pipelines_fault = matches!(failure.trouble, Trouble::Unsupported | Trouble::NoPicture);
-            if streamed.is_none() && is_pipelines_fault && choice.failed_start(&failure.reason) {
+            let is_pipelines_fault =
+                matches!(failure.kind, FailureKind::Unsupported | FailureKind::NoDecoderOutput);
+            if streamed.is_none() && is_pipelines_fault && choice.start_failed(&failure.reason) {
                 continue;
             }
-            // Not where it is opened again as a matter of course, as for each still: what is tracked goes on.
+            // Only here: tracks survive an expected reopening, as after each still image.
             self.slot.interrupt(Interruption::Failed);
             self.counters.restarts.fetch_add(1, Ordering::Relaxed);
-            let pause = backoff.pause(streamed.unwrap_or_default(), failure.trouble);
+            let pause = backoff.pause(streamed.unwrap_or_default(), failure.kind);
             report.failed(&failure, &choice);
-            if self.wait_for_camera(pause, failure.trouble) {
+            if self.wait_for_camera(pause, failure.kind) {
                 break;
             }
         }
         report.stopped();
     }
 
-    /// What follows when a source that gave frames has come to its end.
-    fn after_the_end(&self, choice: &Choice, started: Duration) -> Next {
-        let played = self.clock.monotonic().saturating_sub(started);
-        let stills = choice.current().is_ok_and(|pipeline| pipeline.stills);
-        match self.camera.source {
-            _ if stills => {
-                let interval = Duration::from_secs_f64(1.0 / self.control.settings().rate_fps);
-                if self.wait(interval.saturating_sub(played)) { Next::Stop } else { Next::Again }
-            }
-            // A clip that cannot be rewound is opened again instead; a still is no reason to spin.
-            Source::File { repeat: true, .. } => {
-                if self.wait(gst::SHORTEST_CLIP.saturating_sub(played)) {
-                    Next::Stop
-                } else {
-                    Next::Again
-                }
-            }
-            Source::File { repeat: false, .. } => Next::Over,
-            _ => Next::Failed,
+    /// Makes one attempt with the current pipeline. Returns what follows, and for how long the attempt
+    /// delivered frames, or None if it never did.
+    fn attempt(
+        &self,
+        choice: &mut PipelineChoice,
+        report: &mut StatusReporter<'_>,
+    ) -> (Next, Option<Duration>) {
+        let started = self.clock.monotonic();
+        let captured_before = self.slot.counts().captured;
+        report.attempt(choice);
+        let ended = match choice.current() {
+            Ok(pipeline) => gst::run_once(self, pipeline, report),
+            Err(missing) => Err(Failure::new(FailureKind::Unsupported, missing)),
+        };
+        let streamed = report.end_of_attempt(self.clock.monotonic());
+        if streamed.is_some() {
+            choice.start_succeeded();
         }
+        let next = match ended {
+            Ok(Ended::Stopped) => Next::Stop,
+            Ok(Ended::Paused) => Next::Reopen,
+            Ok(Ended::Finished) if self.slot.counts().captured == captured_before => {
+                Next::Failed(gst::no_video())
+            }
+            Ok(Ended::Finished) => self.after_the_end(choice, started),
+            Err(failure) => Next::Failed(failure),
+        };
+        (next, streamed)
     }
 
-    /// Sleeps for `pause`, or until a camera that was away answers again; true if it is time to stop.
-    fn wait_for_camera(&self, pause: Duration, trouble: Trouble) -> bool {
-        let probe = match trouble {
-            Trouble::Unreachable => probe::Probe::start(&self.camera),
+    /// What follows when a source that has delivered frames ends. Waits if the source would be reopened too
+    /// soon.
+    fn after_the_end(&self, choice: &PipelineChoice, started: Duration) -> Next {
+        let played = self.clock.monotonic().saturating_sub(started);
+        let is_still = choice.current().is_ok_and(|pipeline| pipeline.stills);
+        let reopen_after = match self.camera.source {
+            _ if is_still => Duration::from_secs_f64(1.0 / self.control.settings().rate_fps),
+            // A clip that cannot be rewound. The minimum prevents a busy loop with a clip of a few frames.
+            Source::File { repeat: true, .. } => gst::MIN_CLIP_DURATION,
+            Source::File { repeat: false, .. } => return Next::Over,
+            _ => return Next::Failed(Failure::new(FailureKind::Unreachable, "the stream ended")),
+        };
+        if self.wait(reopen_after.saturating_sub(played)) { Next::Stop } else { Next::Reopen }
+    }
+
+    /// Waits for `pause`, or until an unreachable camera can be reached again. Returns true if it is time to
+    /// stop.
+    fn wait_for_camera(&self, pause: Duration, kind: FailureKind) -> bool {
+        let probe = match kind {
+            FailureKind::Unreachable => probe::Probe::start(&self.camera),
             _ => None,
         };
         match probe {
-            Some(probe) => self.wait_until(pause, || probe.is_back()),
+            Some(probe) => self.wait_until(pause, || probe.is_reachable()),
             None => self.wait(pause),
         }
     }
 
-    /// Sleeps for `pause` in short steps that keep the heartbeat going; true if it is time to stop.
+    /// Waits for `pause` and keeps the heartbeat going. Returns true if it is time to stop.
     fn wait(&self, pause: Duration) -> bool {
         self.wait_until(pause, || false)
     }
 
-    fn wait_until(&self, pause: Duration, enough: impl Fn() -> bool) -> bool {
+    fn wait_until(&self, pause: Duration, is_done: impl Fn() -> bool) -> bool {
         const STEP: Duration = Duration::from_millis(250);
         let mut left = pause;
-        while !left.is_zero() && !enough() {
+        while !left.is_zero() && !is_done() {
             self.heartbeat.beat(self.clock.monotonic());
             if self.stop.wait(left.min(STEP)) {
                 return true;
@@ -236,16 +267,4 @@ impl CameraStage {
         }
         self.stop.is_time()
     }
-}
-
-/// What follows on the end of a stream.
-enum Next {
-    /// It is opened again.
-    Again,
-    /// That was all of it.
-    Over,
-    /// It is time to stop.
-    Stop,
-    /// It should not have ended.
-    Failed,
 }

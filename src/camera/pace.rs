@@ -1,9 +1,9 @@
-//! How often: the frames that are due, and the pauses between two attempts at a camera that failed. Pure.
+//! Rate limiting by stream time, and the backoff between attempts at a camera that failed. Pure.
 
-use super::Trouble;
+use super::FailureKind as Trouble;
 use std::time::Duration;
 
-/// Lets at most so many frames a second through, by the stream's own time.
+/// Limits a stream to a number of frames per second of stream time.
 #[derive(Debug)]
 pub struct RateLimit {
     interval: Duration,
@@ -11,21 +11,22 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most `fps` frames a second.
+    /// Creates a limit of `fps` frames per second.
     pub fn new(fps: f64) -> RateLimit {
         RateLimit { interval: Duration::from_secs_f64(1.0 / fps), next_due: Duration::ZERO }
     }
 
-    /// From now on at most `fps` frames a second.
+    /// Changes the limit to `fps` frames per second.
     pub fn set_fps(&mut self, fps: f64) {
         *self = RateLimit { next_due: self.next_due.saturating_sub(self.interval), ..RateLimit::new(fps) };
     }
 
-    /// Whether the frame at `stream_time` is due.
+    /// Whether the frame of `stream_time` is due.
     ///
-    /// Keeps to the grid, so that 5 of 12 frames a second are really 5; starts anew after a gap or a jump back.
+    /// Due times form a grid, so that 5 of 12 frames per second are really 5. The grid starts again after a
+    /// gap or a jump backwards.
     pub fn is_due(&mut self, stream_time: Duration) -> bool {
-        // Time stamps are rounded: a frame half a millisecond before its time is on time.
+        // Timestamps are rounded: a frame half a millisecond before its due time is on time.
         let slack = Duration::from_micros(500);
         if stream_time + slack + self.interval * 2 < self.next_due {
             self.next_due = stream_time;
@@ -39,8 +40,8 @@ impl RateLimit {
     }
 }
 
-/// The pauses between attempts: short after a good run, longer and longer after failures in a row, and never the same
-/// for two cameras, which a common switch may have taken down together.
+/// The pauses between attempts: short after a good run, longer and longer after failures in a row, and never
+/// the same for two cameras, which a common switch may have taken down together.
 #[derive(Debug)]
 pub struct Backoff {
     longest: Duration,
@@ -91,20 +92,20 @@ mod tests {
     }
 
     #[test]
-    fn five_of_twelve_frames_a_second_are_five() {
+    fn five_of_twelve_frames_per_second_are_five() {
         let frames = (0..120).map(|i| i * 1000 / 12);
         assert_eq!(due(5.0, frames).len(), 50);
     }
 
     #[test]
-    fn a_slower_stream_passes_whole() {
+    fn a_slower_stream_passes_unchanged() {
         assert_eq!(due(5.0, [0, 500, 1000, 1500]), [0, 500, 1000, 1500]);
-        // At the camera's own rate, with time stamps that jitter.
+        // At the camera's own rate.
         assert_eq!(due(10.0, [0, 100, 200, 300, 400]).len(), 5);
     }
 
     #[test]
-    fn a_gap_is_not_made_up_for_and_a_jump_back_starts_anew() {
+    fn the_grid_starts_again_after_a_gap_or_a_jump_backwards() {
         assert_eq!(due(5.0, [0, 5000, 5040, 5080, 5200]), [0, 5000, 5200]);
         assert_eq!(due(5.0, [9000, 9100, 0, 100, 200]), [9000, 0, 200]);
     }

@@ -1,5 +1,7 @@
-//! Finds out when a camera that was away is back, so that a long pause ends early: a TCP connection now and then costs a
-//! camera nothing, an attempt at its stream may.
+//! Detects that an unreachable camera can be reached again, so that a long backoff ends early.
+//!
+//! Every two seconds a thread of its own connects to the camera's TCP port and closes the connection, which
+//! costs a camera nothing. Requesting its stream as often might.
 
 use crate::{
     config::{Camera, Source},
@@ -15,58 +17,62 @@ use std::{
     time::Duration,
 };
 
-const EVERY: Duration = Duration::from_secs(2);
+/// Between two connection attempts.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Of one connection attempt.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Looks for a camera on a helper's thread (names may take long to be looked up) until dropped.
+/// Probes a camera's port until dropped. Runs on a thread of its own, because name resolution may take long.
 pub struct Probe {
-    back: Arc<AtomicBool>,
-    over: Arc<AtomicBool>,
+    reachable: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Probe {
-    /// For a camera on the network whose port is closed now. One whose port is open fails for another reason, of which
-    /// a connection would tell nothing.
+    /// Starts to probe the port of a network camera. Returns None for other cameras.
+    ///
+    /// If the port is open at first, the camera failed for a reason that a connection cannot detect, and
+    /// [`Probe::is_reachable`] stays false.
     pub fn start(camera: &Camera) -> Option<Probe> {
-        let place = place(&camera.source)?;
-        let probe = Probe { back: Arc::default(), over: Arc::default() };
-        let (back, over) = (probe.back.clone(), probe.over.clone());
-        let look = move || {
-            if answers(&place) {
+        let address = host_and_port(&camera.source)?;
+        let probe = Probe { reachable: Arc::default(), cancelled: Arc::default() };
+        let (reachable, cancelled) = (probe.reachable.clone(), probe.cancelled.clone());
+        let work = move || {
+            if is_open(&address) {
                 return;
             }
-            while !over.load(Ordering::Relaxed) && !answers(&place) {
-                thread::sleep(EVERY);
+            while !cancelled.load(Ordering::Relaxed) && !is_open(&address) {
+                thread::sleep(INTERVAL);
             }
-            back.store(!over.load(Ordering::Relaxed), Ordering::Relaxed);
+            reachable.store(!cancelled.load(Ordering::Relaxed), Ordering::Relaxed);
         };
-        lifecycle::spawn_helper(&format!("probe-{}", camera.name), look).ok()?;
+        lifecycle::spawn_helper(&format!("probe-{}", camera.name), work).ok()?;
         Some(probe)
     }
 
-    /// The camera's port has opened since.
-    pub fn is_back(&self) -> bool {
-        self.back.load(Ordering::Relaxed)
+    /// Whether the port was closed at first and has been opened since.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.cancelled.store(true, Ordering::Relaxed);
     }
 }
 
-fn answers(place: &(String, u16)) -> bool {
-    let addresses = (place.0.as_str(), place.1).to_socket_addrs();
+fn is_open(address: &(String, u16)) -> bool {
+    let addresses = (address.0.as_str(), address.1).to_socket_addrs();
     addresses.is_ok_and(|mut list| list.any(|address| TcpStream::connect_timeout(&address, TIMEOUT).is_ok()))
 }
 
-/// Host and port of an address whose form was checked.
-fn place(source: &Source) -> Option<(String, u16)> {
+/// Host and port of a network camera's URL, which has been validated. Returns None for other sources.
+fn host_and_port(source: &Source) -> Option<(String, u16)> {
     let (Source::Rtsp { url } | Source::Http { url }) = source else { return None };
     let (scheme, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    let usual = match scheme {
+    let default_port = match scheme {
         "rtsp" => 554,
         "rtsps" => 322,
         "http" => 80,
@@ -74,7 +80,7 @@ fn place(source: &Source) -> Option<(String, u16)> {
     };
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-        _ => (authority, usual),
+        _ => (authority, default_port),
     };
     Some((host.trim_matches(['[', ']']).to_string(), port))
 }
@@ -84,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_and_port_of_every_address() {
+    fn host_and_port_are_taken_from_every_kind_of_url() {
         for (url, host, port) in [
             ("rtsp://10.0.0.5/s", "10.0.0.5", 554),
             ("rtsps://cam.lan", "cam.lan", 322),
@@ -93,8 +99,8 @@ mod tests {
             ("rtsp://[::1]:8554/x", "::1", 8554),
         ] {
             let source = Source::Rtsp { url: url.into() };
-            assert_eq!(place(&source), Some((host.to_string(), port)), "{url}");
+            assert_eq!(host_and_port(&source), Some((host.to_string(), port)), "{url}");
         }
-        assert_eq!(place(&Source::Csi { sensor: 0 }), None);
+        assert_eq!(host_and_port(&Source::Csi { sensor: 0 }), None);
     }
 }

@@ -1,29 +1,31 @@
-//! What is told of a camera: each change of state is logged and published once, repetitions are not.
+//! Publishes and logs a camera's status: each change of its state once, repetitions not at all.
 
-use super::{CameraStage, Failure, choice::Choice, gst::Watcher};
+use super::{CameraStage, Failure, choice::PipelineChoice, gst::CaptureObserver};
 use crate::{
     vision::health::Health,
     wire::messages::{CameraState, CameraStatus, Header, Message},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// H.264 or H.265 of more pixels than this is much work for a CPU; users should know of their camera's small stream.
-const LARGE: usize = 1280 * 720;
+/// Pixels of a stream above which decoding it on the CPU is expensive enough to suggest the camera's
+/// substream.
+const MAX_CHEAP_PIXELS: usize = 1280 * 720;
 
-/// One camera's reporter.
-pub struct Report<'a> {
+/// Reports the status of one camera.
+pub struct StatusReporter<'a> {
     stage: &'a CameraStage,
-    told: Option<CameraStatus>,
+    published: Option<CameraStatus>,
     status: CameraStatus,
-    /// Whether the current attempt decodes on the CPU.
-    in_software: bool,
-    advised: bool,
+    /// The current attempt decodes on the CPU.
+    is_software: bool,
+    /// The substream has been suggested.
+    has_suggested: bool,
     live_since: Option<Duration>,
 }
 
-impl<'a> Report<'a> {
-    /// A camera of which nothing is known yet.
-    pub fn new(stage: &'a CameraStage) -> Report<'a> {
+impl<'a> StatusReporter<'a> {
+    /// Creates the reporter of a camera that is starting. Publishes nothing yet.
+    pub fn new(stage: &'a CameraStage) -> StatusReporter<'a> {
         let status = CameraStatus {
             header: Header::new(stage.node.clone(), Some(stage.camera.name.as_str().into())),
             state: CameraState::Starting,
@@ -33,21 +35,28 @@ impl<'a> Report<'a> {
             passed_over: Vec::new(),
             health: Health::Ok,
         };
-        Report { stage, told: None, status, in_software: true, advised: false, live_since: None }
+        StatusReporter {
+            stage,
+            published: None,
+            status,
+            is_software: true,
+            has_suggested: false,
+            live_since: None,
+        }
     }
 
-    /// It is being opened for the first time.
-    pub fn starting(&mut self, choice: &Choice) {
+    /// Reports that the camera is opened for the first time.
+    pub fn starting(&mut self, choice: &PipelineChoice) {
         self.attempt(choice);
-        self.tell(CameraState::Starting, None);
+        self.report(CameraState::Starting, None);
     }
 
-    /// Another attempt with the choice's current pipeline.
-    pub fn attempt(&mut self, choice: &Choice) {
+    /// Notes that an attempt with the current pipeline begins, and logs the pipeline if it has changed.
+    pub fn attempt(&mut self, choice: &PipelineChoice) {
         self.live_since = None;
-        self.status.passed_over = choice.passed_over();
+        self.status.passed_over = choice.skipped();
         let pipeline = choice.current().ok();
-        self.in_software = pipeline.is_some_and(|pipeline| !pipeline.hardware && pipeline.codec.is_some());
+        self.is_software = pipeline.is_some_and(|pipeline| !pipeline.hardware && pipeline.codec.is_some());
         let name = pipeline.map(|pipeline| pipeline.template.clone());
         if name != self.status.pipeline {
             let camera = self.stage.camera.name.as_str();
@@ -55,92 +64,95 @@ impl<'a> Report<'a> {
             tracing::info!(
                 camera,
                 pipeline = name,
-                not = passed_over(&self.status),
-                "Camera's pipeline is chosen."
+                skipped = skipped_text(&self.status),
+                "Pipeline selected for camera."
             );
-            tracing::debug!(camera, launch, "Camera is being opened.");
+            tracing::debug!(camera, launch, "Opening camera.");
             self.status.pipeline = name;
         }
     }
 
-    /// How long the attempt gave pictures; none where it gave no first one.
+    /// Ends an attempt. Returns for how long it delivered frames, or None if it never did.
     pub fn end_of_attempt(&mut self, now: Duration) -> Option<Duration> {
         self.live_since.take().map(|since| now.saturating_sub(since))
     }
 
-    /// It failed and will be tried again.
-    pub fn failed(&mut self, failure: &Failure, choice: &Choice) {
-        self.status.passed_over = choice.passed_over();
-        self.tell(failure.state(), Some(failure.reason.clone()));
+    /// Reports a failure after which the camera is opened again.
+    pub fn failed(&mut self, failure: &Failure, choice: &PipelineChoice) {
+        self.status.passed_over = choice.skipped();
+        self.report(failure.state(), Some(failure.reason.clone()));
     }
 
-    /// A clip that was to be played once is over.
+    /// Reports that a recording without repetition has ended.
     pub fn ended(&mut self) {
-        self.tell(CameraState::Ended, None);
+        self.report(CameraState::Ended, None);
     }
 
-    /// A command has closed it.
+    /// Reports that a command has paused the camera.
     pub fn paused(&mut self) {
-        self.tell(CameraState::Paused, None);
+        self.report(CameraState::Paused, None);
     }
 
-    /// camfire stops watching it.
+    /// Reports that camfire has closed the camera.
     pub fn stopped(&mut self) {
-        self.tell(CameraState::Stopped, None);
+        self.report(CameraState::Stopped, None);
     }
 
-    fn tell(&mut self, state: CameraState, reason: Option<String>) {
+    /// Publishes the status if it differs from the published one, and logs a change of state or reason.
+    fn report(&mut self, state: CameraState, reason: Option<String>) {
         if self.status.state != state || self.status.reason != reason {
             (self.status.state, self.status.reason) = (state, reason);
             self.status.since = self.stage.clock.now();
             self.stage.counters.live.store(state == CameraState::Live, Ordering::Relaxed);
         }
-        if self.told.as_ref() == Some(&self.status) {
+        if self.published.as_ref() == Some(&self.status) {
             return;
         }
-        let camera = self.stage.camera.name.as_str();
-        let was = self.told.as_ref().map(|told| (told.state, &told.reason));
-        if was != Some((state, &self.status.reason)) {
-            let reason = self.status.reason.as_deref().unwrap_or_default();
-            match state {
-                CameraState::Starting | CameraState::Stopped => {
-                    tracing::debug!(camera, "Camera is {state:?}.")
-                }
-                CameraState::Live => tracing::info!(camera, "Camera is live."),
-                CameraState::Ended => tracing::info!(camera, "Clip is over."),
-                CameraState::Paused => tracing::info!(camera, "Camera is paused."),
-                CameraState::Stalled => tracing::warn!(camera, reason, "Camera is stalled; trying again."),
-                CameraState::Unreachable => {
-                    tracing::warn!(camera, reason, "Camera is unreachable; trying again.")
-                }
-                CameraState::Denied => {
-                    tracing::warn!(camera, reason, "Camera denies access; trying again slowly.");
-                }
-                CameraState::Unsupported => {
-                    tracing::warn!(camera, reason, "Camera cannot be watched; trying again slowly.");
-                }
-            }
+        let published = self.published.as_ref().map(|status| (status.state, &status.reason));
+        if published != Some((state, &self.status.reason)) {
+            self.log();
         }
         self.stage.messages.send(Message::Camera(self.status.clone()));
-        self.told = Some(self.status.clone());
+        self.published = Some(self.status.clone());
+    }
+
+    fn log(&self) {
+        let camera = self.stage.camera.name.as_str();
+        let reason = self.status.reason.as_deref().unwrap_or_default();
+        match self.status.state {
+            state @ (CameraState::Starting | CameraState::Stopped) => {
+                tracing::debug!(camera, "Camera is {state:?}.")
+            }
+            CameraState::Live => tracing::info!(camera, "Camera is live."),
+            CameraState::Ended => tracing::info!(camera, "Recording has ended."),
+            CameraState::Paused => tracing::info!(camera, "Camera is paused."),
+            CameraState::Stalled => tracing::warn!(camera, reason, "Camera has stalled; retrying."),
+            CameraState::Unreachable => tracing::warn!(camera, reason, "Camera is unreachable; retrying."),
+            CameraState::Denied => {
+                tracing::warn!(camera, reason, "Camera denies access; retrying once a minute.");
+            }
+            CameraState::Unsupported => {
+                tracing::warn!(camera, reason, "Camera's video cannot be used; retrying.");
+            }
+        }
     }
 }
 
-impl Watcher for Report<'_> {
+impl CaptureObserver for StatusReporter<'_> {
     fn live(&mut self, size: Option<(usize, usize)>) {
         self.live_since = Some(self.stage.clock.monotonic());
-        self.tell(CameraState::Live, None);
+        self.report(CameraState::Live, None);
         if let Some((width, height)) = size
-            && self.in_software
-            && width * height > LARGE
-            && !std::mem::replace(&mut self.advised, true)
+            && self.is_software
+            && width * height > MAX_CHEAP_PIXELS
+            && !std::mem::replace(&mut self.has_suggested, true)
         {
             let camera = self.stage.camera.name.as_str();
             tracing::info!(
                 camera,
                 width,
                 height,
-                "Decoded on the CPU; the camera's small second stream would cost less."
+                "Camera is decoded on the CPU; its low-resolution substream would cost less."
             );
         }
     }
@@ -152,17 +164,20 @@ impl Watcher for Report<'_> {
         self.status.health = health;
         let camera = self.stage.camera.name.as_str();
         match health {
-            Health::Ok => tracing::info!(camera, "Camera sees again."),
-            bad => tracing::warn!(camera, "Camera's picture is {} for a minute.", bad.name()),
+            Health::Ok => tracing::info!(camera, "Camera's image is usable again."),
+            bad => tracing::warn!(camera, "Camera's image has been {} for a minute.", bad.name()),
         }
         let (state, reason) = (self.status.state, self.status.reason.clone());
-        self.tell(state, reason);
+        self.report(state, reason);
     }
 }
 
-/// The pipelines that were not taken, on one line.
-fn passed_over(status: &CameraStatus) -> Option<String> {
-    let each: Vec<String> =
-        status.passed_over.iter().map(|passed| format!("{} ({})", passed.pipeline, passed.reason)).collect();
+/// The skipped pipelines and the reasons, on one line.
+fn skipped_text(status: &CameraStatus) -> Option<String> {
+    let each: Vec<String> = status
+        .passed_over
+        .iter()
+        .map(|skipped| format!("{} ({})", skipped.pipeline, skipped.reason))
+        .collect();
     (!each.is_empty()).then(|| each.join(", "))
 }

@@ -1,30 +1,33 @@
-//! Watches an attempt: do frames come, are they decoded, do pictures come out? Pure.
+//! Detects an attempt that has stalled: no frames arrive, none are decoded, or the decoder outputs none.
+//! Pure.
 //!
-//! Nothing in GStreamer says that a stream has gone silent, so this is what keeps a camera up.
+//! GStreamer does not report a stream that has gone silent, so this is what makes a camera reconnect.
 
-use super::{Failure, Trouble};
+use super::{Failure, FailureKind};
 use crate::config::Camera;
 use std::time::Duration;
 
-/// The shortest silence that counts as a stall, and in frames.
-const LEAST_STALL: Duration = Duration::from_secs(2);
-const STALL_FRAMES: u32 = 10;
-/// Frame intervals that must be known before a silence can be told from a slow camera.
-const LEAST_INTERVALS: u64 = 3;
-/// So long may frames come without one that can be decoded: longer than the rarest keyframes of any camera.
-const MOST_UNDECODED: Duration = Duration::from_secs(120);
-/// Frames given to a decoder that gives back nothing: it hangs, or they cannot be decoded.
-const MOST_UNSEEN: u64 = 50;
+/// The shortest silence that counts as a stall.
+const MIN_STALL: Duration = Duration::from_secs(2);
+/// The silence that counts as a stall, in frame intervals.
+const STALL_INTERVALS: u32 = 10;
+/// Frame intervals that must be known before a silence can be distinguished from a slow camera.
+const MIN_KNOWN_INTERVALS: u64 = 3;
+/// How long frames may arrive without one that can be decoded. Longer than the keyframe interval of any
+/// camera.
+const MAX_UNDECODABLE: Duration = Duration::from_secs(120);
+/// Frames sent to a decoder since its last output. With more, it hangs or cannot decode them.
+const MAX_FRAMES_WITHOUT_OUTPUT: u64 = 50;
 
-/// What has come and gone in an attempt so far.
+/// Frame counts of an attempt so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Frames that came from the camera.
-    pub arrived: u64,
-    /// Frames that the decoder was given, from a keyframe on.
-    pub given: u64,
-    /// Pictures that came out of it.
-    pub pictures: u64,
+    /// Frames received from the camera.
+    pub received: u64,
+    /// Frames sent to the decoder, from a keyframe on.
+    pub sent: u64,
+    /// Frames that the decoder has output.
+    pub decoded: u64,
 }
 
 /// One attempt's watchdog.
@@ -32,98 +35,105 @@ pub struct Counts {
 pub struct Watchdog<'a> {
     camera: &'a Camera,
     started: Duration,
-    last: Counts,
-    first_arrival: Option<Duration>,
-    last_arrival: Duration,
-    /// When anything moved last.
-    last_sign: Duration,
-    last_given: Duration,
-    last_picture: Duration,
-    /// Given to the decoder when the last picture came.
-    seen: u64,
+    counts: Counts,
+    first_received: Option<Duration>,
+    last_received: Duration,
+    /// When any count changed last.
+    last_progress: Duration,
+    /// When a frame was sent to or output by the decoder last.
+    last_decoder_activity: Duration,
+    last_decoded: Duration,
+    /// Frames that had been sent to the decoder when it last output one.
+    sent_at_last_output: u64,
 }
 
 impl<'a> Watchdog<'a> {
-    /// For an attempt that begins at `now`.
+    /// Creates the watchdog of an attempt that begins at `now`.
     pub fn new(camera: &'a Camera, now: Duration) -> Watchdog<'a> {
         Watchdog {
             camera,
             started: now,
-            last: Counts::default(),
-            first_arrival: None,
-            last_arrival: now,
-            last_sign: now,
-            last_given: now,
-            last_picture: now,
-            seen: 0,
+            counts: Counts::default(),
+            first_received: None,
+            last_received: now,
+            last_progress: now,
+            last_decoder_activity: now,
+            last_decoded: now,
+            sent_at_last_output: 0,
         }
     }
 
-    /// Nothing comes because nobody takes it.
-    pub fn alive(&mut self, now: Duration) {
-        (self.last_sign, self.last_picture, self.last_given) = (now, now, now);
+    /// Restarts the timeouts, because the workers are what the attempt is waiting for.
+    pub fn reset(&mut self, now: Duration) {
+        (self.last_progress, self.last_decoded, self.last_decoder_activity) = (now, now, now);
     }
 
-    /// Looks at what has come by `now`; true once, at the first picture.
+    /// Evaluates the counts at `now`. Returns true once, after the first decoded frame.
     ///
-    /// Errors: the attempt is as good as over, and why.
-    pub fn turn(&mut self, now: Duration, counts: Counts) -> Result<bool, Failure> {
-        let last = std::mem::replace(&mut self.last, counts);
-        if counts.arrived != last.arrived {
-            self.last_arrival = now;
-            self.first_arrival.get_or_insert(now);
-        }
-        // While a ring is being decoded nothing arrives, and that is no silence.
-        if counts != last {
-            self.last_sign = now;
-        }
-        if (counts.given, counts.pictures) != (last.given, last.pictures) {
-            self.last_given = now;
-        }
-        if counts.pictures != last.pictures {
-            (self.last_picture, self.seen) = (now, counts.given);
-        }
-        let (limit, since) = match self.first_arrival {
+    /// Errors: the attempt has stalled and must be ended ([`FailureKind::Stalled`],
+    /// [`FailureKind::NoDecoderOutput`]).
+    pub fn check(&mut self, now: Duration, counts: Counts) -> Result<bool, Failure> {
+        let previous = std::mem::replace(&mut self.counts, counts);
+        self.note_progress(now, previous);
+        let (limit, since) = match self.first_received {
             None => (self.first_frame_timeout(), self.started),
-            Some(first) => (self.stall_timeout(first), self.last_sign),
+            Some(first) => (self.stall_timeout(first), self.last_progress),
         };
         if now.saturating_sub(since) > limit {
             let reason = format!("no frame for {:.1} s", limit.as_secs_f64());
-            return Err(Failure::new(Trouble::Stalled, reason));
+            return Err(Failure::new(FailureKind::Stalled, reason));
         }
-        let patience = match self.first_arrival {
-            Some(first) if counts.pictures > 0 => self.stall_timeout(first),
+        let timeout = match self.first_received {
+            Some(first) if counts.decoded > 0 => self.stall_timeout(first),
             _ => self.first_frame_timeout(),
         };
-        let unseen = counts.given.saturating_sub(self.seen);
-        if unseen > MOST_UNSEEN && now.saturating_sub(self.last_picture) > patience {
-            let reason = format!("{unseen} frames went into the decoder and no picture came out");
-            return Err(Failure::new(Trouble::NoPicture, reason));
+        let without_output = counts.sent.saturating_sub(self.sent_at_last_output);
+        if without_output > MAX_FRAMES_WITHOUT_OUTPUT && now.saturating_sub(self.last_decoded) > timeout {
+            let reason = format!("{without_output} frames went into the decoder and none came out");
+            return Err(Failure::new(FailureKind::NoDecoderOutput, reason));
         }
-        let undecoded = self.first_arrival.is_some()
-            && now.saturating_sub(self.last_given) > MOST_UNDECODED.max(patience);
-        if undecoded {
-            return Err(Failure::new(
-                Trouble::Stalled,
-                "frames come, but none that could be decoded in time",
-            ));
+        let is_undecodable = self.first_received.is_some()
+            && now.saturating_sub(self.last_decoder_activity) > MAX_UNDECODABLE.max(timeout);
+        if is_undecodable {
+            let reason = "frames arrive, but none could be decoded in time";
+            return Err(Failure::new(FailureKind::Stalled, reason));
         }
-        Ok(last.pictures == 0 && counts.pictures > 0)
+        Ok(previous.decoded == 0 && counts.decoded > 0)
+    }
+
+    /// Notes the time of what has changed since the `previous` counts.
+    fn note_progress(&mut self, now: Duration, previous: Counts) {
+        let counts = self.counts;
+        if counts.received != previous.received {
+            self.last_received = now;
+            self.first_received.get_or_insert(now);
+        }
+        // While buffered frames are decoded none arrive, and that is no silence.
+        if counts != previous {
+            self.last_progress = now;
+        }
+        if (counts.sent, counts.decoded) != (previous.sent, previous.decoded) {
+            self.last_decoder_activity = now;
+        }
+        if counts.decoded != previous.decoded {
+            (self.last_decoded, self.sent_at_last_output) = (now, counts.sent);
+        }
     }
 
     fn first_frame_timeout(&self) -> Duration {
         self.camera.first_frame_timeout.max(self.camera.stall_timeout.unwrap_or_default())
     }
 
-    /// Ten frames of this camera, as it has sent them so far; as long as for the first one while that is not known.
-    fn stall_timeout(&self, first_arrival: Duration) -> Duration {
+    /// The configured timeout, or ten of this camera's mean frame intervals, but at least [`MIN_STALL`]. As
+    /// long as for the first frame while the interval is unknown.
+    fn stall_timeout(&self, first_received: Duration) -> Duration {
         self.camera.stall_timeout.unwrap_or_else(|| {
-            let span = self.last_arrival.saturating_sub(first_arrival);
-            match self.last.arrived.saturating_sub(1) {
-                known if known < LEAST_INTERVALS => self.camera.first_frame_timeout.max(LEAST_STALL),
+            let span = self.last_received.saturating_sub(first_received);
+            match self.counts.received.saturating_sub(1) {
+                known if known < MIN_KNOWN_INTERVALS => self.camera.first_frame_timeout.max(MIN_STALL),
                 intervals => {
                     let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-                    LEAST_STALL.max(span / intervals * STALL_FRAMES)
+                    MIN_STALL.max(span / intervals * STALL_INTERVALS)
                 }
             }
         })
@@ -135,19 +145,24 @@ mod tests {
     use super::*;
     use crate::{camera::template::tests::camera, config::Source};
 
-    const TURN: Duration = Duration::from_millis(100);
+    const INTERVAL: Duration = Duration::from_millis(100);
 
-    /// Turns ten times a second, with what `counts` tells of each second's tenth; when and how it ended, if it did.
-    fn watch(camera: &Camera, seconds: u64, counts: impl Fn(u64) -> Counts) -> Option<(f64, Trouble, bool)> {
+    /// Checks ten times per second with the counts that `counts` returns for each tick of 0.1 s. Returns when
+    /// it failed, how, and whether a frame had been decoded before. None if it did not fail within `seconds`.
+    fn run(
+        camera: &Camera,
+        seconds: u64,
+        counts: impl Fn(u64) -> Counts,
+    ) -> Option<(f64, FailureKind, bool)> {
         let mut watchdog = Watchdog::new(camera, Duration::ZERO);
         let mut live = false;
-        for turn in 1..=10 * seconds {
-            match watchdog.turn(TURN * turn as u32, counts(turn)) {
+        for tick in 1..=10 * seconds {
+            match watchdog.check(INTERVAL * tick as u32, counts(tick)) {
                 Ok(first) => {
-                    assert!(!(first && live), "told twice");
+                    assert!(!(first && live), "reported twice");
                     live |= first;
                 }
-                Err(failure) => return Some((turn as f64 / 10.0, failure.trouble, live)),
+                Err(failure) => return Some((tick as f64 / 10.0, failure.kind, live)),
             }
         }
         assert!(live);
@@ -159,50 +174,50 @@ mod tests {
     }
 
     fn all(count: u64) -> Counts {
-        Counts { arrived: count, given: count, pictures: count }
+        Counts { received: count, sent: count, decoded: count }
     }
 
     #[test]
-    fn a_camera_that_sends_is_left_alone_however_slow() {
-        for tenths in [1, 7, 40, 90] {
-            assert_eq!(watch(&network(), 200, |turn| all(turn / tenths)), None, "every {tenths} tenths");
+    fn a_slow_camera_does_not_stall() {
+        for ticks in [1, 7, 40, 90] {
+            assert_eq!(run(&network(), 200, |tick| all(tick / ticks)), None, "every {ticks} ticks");
         }
     }
 
     #[test]
-    fn silence_is_a_stall_after_two_seconds_or_ten_frames() {
-        let stalls = |tenths: u64, last: u64| watch(&network(), 100, |turn| all(turn.min(last) / tenths));
-        assert_eq!(stalls(1, 50), Some((7.1, Trouble::Stalled, true)));
-        assert_eq!(stalls(5, 50), Some((10.1, Trouble::Stalled, true)));
-        // Nothing at all, and too little to know its rate.
-        assert_eq!(stalls(1, 0), Some((10.1, Trouble::Stalled, false)));
-        assert_eq!(stalls(1, 2), Some((10.3, Trouble::Stalled, true)));
+    fn silence_is_a_stall_after_two_seconds_or_ten_intervals() {
+        let stalls = |ticks: u64, last: u64| run(&network(), 100, |tick| all(tick.min(last) / ticks));
+        assert_eq!(stalls(1, 50), Some((7.1, FailureKind::Stalled, true)));
+        assert_eq!(stalls(5, 50), Some((10.1, FailureKind::Stalled, true)));
+        // No frames at all, and too few to know the interval.
+        assert_eq!(stalls(1, 0), Some((10.1, FailureKind::Stalled, false)));
+        assert_eq!(stalls(1, 2), Some((10.3, FailureKind::Stalled, true)));
         let strict = Camera { stall_timeout: Some(Duration::from_secs(1)), ..network() };
-        assert_eq!(watch(&strict, 100, |turn| all(turn.min(30))), Some((4.1, Trouble::Stalled, true)));
+        assert_eq!(run(&strict, 100, |tick| all(tick.min(30))), Some((4.1, FailureKind::Stalled, true)));
     }
 
     #[test]
-    fn a_decoder_that_gives_nothing_is_told_from_a_silent_camera() {
-        let blind = |turn| Counts { pictures: 0, ..all(turn) };
-        assert_eq!(watch(&network(), 100, blind), Some((10.1, Trouble::NoPicture, false)));
-        let goes_blind = |turn: u64| Counts { pictures: turn.min(100), ..all(turn) };
-        assert_eq!(watch(&network(), 100, goes_blind), Some((15.1, Trouble::NoPicture, true)));
-        let shed = |turn: u64| Counts { arrived: turn, ..all(turn.min(100)) };
-        assert_eq!(watch(&network(), 200, shed), Some((130.1, Trouble::Stalled, true)));
-        // Joined long before its next keyframe; and one that refreshes bit by bit and never has one.
-        let joined = |turn: u64| Counts { arrived: turn, ..all(turn.saturating_sub(900)) };
-        assert_eq!(watch(&network(), 200, joined), None);
-        let keyless = |turn: u64| Counts { arrived: turn, given: 0, pictures: turn.saturating_sub(250) };
-        assert_eq!(watch(&network(), 400, keyless), None);
+    fn a_decoder_without_output_is_distinguished_from_a_silent_camera() {
+        let no_output = |tick| Counts { decoded: 0, ..all(tick) };
+        assert_eq!(run(&network(), 100, no_output), Some((10.1, FailureKind::NoDecoderOutput, false)));
+        let output_stops = |tick: u64| Counts { decoded: tick.min(100), ..all(tick) };
+        assert_eq!(run(&network(), 100, output_stops), Some((15.1, FailureKind::NoDecoderOutput, true)));
+        let shed = |tick: u64| Counts { received: tick, ..all(tick.min(100)) };
+        assert_eq!(run(&network(), 200, shed), Some((130.1, FailureKind::Stalled, true)));
+        // A stream joined long before its next keyframe, and one with gradual refresh that never has one.
+        let joined = |tick: u64| Counts { received: tick, ..all(tick.saturating_sub(900)) };
+        assert_eq!(run(&network(), 200, joined), None);
+        let no_keyframes = |tick: u64| Counts { received: tick, sent: 0, decoded: tick.saturating_sub(250) };
+        assert_eq!(run(&network(), 400, no_keyframes), None);
     }
 
     #[test]
-    fn a_ring_that_is_being_decoded_is_no_silence() {
-        // Frames come, then for four seconds only old ones are decoded, then they come again.
-        let catching_up = |turn: u64| {
-            let arrived = if (50..90).contains(&turn) { 50 } else { turn };
-            Counts { arrived, given: turn, pictures: turn }
+    fn decoding_buffered_frames_is_no_silence() {
+        // Frames arrive, then for four seconds only buffered ones are decoded, then they arrive again.
+        let catching_up = |tick: u64| {
+            let received = if (50..90).contains(&tick) { 50 } else { tick };
+            Counts { received, sent: tick, decoded: tick }
         };
-        assert_eq!(watch(&network(), 20, catching_up), None);
+        assert_eq!(run(&network(), 20, catching_up), None);
     }
 }

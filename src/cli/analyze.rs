@@ -1,9 +1,9 @@
-//! `camfire analyze`: a recording through exactly what the daemon does with a camera, in the recording's own time and as
-//! fast as it goes.
+//! `camfire analyze`: runs a recording through the same analysis as a camera, in the recording's own time and as fast as
+//! possible.
 
 use super::{
     annotate::Target,
-    output::{self, SeenEvent, SeenFrame, SeenState},
+    output::{self, EventLine, FrameLine, StateLine},
     setup::{self, ConfigArguments, Signals},
     truth::{self, Extent, Truth},
 };
@@ -28,54 +28,56 @@ use std::{
     time::Duration,
 };
 
-/// What stands in for a camera where no configuration is given.
+/// The configuration if none is given. The clip replaces the camera's source.
 const CONFIG: &str = "[cameras.clip]\nsource = \"test://\"";
-/// Who logs what a camera's state is.
-const CAMERA_REPORT: &str = "camfire::camera::report";
-/// So much may be missing at the end: containers round, and a last frame may have no length.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+/// The module that logs camera states.
+const CAMERA_STATUS_MODULE: &str = "camfire::camera::report";
+/// The clip may end this much before its declared duration: containers round, and the last frame may have no duration.
+const MAX_MISSING_END: Duration = Duration::from_secs(1);
 
 /// Arguments of `camfire analyze`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  camfire analyze yard.mp4 --annotate seen.mp4")]
+#[command(after_help = "Example:\n  camfire analyze yard.mp4 --annotate annotated.mp4")]
 pub struct Arguments {
     /// The recording, in any container and codec that GStreamer can read
     #[arg(value_name = "CLIP")]
     clip: PathBuf,
-    /// A configuration whose camera (zones, masks, labels, ...) the clip is looked at with [default: none]
+    /// Configuration with the camera (zones, masks, labels, ...) to analyse the clip as [default: none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which of its cameras, if it has several
+    /// Which camera of the configuration, if it has several
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
-    /// Set one key, such as --set cameras.clip.rate_fps=15 (without --config the camera is called clip); may be repeated
+    /// Override one key, for example --set cameras.clip.rate_fps=15; repeatable. Without --config the camera is named clip
     #[arg(long, value_name = "KEY=VALUE", value_parser = setup::key_value)]
     set: Vec<(String, String)>,
-    /// Also tell what each analysed frame shows
+    /// Also print the detections of each analysed frame
     #[arg(long)]
     detections: bool,
-    /// One JSON object a line: topic and payload, as `camfire watch --json`
+    /// Print one JSON object per line: topic and payload, as `camfire watch --json` does
     #[arg(long)]
     json: bool,
-    /// What is really in the clip (as assets/demo.truth.json): tells how well it was seen
+    /// Ground truth of the clip (format: assets/demo.truth.json); prints a score
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
-    /// Writes the clip with boxes, labels, zones, regions and masks drawn on, always as MP4
+    /// Write a copy of the clip with boxes, labels, zones, regions and masks drawn on it, as MP4
     #[arg(long, value_name = "FILE.mp4")]
     annotate: Option<PathBuf>,
 }
 
-/// Prints what happens in the clip, and what else was asked for.
+/// Analyses the clip and prints its events, and what else was requested.
 pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     arguments.clip = recording(&arguments.clip)?;
     let clip = &arguments.clip;
     let target = arguments.annotate.as_deref().map(|file| Target::check(clip, file)).transpose()?;
     let truth = arguments.truth.as_deref().map(Truth::read).transpose()?;
     let config = configuration(&arguments)?;
-    // What comes and goes is told on stdout; the log is for what goes wrong. What a camera's state is to the daemon,
-    // which would try again, is not the clip's.
+    // Events go to stdout, so the log only has warnings. Camera states are not logged, because they describe retries
+    // that a clip does not get.
     match config.log.level {
-        config::LogLevel::Info => setup::start_log_without(config::LogLevel::Warn, Some(CAMERA_REPORT)),
+        config::LogLevel::Info => {
+            setup::start_log_without(config::LogLevel::Warn, Some(CAMERA_STATUS_MODULE))
+        }
         level => setup::start_log(level),
     }
     let model = Model::open(&config.engine.network, &config.groups)?;
@@ -90,47 +92,47 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     let clock = Arc::new(RecordingClock::new());
     let daemon = Daemon::start(config, &model, &Publishing::Direct, clock, Arc::default(), 0)?;
     let messages = daemon.messages().clone();
-    let mut record = Record::new(&arguments, topics);
-    let mut over = false;
+    let mut collector = Collector::new(&arguments, topics);
+    let mut is_over = false;
     let outcome = loop {
-        if signals.has_come() {
+        if signals.has_arrived() {
             break Ok(Ended::Stopped);
         }
         match messages.recv_timeout(Duration::from_millis(20)) {
-            Ok(Message::Camera(status)) => match verdict(&status, clip) {
-                Ok(ended) => over |= ended,
+            Ok(Message::Camera(status)) => match has_ended(&status, clip) {
+                Ok(ended) => is_over |= ended,
                 Err(error) => break Err(error),
             },
             Ok(message) => {
                 if let Message::Detections(frame) = &message {
                     progress.at(frame.captured_at);
                 }
-                progress.bar.suspend(|| record.take(message));
+                progress.bar.suspend(|| collector.take(message));
             }
-            Err(_) if over && daemon.counts()[0].pending == 0 => break Ok(Ended::Finished),
+            Err(_) if is_over && daemon.counts()[0].pending == 0 => break Ok(Ended::Finished),
             Err(_) => {}
         }
     };
     progress.bar.finish_and_clear();
-    let seen = Extent {
+    let extent = Extent {
         frames: daemon.counts()[0].captured,
         length: Duration::from_nanos(daemon.counters(0).reached_ns.load(Ordering::Relaxed)),
-        size: record.size,
+        size: collector.size,
     };
-    let faults = gst::decoder_faults() + daemon.counters(0).damaged.load(Ordering::Relaxed);
+    let faults = gst::decoder_errors() + daemon.counters(0).damaged.load(Ordering::Relaxed);
     daemon.stop();
     if outcome? == Ended::Stopped {
         return Ok(signals.exit_code());
     }
     for message in messages.try_iter() {
-        record.take(message);
+        collector.take(message);
     }
-    warn_of_damage(clip, duration, seen.length, faults);
+    warn_of_damage(clip, duration, extent.length, faults);
     if let Some(truth) = truth {
-        for difference in truth.differences(clip, &seen) {
+        for difference in truth.differences(clip, &extent) {
             eprintln!("camfire: {difference}");
         }
-        let score = truth::score(&truth, &record.frames, &record.events, &record.changes);
+        let score = truth::score(&truth, &collector.frames, &collector.events, &collector.changes);
         if arguments.json {
             output::line!("{}", serde_json::json!({ "score": score }));
         } else {
@@ -138,32 +140,32 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
         }
     }
     if let Some(target) = target
-        && target.write(clip, &camera, &record.frames, || signals.has_come())? == Ended::Stopped
+        && target.write(clip, &camera, &collector.frames, || signals.has_arrived())? == Ended::Stopped
     {
         return Ok(signals.exit_code());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells where the clip is not whole, as far as its container and the decoder know.
+/// Warns of a truncated or damaged clip, as far as its container and the decoder show.
 fn warn_of_damage(clip: &Path, declared: Option<Duration>, length: Duration, faults: u64) {
     let clip = clip.display();
     let seconds = |length: Duration| length.as_secs_f64();
-    if let Some(declared) = declared.filter(|declared| *declared > length + LONGEST_REST) {
+    if let Some(declared) = declared.filter(|declared| *declared > length + MAX_MISSING_END) {
         eprintln!(
-            "camfire: {clip}: its pictures end after {:.1} s, and it says to be {:.1} s long: it may be cut off or damaged",
+            "camfire: {clip}: the video ends after {:.1} s, but its declared duration is {:.1} s: it may be truncated or damaged",
             seconds(length),
             seconds(declared)
         );
     }
     if faults > 0 {
-        eprintln!("camfire: {clip}: it is damaged: the decoder found {faults} faults in it");
+        eprintln!("camfire: {clip}: damaged: the decoder reported {faults} errors");
     }
 }
 
-/// The recording's path; also of a `file://` address.
+/// The path of the recording, given as a path or a `file://` address.
 ///
-/// Errors ([`ErrorKind::Input`]): it cannot be read or is no file.
+/// Errors ([`ErrorKind::Input`]): it cannot be read, or is not a regular file.
 fn recording(clip: &Path) -> Result<PathBuf, Error> {
     let refuse = |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", clip.display()));
     let path = match clip.to_str() {
@@ -175,30 +177,30 @@ fn recording(clip: &Path) -> Result<PathBuf, Error> {
     let unreadable = |e| Error::caused(ErrorKind::Input, clip.display().to_string(), e);
     let there = std::fs::metadata(&path).map_err(unreadable)?;
     if there.is_dir() {
-        return Err(refuse("is a folder; one recording is wanted"));
+        return Err(refuse("is a directory; expected one recording"));
     }
     if !there.is_file() {
-        return Err(refuse("is no ordinary file"));
+        return Err(refuse("is not a regular file"));
     }
     std::fs::File::open(&path).map_err(unreadable)?;
     Ok(path)
 }
 
-/// The configuration of the one camera that the clip stands in for.
+/// The configuration, reduced to the one camera whose source the clip replaces.
 fn configuration(arguments: &Arguments) -> Result<Config, Error> {
     let mut config = match &arguments.config {
         Some(file) => {
             ConfigArguments { config: Some(file.clone()), set: arguments.set.clone() }.load()?.config
         }
         None => {
-            let stranger = |key: &str| {
+            let is_other_camera = |key: &str| {
                 key.strip_prefix("cameras.").is_some_and(|rest| rest.split('.').next() != Some("clip"))
             };
-            if let Some((key, value)) = arguments.set.iter().find(|(key, _)| stranger(key)) {
-                let message = format!("--set {key}={value}: without --config the only camera is called clip");
+            if let Some((key, value)) = arguments.set.iter().find(|(key, _)| is_other_camera(key)) {
+                let message = format!("--set {key}={value}: without --config the only camera is named clip");
                 return Err(Error::new(ErrorKind::Input, message));
             }
-            let main = config::Main::Text { name: "the built-in camera".into(), text: CONFIG.into() };
+            let main = config::Main::Text { name: "the built-in configuration".into(), text: CONFIG.into() };
             setup::load(main, arguments.set.clone())?.config
         }
     };
@@ -207,13 +209,18 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
     match &arguments.camera {
         Some(name) => config.cameras.retain(|camera| camera.name == *name),
         None if config.cameras.len() > 1 => {
-            return Err(Error::new(ErrorKind::Input, format!("which camera? --camera is one of {known}")));
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("the configuration has several cameras; --camera must be one of {known}"),
+            ));
         }
         None => {}
     }
     let Some(camera) = config.cameras.first_mut() else {
-        let message =
-            format!("there is no camera {}, only {known}", arguments.camera.as_deref().unwrap_or("at all"));
+        let message = match &arguments.camera {
+            Some(name) => format!("no camera {name}; the configuration has {known}"),
+            None => "the configuration has no camera".to_string(),
+        };
         return Err(Error::new(ErrorKind::Input, message));
     };
     let path = std::path::absolute(&arguments.clip)
@@ -225,21 +232,21 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Whether the clip is over.
+/// Whether the clip has ended, by the camera's status.
 ///
-/// Errors ([`ErrorKind::Input`]): it cannot be read. The camera would be tried again, and the clip told a second time.
-fn verdict(status: &CameraStatus, clip: &Path) -> Result<bool, Error> {
+/// Errors ([`ErrorKind::Input`]): it cannot be read. The daemon would retry, and report the clip's events twice.
+fn has_ended(status: &CameraStatus, clip: &Path) -> Result<bool, Error> {
     match (status.state, &status.reason) {
         (CameraState::Ended, _) => Ok(true),
         (CameraState::Starting | CameraState::Live | CameraState::Stopped, _) => Ok(false),
         (_, reason) => {
-            let reason = reason.as_deref().unwrap_or("it cannot be read");
+            let reason = reason.as_deref().unwrap_or("cannot be read");
             Err(Error::new(ErrorKind::Input, format!("{}: {reason}", clip.display())))
         }
     }
 }
 
-/// A bar on stderr, where that is a terminal.
+/// A progress bar on stderr, if that is a terminal.
 struct Progress {
     bar: ProgressBar,
 }
@@ -251,7 +258,7 @@ impl Progress {
             None => ProgressBar::no_length(),
         };
         let template =
-            if duration.is_some() { "{bar:40} {percent}% {msg}, {eta} to go" } else { "{spinner} {msg}" };
+            if duration.is_some() { "{bar:40} {percent}% {msg}, {eta} left" } else { "{spinner} {msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -265,26 +272,26 @@ impl Progress {
     }
 }
 
-/// What is printed of what is said of the clip, and what is kept of it.
-struct Record {
+/// Prints messages about the clip, and keeps those that are needed after its end.
+struct Collector {
     json: bool,
     detections: bool,
-    /// It is scored later.
+    /// Keep frames and events for scoring.
     scores: bool,
-    /// It is drawn later.
+    /// Keep frames for the annotated copy.
     draws: bool,
     topics: Topics,
-    /// The picture's, once one has been looked at.
+    /// Frame size, once a frame has been analysed.
     size: Option<Size>,
-    /// Without the classes of each thing, which neither needs.
+    /// Without each object's classes, which neither scoring nor drawing needs.
     frames: Vec<Detections>,
     events: Vec<Event>,
     changes: Vec<Timestamp>,
 }
 
-impl Record {
-    fn new(arguments: &Arguments, topics: Topics) -> Record {
-        Record {
+impl Collector {
+    fn new(arguments: &Arguments, topics: Topics) -> Collector {
+        Collector {
             json: arguments.json,
             detections: arguments.detections,
             scores: arguments.truth.is_some(),
@@ -297,12 +304,12 @@ impl Record {
         }
     }
 
-    /// Prints a message that is worth it, and keeps what is needed later.
+    /// Prints a message if it is one of those to print, and keeps it if needed.
     fn take(&mut self, mut message: Message) {
         match &mut message {
             Message::Detections(frame) => {
                 self.size = Some(frame.size);
-                // How fast this machine is belongs to no recording: the same clip gives the same lines.
+                // Latency depends on the machine; without it the same clip always gives the same output.
                 frame.latency_ms = 0.0;
                 if self.scores || self.draws {
                     let mut frame = frame.clone();
@@ -336,20 +343,20 @@ impl Record {
                 output::line!("{}", serde_json::to_string(&JsonLine { topic, payload }).unwrap_or_default());
             }
         } else if is_event {
-            if let Ok(seen) = serde_json::from_slice::<SeenEvent>(&payload) {
-                output::line!("{}", seen.line());
+            if let Ok(message) = serde_json::from_slice::<EventLine>(&payload) {
+                output::line!("{}", message.line());
             }
         } else if is_frame {
-            if let Ok(seen) = serde_json::from_slice::<SeenFrame>(&payload) {
-                output::line!("{}", seen.line());
+            if let Ok(message) = serde_json::from_slice::<FrameLine>(&payload) {
+                output::line!("{}", message.line());
             }
-        } else if let Ok(seen) = serde_json::from_slice::<SeenState>(&payload) {
-            output::line!("{}", seen.line());
+        } else if let Ok(message) = serde_json::from_slice::<StateLine>(&payload) {
+            output::line!("{}", message.line());
         }
     }
 }
 
-/// What `--json` prints; the payload byte for byte as it would be published.
+/// A line of `--json`. The payload is byte for byte what the daemon would publish.
 #[derive(serde::Serialize)]
 struct JsonLine {
     topic: String,

@@ -1,7 +1,7 @@
-//! The clip that `camfire analyze --annotate` writes: where it goes, and what is drawn on it.
+//! The annotated clip that `camfire analyze --annotate` writes: its file, and what is drawn on it.
 //!
-//! It is written under a name of its own beside the target and renamed at the end, so that there is either the whole of
-//! it or nothing. Whatever can be known to be wrong with the target is told before the clip is looked at.
+//! It is written to a temporary file beside the target and renamed at the end, so the target is always complete. Problems
+//! with the target are reported before the analysis starts.
 
 use crate::{
     camera::{Ended, gst},
@@ -21,7 +21,7 @@ use std::{
 };
 use tempfile::{NamedTempFile, TempPath};
 
-/// Things take these in turn.
+/// Box colours, assigned to objects in turn.
 const COLOURS: [Rgb888; 6] = [
     Rgb888::new(255, 210, 0),
     Rgb888::new(80, 220, 100),
@@ -31,39 +31,39 @@ const COLOURS: [Rgb888; 6] = [
     Rgb888::new(190, 150, 255),
 ];
 
-/// Where the clip is to be written.
+/// Where the clip is written.
 pub struct Target {
-    /// As the user calls it.
+    /// Path as given by the user.
     name: PathBuf,
-    /// The same with no symbolic link at its end.
+    /// The same path with symbolic links resolved.
     file: PathBuf,
-    /// Of the file that it takes the place of, if there is one.
+    /// Permissions of the file that is replaced, if it exists.
     permissions: Option<Permissions>,
 }
 
 impl Target {
-    /// Makes sure that it can be written, without touching it.
+    /// Checks that the target can be written, without changing it.
     ///
-    /// Errors ([`ErrorKind::Input`]): it is the recording itself, no MP4, no file, or in a place that cannot be written.
+    /// Errors ([`ErrorKind::Input`]): it is the recording itself, not an MP4, not a regular file, or not writable.
     pub fn check(clip: &Path, name: &Path) -> Result<Target, Error> {
         let refuse = |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", name.display()));
         let unwritable = |e: io::Error| Error::caused(ErrorKind::Input, name.display().to_string(), e);
         if !name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("mp4")) {
-            return Err(refuse("clips are written as MP4 only: the name must end in .mp4"));
+            return Err(refuse("only MP4 can be written: the name must end in .mp4"));
         }
-        let there = match fs::metadata(name) {
-            Ok(there) => Some(there),
+        let existing = match fs::metadata(name) {
+            Ok(existing) => Some(existing),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(unwritable(e)),
         };
-        let file = match &there {
-            Some(there) if there.is_dir() => return Err(refuse("is a folder")),
-            Some(there) if !there.is_file() => return Err(refuse("is no ordinary file")),
-            Some(there) => {
+        let file = match &existing {
+            Some(existing) if existing.is_dir() => return Err(refuse("is a directory")),
+            Some(existing) if !existing.is_file() => return Err(refuse("is not a regular file")),
+            Some(existing) => {
                 let source = fs::metadata(clip)
                     .map_err(|e| Error::caused(ErrorKind::Input, clip.display().to_string(), e))?;
-                if identity(there) == identity(&source) {
-                    return Err(refuse("is the recording itself, which would be lost"));
+                if identity(existing) == identity(&source) {
+                    return Err(refuse("is the recording itself, which would be overwritten"));
                 }
                 OpenOptions::new().write(true).open(name).map_err(unwritable)?;
                 name.canonicalize().map_err(unwritable)?
@@ -71,22 +71,22 @@ impl Target {
             None => {
                 let file = std::path::absolute(name).map_err(unwritable)?;
                 if !file.parent().is_some_and(Path::is_dir) {
-                    return Err(refuse("there is no such folder"));
+                    return Err(refuse("the directory does not exist"));
                 }
                 file
             }
         };
-        let permissions = there.map(|there| there.permissions());
+        let permissions = existing.map(|existing| existing.permissions());
         let target = Target { name: name.to_path_buf(), file, permissions };
-        // Gone at once; whoever ends in between leaves nothing behind.
-        target.unfinished()?;
+        // Created and removed at once, to see that it can be.
+        target.temporary_file()?;
         Ok(target)
     }
 
-    /// An empty file beside it, which goes when it is dropped.
-    fn unfinished(&self) -> Result<TempPath, Error> {
+    /// An empty temporary file beside the target, removed when dropped.
+    fn temporary_file(&self) -> Result<TempPath, Error> {
         let folder = self.file.parent().unwrap_or(Path::new("/"));
-        // As any new file would have; the umask takes its part.
+        // The permissions of any new file, less the umask.
         let permissions = self.permissions.clone().unwrap_or_else(|| Permissions::from_mode(0o666));
         tempfile::Builder::new()
             .prefix(".camfire-")
@@ -99,17 +99,17 @@ impl Target {
             })
     }
 
-    /// Writes the clip with what `frames` show drawn on, until `is_over`.
+    /// Writes the clip with the objects of `frames` drawn on it. Stops early when `is_cancelled` returns true.
     ///
-    /// Errors: see [`gst::redraw`]; nothing is left then, nor if it was stopped.
+    /// Errors: see [`gst::transcode`]. On errors, and if stopped, no file is left.
     pub fn write(
         &self,
         clip: &Path,
         camera: &Camera,
         frames: &[Detections],
-        is_over: impl FnMut() -> bool,
+        is_cancelled: impl FnMut() -> bool,
     ) -> Result<Ended, Error> {
-        let unfinished = self.unfinished()?;
+        let temporary_file = self.temporary_file()?;
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         for object in frames.iter().flat_map(|frame| &frame.objects) {
             let next = numbers.len();
@@ -117,29 +117,29 @@ impl Target {
         }
         let draw = |at: Duration, rgb: &mut [u8], size: (usize, usize)| {
             draw_settings(rgb, size, camera);
-            // The frame that was analysed last by then; what is drawn moves at the rate at which it was looked at.
+            // Draw the last analysed frame, so boxes move at the analysed rate.
             let at_ms = at.as_millis() as i64;
             let before = frames.partition_point(|frame| frame.captured_at.as_millisecond() <= at_ms);
             if let Some(index) = before.checked_sub(1) {
                 draw_objects(rgb, size, &frames[index], &numbers);
             }
         };
-        let paths = gst::Paths { clip, to: &unfinished, name: &self.name };
-        let ended = gst::redraw(&paths, camera.rotation, draw, is_over)?;
+        let paths = gst::Paths { clip, to: &temporary_file, name: &self.name };
+        let ended = gst::transcode(&paths, camera.rotation, draw, is_cancelled)?;
         if ended == Ended::Finished {
             let failed = |e| Error::caused(ErrorKind::System, self.name.display().to_string(), e);
-            unfinished.persist(&self.file).map_err(failed)?;
+            temporary_file.persist(&self.file).map_err(failed)?;
         }
         Ok(ended)
     }
 }
 
-/// The same for all names of a file.
+/// Device and inode: equal for all paths of one file.
 fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// What the camera's configuration says of its view.
+/// Draws the masks, zones and regions of the camera.
 fn draw_settings(rgb: &mut [u8], size: (usize, usize), camera: &Camera) {
     let mut outline = |corners: &[(f64, f64)], name: &str, colour| {
         let corners: Vec<(f64, f64)> =
@@ -160,7 +160,7 @@ fn draw_settings(rgb: &mut [u8], size: (usize, usize), camera: &Camera) {
     }
 }
 
-/// What was seen. Boxes are in square pixels, the canvas is what the clip stores.
+/// Draws the objects of a frame. Boxes are in square pixels, the canvas has the clip's stored pixels.
 fn draw_objects(rgb: &mut [u8], size: (usize, usize), frame: &Detections, numbers: &BTreeMap<&str, usize>) {
     let across = size.0 as f64 / f64::from(frame.size[0].max(1));
     let down = size.1 as f64 / f64::from(frame.size[1].max(1));
@@ -169,7 +169,7 @@ fn draw_objects(rgb: &mut [u8], size: (usize, usize), frame: &Detections, number
         let rect =
             Rect { left: left * across, top: top * down, width: width * across, height: height * down };
         let number = numbers.get(object.id.as_str()).copied().unwrap_or_default();
-        let still = if object.moving { "" } else { " still" };
+        let still = if object.moving { "" } else { " stationary" };
         let text = format!("#{} {}{still}", number + 1, caption(&object.label, object.score));
         picture::mark(rgb, size, &rect, &text, COLOURS[number % COLOURS.len()]);
     }

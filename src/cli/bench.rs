@@ -1,4 +1,4 @@
-//! `camfire bench`: the time of one inference on this machine, as the workers run it.
+//! `camfire bench`: measures the time of one inference on this machine, as the workers run it.
 
 use super::{output, setup::NetworkArguments};
 use crate::{
@@ -16,13 +16,13 @@ use std::{
 pub struct Arguments {
     #[command(flatten)]
     network: NetworkArguments,
-    /// So many workers at once, each with an inference of its own
+    /// Number of threads, each running its own inferences
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// Measure for so long
+    /// Seconds to measure for
     #[arg(long, default_value_t = 3.0, value_name = "S")]
     seconds: f64,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -39,7 +39,7 @@ struct Report {
     model: String,
 }
 
-/// Runs the network over and over on a fixed picture and prints the time of one inference.
+/// Runs the network repeatedly on a fixed image and prints the time of one inference.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     if !(arguments.seconds > 0.0 && arguments.seconds <= 3600.0) {
         let message = format!("--seconds {}: must be above 0, at most 3600", arguments.seconds);
@@ -56,7 +56,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for result in results {
         times_ms.extend(result?);
     }
-    // All threads measure for the same time; only what was measured counts.
+    // Warm-up is not part of the measured time, so the rate is computed from the inferences alone.
     let per_second = arguments.threads as f64 * 1e3 * times_ms.len() as f64 / times_ms.iter().sum::<f64>();
     times_ms.sort_by(f64::total_cmp);
     let report = Report {
@@ -73,27 +73,27 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         output::line!("{}", serde_json::to_string(&report).expect("finite numbers are JSON"));
     } else {
         let Report { min_ms, median_ms, runs, per_second, engine, kernel, threads, model } = report;
-        output::line!("{model}: {engine} ({kernel}), {threads} at once, {runs} runs");
-        output::line!("one inference: {min_ms:.2} ms at best, {median_ms:.2} ms median");
-        output::line!("altogether:    {per_second:.1} a second");
+        output::line!("{model}: {engine} ({kernel}), {threads} threads, {runs} runs");
+        output::line!("one inference: {min_ms:.2} ms min, {median_ms:.2} ms median");
+        output::line!("throughput:    {per_second:.1} per second");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Times of single inferences in milliseconds, at least one, after two that do not count.
+/// Times of single inferences in milliseconds, at least one, after two warm-up runs.
 fn measure(engine: &dyn engine::Engine, duration: Duration) -> Result<Vec<f64>, Error> {
-    let failed = |e| Error::caused(ErrorKind::System, "the network cannot be run", e);
+    let failed = |e| Error::caused(ErrorKind::System, "cannot run the network", e);
     let mut session = engine.session().map_err(failed)?;
-    // Any picture takes the same time; this one is neither flat nor random.
-    let picture: Vec<u8> = (0..engine.signature().input_len()).map(|i| (i * 31 % 256) as u8).collect();
+    // The time does not depend on the image.
+    let image: Vec<u8> = (0..engine.signature().input_len()).map(|i| (i * 31 % 256) as u8).collect();
     for _ in 0..2 {
-        session.run(&picture).map_err(failed)?;
+        session.run(&image).map_err(failed)?;
     }
     let mut times_ms = Vec::new();
     let end = Instant::now() + duration;
     while times_ms.is_empty() || Instant::now() < end {
         let start = Instant::now();
-        session.run(&picture).map_err(failed)?;
+        session.run(&image).map_err(failed)?;
         times_ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
     Ok(times_ms)

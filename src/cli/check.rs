@@ -1,8 +1,8 @@
-//! `camfire check`: everything that is wrong with a configuration, at once, without starting anything.
+//! `camfire check`: validates a configuration and reports all problems at once, without starting the daemon.
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{choice::Choice, gst, template},
+    camera::{choice::PipelineChoice, gst, template},
     config::{Camera, Config, Source},
     error::{Error, ErrorKind},
     workers::model::Model,
@@ -15,12 +15,12 @@ use std::{path::Path, process::ExitCode};
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// One JSON object a problem or warning
+    /// Print one JSON object per problem or warning
     #[arg(long)]
     json: bool,
 }
 
-/// Prints every problem; none is exit status 0, any is 2.
+/// Prints every problem. The exit status is 0 without problems, otherwise 2.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let json = arguments.json;
     let loaded = match arguments.config.read() {
@@ -58,7 +58,7 @@ fn print(json: bool, kind: &str, text: &str) {
     }
 }
 
-/// What is wrong with a configuration whose form is right: model, labels, templates, elements, files.
+/// Problems of a configuration whose keys and values are valid: model, labels, templates, elements, files.
 fn problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(Model::open(&config.engine.network, &config.groups).err());
@@ -70,12 +70,12 @@ fn problems(config: &Config) -> Vec<String> {
 }
 
 fn camera_problems(camera: &Camera) -> Vec<Error> {
-    let place = format!("cameras.{}", camera.name);
+    let key = format!("cameras.{}", camera.name);
     let mut problems = Vec::new();
     match template::candidates(camera) {
         Ok(pipelines) => {
-            let missing = Choice::new(pipelines, gst::missing).current().err();
-            problems.extend(missing.map(|what| Error::new(ErrorKind::Input, format!("{place}: {what}"))));
+            let missing = PipelineChoice::new(pipelines, gst::missing).current().err();
+            problems.extend(missing.map(|what| Error::new(ErrorKind::Input, format!("{key}: {what}"))));
         }
         Err(error) => problems.push(error),
     }
@@ -87,7 +87,7 @@ fn camera_problems(camera: &Camera) -> Vec<Error> {
     if let Some(path) = path
         && let Err(error) = std::fs::File::open(path)
     {
-        let message = format!("{place}.source: {}", path.display());
+        let message = format!("{key}.source: {}", path.display());
         problems.push(Error::caused(ErrorKind::Input, message, error));
     }
     problems

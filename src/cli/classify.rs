@@ -1,4 +1,4 @@
-//! `camfire classify`: photos through the very same preprocessing and network as a camera's frames.
+//! `camfire classify`: classifies photos with the same preprocessing and network as a camera's frames.
 
 use super::{output, setup::NetworkArguments};
 use crate::{
@@ -15,25 +15,25 @@ use std::{
     process::ExitCode,
 };
 
-/// Files with these endings are taken from folders; a file that is named is taken whatever its ending.
-const ENDINGS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+/// Extensions of the files that are read from directories. Files given by name may have any extension.
+const EXTENSIONS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
 /// Arguments of `camfire classify`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  camfire classify --top 3 cat.jpg holiday-photos/")]
 pub struct Arguments {
-    /// Photos, or folders of photos
+    /// Photos, or directories of photos
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
     /// How many of the best classes to print
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     top: u16,
-    /// One JSON object a photo
+    /// Print one JSON object per photo
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     network: NetworkArguments,
-    /// The model's labels, one a line
+    /// Label file of the model, one label per line
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 }
@@ -44,15 +44,15 @@ struct Line<'a> {
     top: Vec<Class>,
 }
 
-/// Prints the best classes of each photo; those that are none are named on stderr and make the exit status 1.
+/// Prints the best classes of each photo. Files that are not photos are reported on stderr and make the exit status 1.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let model =
         Model::open(&Network { labels: arguments.labels, ..arguments.network.into() }, &Default::default())?;
     let mut classifier = Classifier::open(&model)?;
     let photos = list(&arguments.paths)?;
-    // Draws on stderr, and only where that is a terminal.
+    // Drawn on stderr, if that is a terminal.
     let progress = ProgressBar::new(photos.len() as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} to go") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left") {
         progress.set_style(style);
     }
     let mut failed = 0;
@@ -85,7 +85,7 @@ fn format_line(photo: &Path, top: Vec<Class>, json: bool) -> String {
     format!("{file}: {}", classes.join(", "))
 }
 
-/// The photos of the given files and folders; a folder's own in order of name, with those of its folders.
+/// The given files, and the photos below the given directories in order of name.
 fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut photos = Vec::new();
     for path in paths {
@@ -96,7 +96,7 @@ fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         let before = photos.len();
         list_folder(path, &mut photos)?;
         if photos.len() == before {
-            let message = format!("{}: no photos in it ({})", path.display(), ENDINGS.join(", "));
+            let message = format!("{}: contains no photos ({})", path.display(), EXTENSIONS.join(", "));
             return Err(Error::new(ErrorKind::Input, message));
         }
     }
@@ -111,12 +111,12 @@ fn list_folder(folder: &Path, photos: &mut Vec<PathBuf>) -> Result<(), Error> {
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        // Not through links, which may lead back up.
+        // Symbolic links are not followed, because they can form a cycle.
         if entry.file_type().map_err(unreadable)?.is_dir() {
             list_folder(&path, photos)?;
         } else if path
             .extension()
-            .is_some_and(|e| ENDINGS.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
+            .is_some_and(|e| EXTENSIONS.iter().any(|extension| e.eq_ignore_ascii_case(extension)))
         {
             photos.push(path);
         }
@@ -124,7 +124,7 @@ fn list_folder(folder: &Path, photos: &mut Vec<PathBuf>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Decodes a photo and turns it the way its camera was held.
+/// Decodes a photo and applies its orientation.
 fn read(photo: &Path) -> Result<Image, Error> {
     let decode = || -> image::ImageResult<DynamicImage> {
         let mut decoder = ImageReader::open(photo)?.with_guessed_format()?.into_decoder()?;
@@ -134,7 +134,7 @@ fn read(photo: &Path) -> Result<Image, Error> {
         Ok(image)
     };
     let rgb =
-        decode().map_err(|e| Error::caused(ErrorKind::Input, "it cannot be read as a photo", e))?.into_rgb8();
+        decode().map_err(|e| Error::caused(ErrorKind::Input, "cannot be decoded as a photo", e))?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Ok(Image::from_rgb(width, height, rgb.into_raw()))
 }

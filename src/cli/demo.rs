@@ -1,10 +1,10 @@
-//! `camfire demo`: the daemon on the bundled clip, a private broker, and a subscriber that prints what comes out of it.
+//! `camfire demo`: the daemon on the bundled clip, a private broker, and a subscriber that prints the events.
 //!
-//! Everything is real: the clip is decoded by GStreamer, what is seen goes to a mosquitto on a free loopback port and is
-//! read from there like any client would. Without mosquitto it says so and prints straight from the pipeline.
+//! GStreamer decodes the clip, the daemon publishes to a mosquitto on a free loopback port, and the demo subscribes to it
+//! like any client. Without mosquitto it prints a notice and reads from the daemon directly.
 
 use super::{
-    output::{SeenEvent, try_write_line},
+    output::{EventLine, try_write_line},
     setup::{self, Signals},
     watch,
 };
@@ -33,26 +33,26 @@ const CONFIG: &str = include_str!("../../config/demo.toml");
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  camfire demo --seconds 40")]
 pub struct Arguments {
-    /// End after so long; otherwise Ctrl-C ends it
+    /// Stop after this many seconds [default: run until Ctrl-C]
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
-    /// Print straight from the pipeline, as where no mosquitto is installed
+    /// Print events without a broker, as if mosquitto were not installed
     #[arg(long)]
     no_broker: bool,
-    /// Set one key over the demo's configuration, such as --set cameras.clip.rate_fps=2
+    /// Override one key of the demo's configuration, for example --set cameras.clip.rate_fps=2
     #[arg(long, value_name = "KEY=VALUE", value_parser = setup::key_value)]
     set: Vec<(String, String)>,
 }
 
-/// Shows what camfire does, until Ctrl-C.
+/// Runs the demo until Ctrl-C.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let mut signals = Signals::catch()?;
-    // Clip and broker live in a folder of their own, which goes with the demo.
+    // The clip and the broker's files are in a temporary folder, which is removed at the end.
     let folder = tempfile::Builder::new()
         .prefix("camfire-demo-")
         .tempdir()
-        .map_err(|e| Error::caused(ErrorKind::System, "no folder for the demo", e))?;
+        .map_err(|e| Error::caused(ErrorKind::System, "cannot create a folder for the demo", e))?;
     let clip = folder.path().join("demo.mp4");
     std::fs::write(&clip, CLIP)
         .map_err(|e| Error::caused(ErrorKind::System, clip.display().to_string(), e))?;
@@ -61,8 +61,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         (true, _) => None,
         (false, Some(program)) => Some(Broker::start(&program, folder.path())?),
         (false, None) => {
-            eprintln!("No mosquitto is installed (Debian: apt install mosquitto),");
-            eprintln!("so there is no MQTT to watch: printing straight from the pipeline.");
+            eprintln!("mosquitto is not installed (Debian: apt install mosquitto).");
+            eprintln!("Printing events without a broker.");
             None
         }
     };
@@ -72,27 +72,27 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     gst::init()?;
 
     let publishing = if broker.is_some() { Publishing::Mqtt } else { Publishing::Direct };
-    let mut show = Show::open(&config, publishing)?;
-    introduce(&config, &broker);
+    let mut events = EventSource::open(&config, publishing)?;
+    print_introduction(&config, &broker);
     let clock = Arc::new(SystemClock::new());
     let mut daemon =
-        Daemon::start(config, &model, &show.publishing(), clock, Arc::default(), fastrand::u64(..))?;
+        Daemon::start(config, &model, &events.publishing(), clock, Arc::default(), fastrand::u64(..))?;
     let end = arguments.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    let mut next_turn = started;
+    let mut next_tick = started;
     let mut first = true;
-    let shown = loop {
+    let outcome = loop {
         if signals.wait(Duration::from_millis(1)) || end.is_some_and(|end| Instant::now() >= end) {
             break Ok(());
         }
-        if Instant::now() >= next_turn {
-            next_turn += Duration::from_secs(1);
+        if Instant::now() >= next_tick {
+            next_tick += Duration::from_secs(1);
             daemon.turn();
         }
-        match show.next(&daemon, Duration::from_millis(50)) {
+        match events.next(&daemon, Duration::from_millis(50)) {
             Ok(Some(line)) => {
                 if std::mem::take(&mut first) {
                     let seconds = started.elapsed().as_secs_f64();
-                    eprintln!("(first event {seconds:.2} s after the start)");
+                    eprintln!("(first event {seconds:.2} s after start)");
                 }
                 if !try_write_line(format_args!("{line}")) {
                     break Ok(());
@@ -103,10 +103,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
     };
     daemon.stop();
-    shown.map(|()| ExitCode::SUCCESS)
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// The demo's configuration with the clip's place, the outbox beside it and the broker's port.
+/// The demo's configuration with the path of the clip, an outbox beside it, and the broker's port.
 fn configuration(arguments: &Arguments, clip: &Path, broker: Option<&Broker>) -> Result<Config, Error> {
     let outbox = clip.with_file_name("outbox.db");
     let mut flags = vec![
@@ -122,22 +122,22 @@ fn configuration(arguments: &Arguments, clip: &Path, broker: Option<&Broker>) ->
     Ok(setup::load(main, flags)?.config)
 }
 
-fn introduce(config: &Config, broker: &Option<Broker>) {
-    eprintln!("camfire demo: the bundled clip, over and over, as a camera would send it.");
+fn print_introduction(config: &Config, broker: &Option<Broker>) {
+    eprintln!("camfire demo: plays the bundled clip in a loop, as a camera would send it.");
     if let Some(broker) = broker {
-        eprintln!("Its broker listens on 127.0.0.1:{}. To see every message by hand:", broker.port);
+        eprintln!("The broker listens on 127.0.0.1:{}. To see all messages:", broker.port);
         eprintln!("  mosquitto_sub -h 127.0.0.1 -p {} -v -t '{}/#'", broker.port, config.mqtt.base_topic);
     }
-    eprintln!("A line for each thing that comes, changes and goes; Ctrl-C ends it.\n");
+    eprintln!("Prints a line per event; Ctrl-C stops it. Waiting for the first object ...\n");
 }
 
-/// Where the demo reads what was seen.
-struct Show {
+/// Where the demo reads events: from the broker, or from the daemon directly.
+struct EventSource {
     subscriber: Option<Subscriber>,
 }
 
-impl Show {
-    fn open(config: &Config, publishing: Publishing) -> Result<Show, Error> {
+impl EventSource {
+    fn open(config: &Config, publishing: Publishing) -> Result<EventSource, Error> {
         let subscriber = match publishing {
             Publishing::Mqtt => {
                 let filters = watch::filters(&config.mqtt.base_topic, "+", "+", false);
@@ -145,7 +145,7 @@ impl Show {
             }
             Publishing::Direct => None,
         };
-        Ok(Show { subscriber })
+        Ok(EventSource { subscriber })
     }
 
     fn publishing(&self) -> Publishing {
@@ -158,14 +158,14 @@ impl Show {
         }
         Ok(match daemon.messages().recv_timeout(timeout) {
             Ok(message @ Message::Event(_)) => {
-                serde_json::from_slice(&message.payload()).ok().map(|seen: SeenEvent| seen.line())
+                serde_json::from_slice(&message.payload()).ok().map(|event: EventLine| event.line())
             }
             Ok(_) | Err(_) => None,
         })
     }
 }
 
-/// Looks along the path and in sbin, where Debian has mosquitto and which is not on every user's path.
+/// Searches `PATH` and sbin, because Debian installs mosquitto there and sbin is not in every user's path.
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -174,7 +174,7 @@ fn find_program(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// A mosquitto of our own: loopback only, nothing kept, gone when dropped.
+/// A private mosquitto: loopback only, no persistence, killed when dropped.
 struct Broker {
     child: Child,
     port: u16,
@@ -183,21 +183,21 @@ struct Broker {
 impl Broker {
     /// Starts it in `folder` and waits until it answers.
     ///
-    /// Errors ([`ErrorKind::System`]): it does not start, in its own words.
+    /// Errors ([`ErrorKind::System`]): it does not start; with the last line of its log.
     fn start(program: &Path, folder: &Path) -> Result<Broker, Error> {
         let failed = |e: std::io::Error| Error::caused(ErrorKind::System, "mosquitto does not start", e);
         let (config, log) = (folder.join("mosquitto.conf"), folder.join("mosquitto.log"));
-        // A port that is free now can be taken before mosquitto has it: then another one is tried.
+        // Another process can take the free port before mosquitto does. Then another port is tried.
         for _ in 0..5 {
             let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
             let port = probe.local_addr().map_err(failed)?.port();
             drop(probe);
-            // Started by root it would become another user, and forget then that it is to end with the demo.
+            // As root, mosquitto would switch to another user and lose the parent-death signal set below.
             let text =
                 format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n");
             std::fs::write(&config, text).map_err(failed)?;
             let output = std::fs::File::create(&log).map_err(failed)?;
-            // setpriv ends it with the demo even where that is killed; where there is none, Drop has to do.
+            // setpriv ends mosquitto with the demo even if the demo is killed. Without it, only Drop does.
             let mut command = match find_program("setpriv") {
                 Some(setpriv) => {
                     let mut command = Command::new(setpriv);
@@ -212,7 +212,7 @@ impl Broker {
                 .stdin(Stdio::null())
                 .stdout(output.try_clone().map_err(failed)?)
                 .stderr(output);
-            // Ctrl-C is for the demo, which then says goodbye to its broker before it ends it.
+            // Ctrl-C must not reach mosquitto, because the demo disconnects from it first.
             std::os::unix::process::CommandExt::process_group(&mut command, 0);
             let mut broker = Broker { child: command.spawn().map_err(failed)?, port };
             let deadline = Instant::now() + Duration::from_secs(5);
@@ -226,15 +226,15 @@ impl Broker {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let words = std::fs::read_to_string(&log).unwrap_or_default();
-        let last = words.lines().last().unwrap_or("it said nothing");
+        let output = std::fs::read_to_string(&log).unwrap_or_default();
+        let last = output.lines().last().unwrap_or("no output");
         Err(Error::new(ErrorKind::System, format!("mosquitto does not start: {last}")))
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Nothing is kept, so nothing is lost.
+        // It keeps no state, so killing it loses nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

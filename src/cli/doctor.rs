@@ -1,8 +1,8 @@
-//! `camfire doctor`: what this machine has, and what it lacks for each kind of camera.
+//! `camfire doctor`: reports what this machine has, and what is missing for each kind of camera.
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{choice::Choice, gst, template},
+    camera::{choice::PipelineChoice, gst, template},
     clock::look_for_synchronisation,
     config::{Camera, Network},
     error::Error,
@@ -17,7 +17,7 @@ use std::{path::PathBuf, process::ExitCode};
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// One JSON object a finding
+    /// Print one JSON object per finding
     #[arg(long)]
     json: bool,
 }
@@ -25,18 +25,18 @@ pub struct Arguments {
 /// One line of the report.
 #[derive(serde::Serialize)]
 struct Finding {
-    /// What was looked at.
+    /// What was checked.
     what: String,
-    /// Whether it can be used.
+    /// Whether it is usable.
     ok: bool,
-    /// What was found.
+    /// The result.
     text: String,
 }
 
-/// Prints what it finds; the exit status is 1 if anything cannot be used.
+/// Prints the findings. The exit status is 1 if anything is unusable.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut findings = vec![finding("camfire", Ok(env!("CARGO_PKG_VERSION").to_string())), cpu()];
-    // Without a configuration, or with a broken one, there is still the built-in network to speak of.
+    // Without a valid configuration, report on the built-in network.
     let network = arguments.config.read().map(|loaded| loaded.config.engine.network).unwrap_or_default();
     findings.push(finding("engine", engine(&network)));
     let gstreamer = gst::init().map(|()| gst::version());
@@ -58,8 +58,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             output::line!("{mark} {:<28} {}", finding.what, finding.text);
         }
     }
-    let well = findings.iter().all(|finding| finding.ok);
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_ok = findings.iter().all(|finding| finding.ok);
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn finding(what: impl Into<String>, found: Result<String, String>) -> Finding {
@@ -67,7 +67,7 @@ fn finding(what: impl Into<String>, found: Result<String, String>) -> Finding {
     Finding { what: what.into(), ok, text: found.unwrap_or_else(|why| why) }
 }
 
-/// Cores, and those features that int8 kernels are made for.
+/// Architecture, cores, and the CPU features that int8 kernels exist for.
 fn cpu() -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let text = format!("{}, {cores} cores, {}", std::env::consts::ARCH, features().join(" "));
@@ -111,18 +111,18 @@ fn features() -> Vec<&'static str> {
 fn engine(network: &Network) -> Result<String, String> {
     let (engine, identity) = model::open_engine(network).map_err(|e| e.to_string())?;
     let sha256 = &identity.sha256[..12];
-    let instead_of = engine.instead_of().map(|reason| format!("; not {reason}")).unwrap_or_default();
-    Ok(format!("{} ({}), {} {sha256}{instead_of}", engine.name(), engine.kernels(), identity.name))
+    let fallback = engine.fallback_reason().map(|reason| format!("; not {reason}")).unwrap_or_default();
+    Ok(format!("{} ({}), {} {sha256}{fallback}", engine.name(), engine.kernels(), identity.name))
 }
 
-/// Each pipeline, and what is missing for it. What only other boards have is no fault of this one.
+/// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an error.
 fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
         let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();
-        let of_a_board = template.hardware || template.optional;
-        let found = match (missing.is_empty(), of_a_board) {
+        let is_board_specific = template.hardware || template.optional;
+        let found = match (missing.is_empty(), is_board_specific) {
             (true, _) => Ok(template.summary),
-            (false, true) => Ok(format!("not here: {}; {}", template.summary, missing.join("; "))),
+            (false, true) => Ok(format!("not available: {}; {}", template.summary, missing.join("; "))),
             (false, false) => Err(format!("{}; {}", template.summary, missing.join("; "))),
         };
         finding(format!("pipeline {name}"), found)
@@ -130,14 +130,15 @@ fn templates() -> Vec<Finding> {
     template::all().into_iter().map(finding_of).collect()
 }
 
-/// Which pipeline each configured camera would get, and why not a better one.
+/// The pipeline that each configured camera would use, and why not a better one.
 fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
     let Ok(loaded) = arguments.load() else { return Vec::new() };
     let choose = |camera: &Camera| {
-        let choice = Choice::new(template::candidates(camera).map_err(|e| e.to_string())?, gst::missing);
+        let choice =
+            PipelineChoice::new(template::candidates(camera).map_err(|e| e.to_string())?, gst::missing);
         let pipeline = choice.current()?.template.clone();
         let not: Vec<String> = choice
-            .passed_over()
+            .skipped()
             .iter()
             .map(|passed| format!("not {}: {}", passed.pipeline, passed.reason))
             .collect();
@@ -151,17 +152,17 @@ fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether the times in messages can be relied on.
+/// Whether the clock is synchronised, as the times in messages require.
 fn clock() -> Finding {
     let text = match look_for_synchronisation() {
-        Some(true) => Ok("keeps to a time server".to_string()),
-        Some(false) => Err("does not keep to a time server: captured_at may be off".to_string()),
-        None => Ok("not known whether it keeps to a time server".to_string()),
+        Some(true) => Ok("synchronised to a time server".to_string()),
+        Some(false) => Err("not synchronised to a time server: captured_at may be wrong".to_string()),
+        None => Ok("unknown whether it is synchronised to a time server".to_string()),
     };
     finding("clock", text)
 }
 
-/// The decoders that are there, hardware first; one is enough, so a missing one is no fault.
+/// Installed decoders, hardware first. One is enough, so a missing one is not an error.
 fn decoders() -> Vec<Finding> {
     const DECODERS: [&str; 7] =
         ["v4l2h264dec", "nvv4l2decoder", "vah264dec", "avdec_h264", "openh264dec", "avdec_h265", "jpegdec"];
@@ -173,7 +174,7 @@ fn decoders() -> Vec<Finding> {
     vec![finding("decoders", text)]
 }
 
-/// Local cameras; having none is no fault, having one that cannot be opened is.
+/// Local cameras. Having none is not an error; one that cannot be opened is.
 fn devices() -> Vec<Finding> {
     let mut devices: Vec<PathBuf> = std::fs::read_dir("/dev")
         .into_iter()
@@ -185,12 +186,12 @@ fn devices() -> Vec<Finding> {
     if devices.is_empty() {
         return vec![finding("local cameras", Ok("none (/dev/video*)".to_string()))];
     }
-    let look = |device: PathBuf| {
+    let check = |device: PathBuf| {
         let opened = std::fs::File::open(&device);
         let found = opened.map(|_| "can be opened".to_string());
         finding(device.display().to_string(), found.map_err(|e| format!("{e}: group video?")))
     };
-    devices.into_iter().map(look).collect()
+    devices.into_iter().map(check).collect()
 }
 
 /// Whether the configured broker answers.
@@ -199,7 +200,7 @@ fn broker(arguments: &ConfigArguments) -> Finding {
         Ok(loaded) => loaded.config,
         Err(error) => return finding("broker", Err(error.to_string())),
     };
-    let place = mqtt::broker(&config.mqtt);
+    let address = mqtt::broker(&config.mqtt);
     let answer = Subscriber::connect(&config.mqtt, Vec::new());
-    finding("broker", answer.map(|_| format!("{place} answers")).map_err(|e| e.to_string()))
+    finding("broker", answer.map(|_| format!("{address} answers")).map_err(|e| e.to_string()))
 }

@@ -1,4 +1,4 @@
-//! How results get to stdout, and how they look to a person: one line for what a message says.
+//! Writes results to stdout, and formats messages for people: one line per message.
 
 use serde::Deserialize;
 use std::{
@@ -6,26 +6,26 @@ use std::{
     io::{self, Write},
 };
 
-/// Writes a line of results to stdout. Whoever reads may have enough, as `head` does: then the process ends, quietly.
+/// Writes a line of results to stdout. Exits with status 0 if the reader has closed the pipe, as `head` does.
 pub fn write_line(line: fmt::Arguments<'_>) {
     if !try_write_line(line) {
         std::process::exit(0);
     }
 }
 
-/// The same for those who have to clean up before they end; false where nobody reads any more.
+/// Like [`write_line`], but returns false if the reader has closed the pipe, for callers that must clean up.
 pub fn try_write_line(line: fmt::Arguments<'_>) -> bool {
     match writeln!(io::stdout().lock(), "{line}") {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
         Err(error) => {
-            eprintln!("camfire: results cannot be written: {error}");
+            eprintln!("camfire: cannot write results: {error}");
             std::process::exit(1);
         }
     }
 }
 
-/// Like `println!`, by [`write_line`].
+/// Like `println!`, through [`write_line`].
 macro_rules! line {
     ($($text:tt)*) => {
         $crate::cli::output::write_line(format_args!($($text)*))
@@ -33,9 +33,9 @@ macro_rules! line {
 }
 pub(super) use line;
 
-/// What a message of an event says, as a subscriber reads it.
+/// An event message, as far as its line needs it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct SeenEvent {
+pub struct EventLine {
     camera: String,
     #[serde(rename = "type")]
     kind: String,
@@ -50,75 +50,82 @@ pub struct SeenEvent {
     zones: Vec<String>,
 }
 
-impl SeenEvent {
-    /// `07:31:02.125  yard  cat (0.83) comes`
+impl EventLine {
+    /// `07:31:02.125  yard  cat (0.83) detected`
     pub fn line(&self) -> String {
-        let thing = match self.label.as_str() {
-            "unknown" => "something".to_string(),
+        let object = match self.label.as_str() {
+            "unknown" => "object".to_string(),
             label => format!("{label} ({:.2})", self.score),
         };
-        let what = match self.kind.as_str() {
-            "start" => "comes".to_string(),
-            "end" => {
-                let reason = self.reason.as_deref().unwrap_or("gone").replace('_', " ");
-                format!("is gone after {:.1} s: {reason}", self.duration_s)
-            }
-            _ => self.changes(),
+        let text = match self.kind.as_str() {
+            "start" => format!("{object} detected"),
+            "end" => format!("{object} {}", self.ending()),
+            // "classified as" names the object itself.
+            _ if self.changed == ["label"] && self.label != "unknown" => format!("classified as {object}"),
+            _ => format!("{object} {}", self.changes()),
         };
-        format!("{}  {}  {thing} {what}", time_of_day(&self.at), self.camera)
+        format!("{}  {}  {text}", time_of_day(&self.at), self.camera)
+    }
+
+    fn ending(&self) -> String {
+        let duration = format!("after {:.1} s", self.duration_s);
+        match self.reason.as_deref().unwrap_or("ended") {
+            reason @ ("left" | "lost" | "settled") => format!("{reason} {duration}"),
+            reason => format!("ended {duration}: {}", reason.replace('_', " ")),
+        }
     }
 
     fn changes(&self) -> String {
-        let change = |aspect: &String| match aspect.as_str() {
-            "label" if self.label == "unknown" => "is not known any more".to_string(),
-            "label" => "is what it is".to_string(),
-            "moving" if self.moving => "moves again".to_string(),
-            "moving" => "stands still".to_string(),
-            "zones" if self.zones.is_empty() => "is in no zone".to_string(),
-            "zones" => format!("is in {}", self.zones.join(", ")),
-            other => format!("has another {other}"),
+        let change = |field: &String| match field.as_str() {
+            "label" if self.label == "unknown" => "is no longer classified".to_string(),
+            "label" => "is now classified".to_string(),
+            "moving" if self.moving => "started moving".to_string(),
+            "moving" => "stopped moving".to_string(),
+            "zones" if self.zones.is_empty() => "left all zones".to_string(),
+            "zones" => format!("entered zone {}", self.zones.join(", ")),
+            other => format!("changed its {other}"),
         };
         self.changed.iter().map(change).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// What a `detections` payload says.
+/// A `detections` message, as far as its line needs it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct SeenFrame {
+pub struct FrameLine {
     camera: String,
     captured_at: String,
     latency_ms: f64,
-    objects: Vec<SeenObject>,
+    objects: Vec<FrameObject>,
 }
 
-/// One thing in it.
+/// One object in it.
 #[derive(Debug, Clone, Deserialize)]
-struct SeenObject {
+struct FrameObject {
     label: String,
     score: f32,
     r#box: [i64; 4],
 }
 
-impl SeenFrame {
+impl FrameLine {
     /// `07:31:02.125  yard  cat 0.83 at 58,40 884x680 · cup 0.91 at 900,515 160x150  (61 ms)`
     pub fn line(&self) -> String {
-        let object = |object: &SeenObject| {
+        let object = |object: &FrameObject| {
             let [left, top, width, height] = object.r#box;
             format!("{} {:.2} at {left},{top} {width}x{height}", object.label, object.score)
         };
         let objects: Vec<String> = self.objects.iter().map(object).collect();
         let objects = if objects.is_empty() { "–".to_string() } else { objects.join(" · ") };
         let time = time_of_day(&self.captured_at);
-        // Of a recording it is not told.
+        // Zero for recordings, which have no latency.
         let latency =
             if self.latency_ms > 0.0 { format!("  ({:.0} ms)", self.latency_ms) } else { String::new() };
         format!("{time}  {}  {objects}{latency}", self.camera)
     }
 }
 
-/// What a region or the whole scene shows now.
+/// The new state of a region, or a change of the whole scene.
 #[derive(Debug, Clone, Deserialize)]
-pub struct SeenState {
+pub struct StateLine {
     camera: String,
     at: String,
     region: Option<String>,
@@ -126,13 +133,13 @@ pub struct SeenState {
     change: Option<String>,
 }
 
-impl SeenState {
-    /// `07:31:02.125  yard  gate: bicycle`, `07:31:02.125  yard  the whole scene changed: light`
+impl StateLine {
+    /// `07:31:02.125  yard  gate: bicycle`, `07:31:02.125  yard  scene changed: light`
     pub fn line(&self) -> String {
         let what = match (&self.region, &self.state, &self.change) {
             (Some(region), Some(state), _) => format!("{region}: {state}"),
-            (_, _, Some(change)) => format!("the whole scene changed: {change}"),
-            _ => "something else than this camfire knows".to_string(),
+            (_, _, Some(change)) => format!("scene changed: {change}"),
+            _ => "unknown message".to_string(),
         };
         format!("{}  {}  {what}", time_of_day(&self.at), self.camera)
     }
@@ -147,26 +154,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_read_like_what_happened() {
+    fn event_lines_describe_the_event() {
         let event = |more: serde_json::Value| {
             let mut event = serde_json::json!({
                 "camera": "yard", "type": "update", "at": "2026-11-24T07:31:02.125Z", "label": "cat", "score": 0.834,
                 "changed": [], "reason": null, "duration_s": 0.2, "moving": true, "zones": ["lawn"]
             });
             event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            serde_json::from_value::<SeenEvent>(event).unwrap().line()
+            serde_json::from_value::<EventLine>(event).unwrap().line()
         };
         let at = "07:31:02.125  yard  ";
         for (more, expected) in [
-            (serde_json::json!({"type": "start"}), "cat (0.83) comes"),
-            (serde_json::json!({"type": "start", "label": "unknown"}), "something comes"),
+            (serde_json::json!({"changed": ["label"]}), "classified as cat (0.83)"),
+            (
+                serde_json::json!({"type": "end", "reason": "camera_lost"}),
+                "cat (0.83) ended after 0.2 s: camera lost",
+            ),
+            (serde_json::json!({"type": "start"}), "cat (0.83) detected"),
+            (serde_json::json!({"type": "start", "label": "unknown"}), "object detected"),
             (
                 serde_json::json!({"changed": ["moving", "zones"], "moving": false}),
-                "cat (0.83) stands still, is in lawn",
+                "cat (0.83) stopped moving, entered zone lawn",
             ),
             (
                 serde_json::json!({"type": "end", "reason": "left", "duration_s": 240.04}),
-                "cat (0.83) is gone after 240.0 s: left",
+                "cat (0.83) left after 240.0 s",
             ),
         ] {
             assert_eq!(event(more), format!("{at}{expected}"));

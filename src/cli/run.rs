@@ -1,4 +1,4 @@
-//! `camfire run`: the daemon, until a signal ends it.
+//! `camfire run`: runs the daemon until a signal ends it.
 
 use super::setup::{self, ConfigArguments, Signals};
 use crate::{
@@ -21,44 +21,45 @@ pub struct Arguments {
     config: ConfigArguments,
 }
 
-/// Each keeps threads, memory and often its device for good: after these, only a new process helps.
-const MOST_HUNG_TEARDOWNS: u64 = 3;
+/// A pipeline that hangs on teardown keeps its threads, memory and often its device. After this many, only a restart of
+/// the process helps.
+const MAX_HUNG_TEARDOWNS: u64 = 3;
 
-/// Watches the configured cameras until SIGTERM or SIGINT; SIGHUP has the configuration read again.
+/// Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let config = Arc::new(arguments.config);
     let mut loaded = config.load()?;
     setup::start_log(loaded.config.log.level);
     gst::init()?;
-    let read_again = config.clone();
-    let judge = move || read_again.load().map(drop).map_err(|error| error.to_string());
-    let control = Arc::new(NodeControl::new(Box::new(judge)));
+    let reread = config.clone();
+    let validate = move || reread.load().map(drop).map_err(|error| error.to_string());
+    let control = Arc::new(NodeControl::new(Box::new(validate)));
     loop {
-        match watch(loaded, &control, &config, &mut signals)? {
-            End::Signal => return Ok(ExitCode::SUCCESS),
-            End::BeyondRepair => return Ok(ExitCode::FAILURE),
-            End::Reload(fresh) => loaded = *fresh,
+        match run_daemon(loaded, &control, &config, &mut signals)? {
+            Exit::Signal => return Ok(ExitCode::SUCCESS),
+            Exit::Unrecoverable => return Ok(ExitCode::FAILURE),
+            Exit::Reload(fresh) => loaded = *fresh,
         }
     }
 }
 
-/// Why watching ended.
-enum End {
+/// Why the daemon ended.
+enum Exit {
     Signal,
-    /// Only a new process helps.
-    BeyondRepair,
-    /// This is the configuration now.
+    /// Only a restart of the process helps.
+    Unrecoverable,
+    /// A new configuration was loaded.
     Reload(Box<Loaded>),
 }
 
-/// One run of the daemon with one configuration.
-fn watch(
+/// Runs the daemon with one configuration.
+fn run_daemon(
     loaded: Loaded,
     control: &Arc<NodeControl>,
     config: &ConfigArguments,
     signals: &mut Signals,
-) -> Result<End, Error> {
+) -> Result<Exit, Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -71,41 +72,43 @@ fn watch(
         model = model.identity.name,
         engine = model.engine.name(),
         kernels = model.engine.kernels(),
-        "camfire is watching."
+        "camfire is running."
     );
-    if let Some(reason) = model.engine.instead_of() {
-        tracing::warn!(reason, "The slower engine runs this model.");
+    if let Some(reason) = model.engine.fallback_reason() {
+        tracing::warn!(reason, "The model runs on the slower engine.");
     }
     let clock = Arc::new(SystemClock::new());
     let seed = fastrand::u64(..);
     let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock, control.clone(), seed)?;
     notify(NotifyState::Ready);
-    let mut healthy = true;
+    let mut is_healthy = true;
     let end = loop {
         if signals.wait(Duration::from_secs(1)) {
-            break End::Signal;
+            break Exit::Signal;
         }
-        if daemon.hung_teardowns() >= MOST_HUNG_TEARDOWNS {
-            tracing::error!("Too many pipelines hang; ending, so that systemd starts afresh.");
-            break End::BeyondRepair;
+        if daemon.hung_teardowns() >= MAX_HUNG_TEARDOWNS {
+            tracing::error!("Too many pipelines hang; exiting so that systemd restarts camfire.");
+            break Exit::Unrecoverable;
         }
         if signals.take_hangup() | control.take_reload() {
             match config.load() {
-                Ok(fresh) => break End::Reload(Box::new(fresh)),
-                Err(error) => tracing::error!(%error, "The configuration stays as it was."),
+                Ok(fresh) => break Exit::Reload(Box::new(fresh)),
+                Err(error) => {
+                    tracing::error!(%error, "The new configuration is invalid; keeping the old one.")
+                }
             }
         }
         let stuck = daemon.turn();
         if stuck.is_empty() {
             notify(NotifyState::Watchdog);
-        } else if healthy {
-            tracing::error!(?stuck, "Stages hang; the watchdog is not fed until they turn again.");
+        } else if is_healthy {
+            tracing::error!(?stuck, "Stages are stuck; the watchdog is not notified until they recover.");
         }
-        healthy = stuck.is_empty();
+        is_healthy = stuck.is_empty();
     };
     match end {
-        End::Reload(_) => tracing::info!("camfire reads its configuration again."),
-        End::Signal | End::BeyondRepair => {
+        Exit::Reload(_) => tracing::info!("Reloading the configuration."),
+        Exit::Signal | Exit::Unrecoverable => {
             tracing::info!("camfire is stopping.");
             notify(NotifyState::Stopping);
         }
@@ -120,15 +123,15 @@ fn watch(
             shed = counts.shed,
             dropped = counts.dropped,
             failed = counts.failed,
-            "Camera's counts."
+            "Frame counts."
         );
     }
     Ok(end)
 }
 
-/// Tells systemd; elsewhere nobody listens.
+/// Notifies systemd. Does nothing if systemd did not start the process.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "systemd was not told.");
+        tracing::debug!(%error, "Could not notify systemd.");
     }
 }

@@ -1,4 +1,4 @@
-//! What subcommands do before their work: read the configuration, start the log, catch signals.
+//! Shared set-up of the subcommands: reads the configuration, starts logging, catches signals.
 
 use crate::{
     camera::template,
@@ -29,34 +29,34 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Where the configuration comes from; the same for all subcommands that read one.
+/// Options of all subcommands that read a configuration.
 #[derive(clap::Args)]
 pub struct ConfigArguments {
-    /// Config file; conf.d/*.toml beside it is read too [default: /etc/camfire/camfire.toml]
+    /// Configuration file; conf.d/*.toml beside it is also read [default: /etc/camfire/camfire.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key over everything else, such as --set mqtt.port=1884; may be repeated
+    /// Override one key, for example --set mqtt.port=1884; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
 }
 
-/// `KEY=VALUE` of a `--set`.
+/// Parses the `KEY=VALUE` of `--set`.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
-        _ => Err("must be KEY=VALUE, such as mqtt.port=1884".to_string()),
+        _ => Err("must be KEY=VALUE, for example mqtt.port=1884".to_string()),
     }
 }
 
 impl ConfigArguments {
     /// Reads the configuration: file, conf.d, environment, flags.
     ///
-    /// Errors ([`ErrorKind::Input`]): everything that is wrong with it, a line each.
+    /// Errors ([`ErrorKind::Input`]): all problems of the configuration, one per line.
     pub fn load(&self) -> Result<Loaded, Error> {
-        self.read().map_err(unusable)
+        self.read().map_err(invalid)
     }
 
-    /// The same, with the problems one by one.
+    /// Like [`ConfigArguments::load`], with the problems as a list.
     pub fn read(&self) -> Result<Loaded, Problems> {
         let main = match &self.config {
             Some(file) => config::Main::File(file.clone()),
@@ -66,39 +66,39 @@ impl ConfigArguments {
     }
 }
 
-/// Reads a configuration from `main`, with environment and `flags` over it.
+/// Reads a configuration: `main`, overridden by the environment and `flags`.
 ///
-/// Errors ([`ErrorKind::Input`]): everything that is wrong with it, a line each.
+/// Errors ([`ErrorKind::Input`]): all problems of the configuration, one per line.
 pub fn load(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Error> {
-    read(main, flags).map_err(unusable)
+    read(main, flags).map_err(invalid)
 }
 
-fn unusable(problems: Problems) -> Error {
-    Error::new(ErrorKind::Input, format!("the configuration cannot be used\n{problems}"))
+fn invalid(problems: Problems) -> Error {
+    Error::new(ErrorKind::Input, format!("the configuration is invalid\n{problems}"))
 }
 
 fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Problems> {
-    // Only text can be meant for us; a variable that is not even that is named after its lossy form.
+    // Variables that are not UTF-8 are converted lossily; none of camfire's is.
     let environment = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
     let (judge_camera, judge) =
-        (Some(template::judge as config::CameraJudge), Some(model::judge as config::Judge));
+        (Some(template::validate as config::CameraJudge), Some(model::judge as config::Judge));
     config::load(&config::Inputs { main, environment, flags, credentials, state, judge_camera, judge })
 }
 
-/// Which network to run, and how.
+/// Options that select a network and its engine.
 #[derive(clap::Args)]
 pub struct NetworkArguments {
-    /// Another .tflite model than the built-in one
+    /// A .tflite model to use instead of the built-in one
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Who runs it: auto, native or tract
+    /// Engine: auto, native or tract
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_choice)]
     engine: engine::Choice,
-    /// The best kernels that the native engine may use, such as avx2 or neon; the CPU's best unless given
+    /// Best kernels the native engine may use, for example avx2 or neon [default: the best of the CPU]
     #[arg(long, value_name = "SET", value_parser = kernel_set)]
     kernels: Option<engine::KernelSet>,
 }
@@ -120,21 +120,21 @@ fn kernel_set(name: &str) -> Result<engine::KernelSet, String> {
     engine::KernelSet::of_name(name).ok_or_else(|| format!("must be one of {}", names()))
 }
 
-/// Starts the log: to the journal with its priorities under systemd, else to stderr for people.
+/// Starts logging to stderr. Under systemd, lines carry the journal's priorities.
 pub fn start_log(level: LogLevel) {
     start_log_without(level, None);
 }
 
-/// The same, without what one module says.
+/// Like [`start_log`], without the log of one module.
 pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::FrameTrace => LevelFilter::TRACE,
+        LogLevel::Trace => LevelFilter::TRACE,
     };
-    // Libraries' inner life is nobody's business, even at debug; what GStreamer says comes under its own name.
+    // Libraries log warnings only, even at debug level. GStreamer's messages have their own target.
     let levels = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("camfire", level)
@@ -150,8 +150,8 @@ pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
     }
 }
 
-/// Lines for the journal: `<4>` in front is a warning (sd-daemon(3)), and the journal has its own time. The fields stay
-/// in the line, where `journalctl` shows them.
+/// Formats lines for the journal: a priority such as `<4>` in front (sd-daemon(3)) and no time, because the journal has
+/// its own. Fields stay in the line, where `journalctl` shows them.
 struct Journal(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for Journal
@@ -176,26 +176,26 @@ where
     }
 }
 
-/// Whether stderr is the journal's socket, as systemd tells it: `$JOURNAL_STREAM` holds device and inode.
+/// Whether stderr is the journal's socket: systemd sets `$JOURNAL_STREAM` to its device and inode.
 fn is_journal() -> bool {
     let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return false };
     std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// SIGTERM and SIGINT: the first is told, the second ends the process at once. SIGHUP is told by itself.
+/// Signal handling. The first SIGTERM or SIGINT is reported, the second ends the process at once. SIGHUP is separate.
 pub struct Signals {
-    /// One byte for each signal.
+    /// Receives one byte per signal.
     pipe: UnixStream,
     hangup: Arc<AtomicBool>,
-    /// The number of the last one, 0 before the first.
+    /// Number of the last signal; 0 before the first.
     last: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Installs the handlers.
     ///
-    /// Errors ([`ErrorKind::System`]): the kernel refuses.
+    /// Errors ([`ErrorKind::System`]): the handlers cannot be installed.
     pub fn catch() -> Result<Signals, Error> {
         let catch = || -> std::io::Result<Signals> {
             let (pipe, write) = UnixStream::pair()?;
@@ -204,7 +204,7 @@ impl Signals {
             signal_hook::flag::register(SIGHUP, hangup.clone())?;
             let last = Arc::new(AtomicUsize::new(0));
             for signal in [SIGTERM, SIGINT] {
-                // In this order: the first signal finds the flag down, the second finds it up.
+                // The order matters: the first signal sees the flag unset, the second sees it set.
                 signal_hook::flag::register_conditional_shutdown(signal, 1, once.clone())?;
                 signal_hook::flag::register(signal, once.clone())?;
                 signal_hook::flag::register_usize(signal, last.clone(), signal as usize)?;
@@ -212,28 +212,28 @@ impl Signals {
             }
             Ok(Signals { pipe, hangup, last })
         };
-        catch().map_err(|e| Error::caused(ErrorKind::System, "signals cannot be caught", e))
+        catch().map_err(|e| Error::caused(ErrorKind::System, "cannot install signal handlers", e))
     }
 
-    /// Whether a SIGHUP came since the last call.
+    /// Whether a SIGHUP arrived since the last call.
     pub fn take_hangup(&self) -> bool {
         self.hangup.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a signal has come, without waiting.
-    pub fn has_come(&self) -> bool {
+    /// Whether SIGTERM or SIGINT has arrived. Does not block.
+    pub fn has_arrived(&self) -> bool {
         self.last.load(Ordering::Relaxed) != 0
     }
 
-    /// How a process ends that a signal has ended, as shells tell it: 130 after Ctrl-C.
+    /// The exit code of a process ended by the last signal, as shells report it: 130 after Ctrl-C.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(128 + self.last.load(Ordering::Relaxed) as u8)
     }
 
-    /// Waits for a signal, `timeout` at most; true if one came.
+    /// Blocks until a signal arrives or `timeout` passes. True if one arrived.
     pub fn wait(&mut self, timeout: Duration) -> bool {
         let timeout = timeout.max(Duration::from_millis(1));
-        // A socket that cannot be read is as good a reason to end as a signal.
+        // If the socket fails, end as if a signal had arrived.
         if self.pipe.set_read_timeout(Some(timeout)).is_err() {
             return true;
         }

@@ -1,8 +1,8 @@
-//! `camfire snapshot`: one picture of a camera as a JPEG file, from its large stream where it has one.
+//! `camfire snapshot`: saves one frame of a camera as a JPEG file, from its large stream if it has one.
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{Trouble, choice::Choice, gst, template},
+    camera::{FailureKind, choice::PipelineChoice, gst, template},
     clock::SystemClock,
     config::{Camera, Config},
     error::{Error, ErrorKind},
@@ -23,6 +23,7 @@ use std::{
     process::ExitCode,
 };
 
+/// JPEG quality.
 const QUALITY: u8 = 90;
 
 /// Arguments of `camfire snapshot`.
@@ -31,32 +32,32 @@ const QUALITY: u8 = 90;
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// The camera's name in the configuration
+    /// Name of the camera in the configuration
     #[arg(value_name = "CAMERA")]
     camera: String,
     /// The file to write [default: CAMERA.jpg]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also write where the network sees the best class of the whole picture, as a small grey PNG: heatmap, not a box
+    /// Also write a heatmap of the best class of the whole frame, as a small grey PNG
     #[arg(long, value_name = "FILE.png")]
     heatmap: Option<PathBuf>,
 }
 
-/// Opens the camera, takes its first picture, writes it and tells where.
+/// Opens the camera, saves its first frame and prints the path.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let config = arguments.config.load()?.config;
     let Some(camera) = config.cameras.iter().find(|camera| camera.name == arguments.camera) else {
         let known: Vec<&str> = config.cameras.iter().map(|camera| camera.name.as_str()).collect();
-        let message = format!("there is no camera {:?}, only {}", arguments.camera, known.join(", "));
+        let message = format!("no camera {:?}; the configuration has {}", arguments.camera, known.join(", "));
         return Err(Error::new(ErrorKind::Input, message));
     };
     gst::init()?;
-    let picture = look(camera)?;
-    let (width, height) = upright_size(&picture);
+    let frame = capture(camera)?;
+    let (width, height) = upright_size(&frame);
     let (width, height) = (width.round() as usize, height.round() as usize);
-    let unreadable = |e| Error::caused(ErrorKind::Source, "the picture cannot be read", e);
+    let unreadable = |e| Error::caused(ErrorKind::Source, "cannot read the frame", e);
     let mut preprocessor = Preprocessor::new(width, height);
-    let rgb = preprocessor.run(&picture, &Rect::whole(&picture)).map_err(unreadable)?;
+    let rgb = preprocessor.run(&frame, &Rect::whole(&frame)).map_err(unreadable)?;
     let path = arguments.output.unwrap_or_else(|| PathBuf::from(format!("{}.jpg", camera.name)));
     let unwritable = |e: Box<dyn std::error::Error + Send + Sync>| {
         Error::caused(ErrorKind::System, path.display().to_string(), e)
@@ -69,47 +70,47 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     writer.flush().map_err(|e| unwritable(e.into()))?;
     output::line!("{} ({width} x {height})", path.display());
     if let Some(file) = &arguments.heatmap {
-        output::line!("{}", write_heatmap(&config, &picture, file)?);
+        output::line!("{}", write_heatmap(&config, &frame, file)?);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes where the network sees its best class; tells which that is.
-fn write_heatmap(config: &Config, picture: &Image, file: &Path) -> Result<String, Error> {
+/// Writes a heatmap of the best class and returns a line about it.
+fn write_heatmap(config: &Config, frame: &Image, file: &Path) -> Result<String, Error> {
     let model = Model::open(&config.engine.network, &config.groups)?;
     let mut classifier = Classifier::open(&model)?;
-    let best = classifier.classify(picture, 1)?[0];
+    let best = classifier.classify(frame, 1)?[0];
     let label = model.labels.get(best.index);
     let Some(heatmap) = classifier.heatmap(best.index) else {
-        return Ok(format!("there is no heatmap of {label}"));
+        return Ok(format!("no heatmap of {label}: the network has no evidence for it"));
     };
     let png = picture::grey_png(&heatmap.grey, heatmap.width, heatmap.height);
     std::fs::write(file, png).map_err(|e| Error::caused(ErrorKind::System, file.display().to_string(), e))?;
     Ok(format!("{} ({label} {:.2})", file.display(), best.score))
 }
 
-/// The first picture by the best pipeline that gives one.
-fn look(camera: &Camera) -> Result<Image, Error> {
+/// The first frame, from the best pipeline that delivers one.
+fn capture(camera: &Camera) -> Result<Image, Error> {
     let clock = SystemClock::new();
-    let mut choice = Choice::new(template::snapshot_candidates(camera)?, gst::missing);
+    let mut choice = PipelineChoice::new(template::snapshot_candidates(camera)?, gst::missing);
     let mut codecs_tried = 0;
     loop {
         let refuse =
             |reason: String| Error::new(ErrorKind::Source, format!("cameras.{}: {reason}", camera.name));
         let pipeline = choice.current().map_err(refuse)?;
-        let failure = match gst::first_picture(camera, pipeline, &clock) {
-            Ok(picture) => return Ok(picture),
+        let failure = match gst::first_image(camera, pipeline, &clock) {
+            Ok(frame) => return Ok(frame),
             Err(failure) => failure,
         };
-        let another = match failure.trouble {
-            Trouble::OtherCodec(codec) if codecs_tried < 2 => {
+        let can_retry = match failure.kind {
+            FailureKind::OtherCodec(codec) if codecs_tried < 2 => {
                 codecs_tried += 1;
-                choice.found_codec(codec)
+                choice.set_codec(codec)
             }
-            Trouble::Unsupported | Trouble::NoPicture => choice.failed_start(&failure.reason),
+            FailureKind::Unsupported | FailureKind::NoDecoderOutput => choice.start_failed(&failure.reason),
             _ => false,
         };
-        if !another {
+        if !can_retry {
             return Err(refuse(failure.reason));
         }
     }

@@ -1,8 +1,8 @@
-//! How well a clip was seen: what camfire told of it held against what is in it.
+//! Scores the events of a clip against its ground truth.
 //!
-//! A truth file says what is in a clip: each thing with its label, its times and its boxes (see assets/README.md). Things
-//! and events are paired one to one, those that agree in most frames first; a second event of the same thing is a false
-//! one.
+//! A truth file lists the objects in a clip, each with its label, times and boxes (see `assets/README.md`). Objects and
+//! events are paired one to one, those that agree in most frames first. A second event of the same object is a false
+//! positive.
 
 use crate::{
     error::{Error, ErrorKind},
@@ -19,69 +19,69 @@ use std::{
     time::Duration,
 };
 
-/// A box of an event and one of a thing agree from this overlap on.
-const AGREES: f64 = 0.3;
-/// A change of the scene is told rightly within so many seconds.
-const CHANGE_S: f64 = 2.0;
+/// Minimum IoU at which a reported box and a true box agree.
+const MIN_IOU: f64 = 0.3;
+/// A scene change counts as found if it is reported within this time.
+const MAX_CHANGE_DELAY_S: f64 = 2.0;
 
-/// How many frames a clip's truth and the clip may differ by: decoders leave out a last one.
-const FRAMES: u64 = 1;
-/// Seconds that a thing may be in view after the clip's end: frame times are rounded.
-const REST_S: f64 = 1.0;
+/// The clip may differ from its truth by this many frames, because decoders may omit the last one.
+const FRAMES_TOLERANCE: u64 = 1;
+/// An object may be in view this long after the clip's end, because frame times are rounded.
+const END_TOLERANCE_S: f64 = 1.0;
 
-/// What is in a clip.
+/// The ground truth of a clip.
 #[derive(Debug)]
 pub struct Truth {
     file: PathBuf,
     about: About,
-    objects: Vec<Thing>,
+    objects: Vec<TrueObject>,
 }
 
-/// What is told of the clip as a whole.
+/// What the truth states about the clip as a whole.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct About {
-    /// Its file's name.
+    /// File name.
     clip: Option<String>,
     frames: Option<u64>,
     width: Option<u32>,
     height: Option<u32>,
     /// When the whole scene changes, in seconds.
     scene_changes: Vec<f64>,
-    /// Labels of things that the network cannot name; else they are taken for slips.
+    /// Labels that the network does not have. Labels that are in neither are reported as errors.
     other_labels: Vec<String>,
 }
 
-/// What a clip turned out to be.
+/// The measured size of a clip.
 pub struct Extent {
-    /// Frames in it.
+    /// Number of frames.
     pub frames: u64,
-    /// To the end of the last.
+    /// Duration to the end of the last frame.
     pub length: Duration,
-    /// Its pictures', if any was looked at.
+    /// Frame size, if any frame was analysed.
     pub size: Option<Size>,
 }
 
-/// A thing in it.
+/// An object in a clip.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object with `label`, `first_s`, `last_s` and `boxes`")]
-struct Thing {
+struct TrueObject {
     label: String,
     first_s: f64,
     last_s: f64,
-    /// Too small or too short to be asked for; it may be seen.
+    /// Too small or too short to be required. Detecting it is not a false positive.
     #[serde(default)]
     minor: bool,
-    /// When it moves, where it also stands: only then it has to be seen.
+    /// When it moves, for an object that also stands still. It must be detected only then.
     #[serde(default)]
     moves_s: Vec<[f64; 2]>,
-    boxes: Vec<Place>,
+    boxes: Vec<TrueBox>,
 }
 
-/// Where it is; in between it moves evenly.
+/// Where an object is at a time. Its position is interpolated between them.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object with `t_s` and `box`")]
-struct Place {
+struct TrueBox {
     t_s: f64,
     r#box: [f64; 4],
 }
@@ -89,68 +89,69 @@ struct Place {
 impl Truth {
     /// Reads a truth file.
     ///
-    /// Errors ([`ErrorKind::Input`]): it cannot be read or is none.
+    /// Errors ([`ErrorKind::Input`]): it cannot be read, or is not a truth file.
     pub fn read(file: &Path) -> Result<Truth, Error> {
-        let place = file.display().to_string();
-        let text = std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, place.clone(), e))?;
+        let name = file.display().to_string();
+        let text = std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, name.clone(), e))?;
         let refuse = |why: String| {
-            let message =
-                format!("{place}: {why} (docs/seeing.md, \"Truth files\", tells what belongs in it)");
+            let message = format!("{name}: {why} (see \"Truth files\" in docs/seeing.md)");
             Error::new(ErrorKind::Input, message)
         };
-        let value = serde_json::from_slice(&text).map_err(|e| refuse(format!("is no JSON: {e}")))?;
+        let value = serde_json::from_slice(&text).map_err(|e| refuse(format!("not JSON: {e}")))?;
         let (about, objects) = parse(value).map_err(refuse)?;
         Ok(Truth { file: file.to_path_buf(), about, objects })
     }
 
-    /// Errors ([`ErrorKind::Input`]): labels that the network has not, each once, and what was probably meant.
+    /// Checks that the network has all labels.
+    ///
+    /// Errors ([`ErrorKind::Input`]): the labels it does not have, each once, with the nearest known one.
     pub fn check_labels(&self, groups: &Groups) -> Result<(), Error> {
-        let is_strange = |label: &&String| !self.about.other_labels.contains(label);
+        let is_checked = |label: &&String| !self.about.other_labels.contains(label);
         let labels: BTreeSet<&String> =
-            self.objects.iter().map(|thing| &thing.label).filter(is_strange).collect();
+            self.objects.iter().map(|object| &object.label).filter(is_checked).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
         let problems = groups.judge(&labels);
         if problems.is_empty() {
             return Ok(());
         }
         let message = format!(
-            "{}: {} (what the network cannot name is to be listed in `other_labels`)",
+            "{}: {} (list labels that the network does not have in `other_labels`)",
             self.file.display(),
             problems.join("; ")
         );
         Err(Error::new(ErrorKind::Input, message))
     }
 
-    /// In what the clip that was looked at is another than the one the truth is of, a sentence each.
-    pub fn differences(&self, clip: &Path, seen: &Extent) -> Vec<String> {
+    /// How the analysed clip differs from the clip that the truth describes, one sentence each.
+    pub fn differences(&self, clip: &Path, extent: &Extent) -> Vec<String> {
         let About { clip: name, frames, width, height, .. } = &self.about;
         let mut differences = Vec::new();
         let mut differ = |truth: String, found: String| {
-            differences.push(format!("{}: it is of {truth}, the clip has {found}", self.file.display()));
+            differences.push(format!("{}: describes {truth}, but the clip has {found}", self.file.display()));
         };
         let found = clip.file_name().unwrap_or_default().to_string_lossy();
         if let Some(name) = name.as_ref().filter(|name| **name != found) {
-            differ(format!("a clip called {name}"), format!("the name {found}"));
+            differ(format!("a clip named {name}"), format!("the name {found}"));
         }
-        if let Some(frames) = frames.filter(|frames| frames.abs_diff(seen.frames) > FRAMES) {
-            differ(format!("{frames} frames"), seen.frames.to_string());
+        if let Some(frames) = frames.filter(|frames| frames.abs_diff(extent.frames) > FRAMES_TOLERANCE) {
+            differ(format!("{frames} frames"), extent.frames.to_string());
         }
-        if let (Some(width), Some(height), Some(size)) = (width, height, seen.size)
+        if let (Some(width), Some(height), Some(size)) = (width, height, extent.size)
             && size != [*width, *height]
         {
             differ(format!("{width} x {height} pixels"), format!("{} x {}", size[0], size[1]));
         }
-        let last_s = self.objects.iter().map(|thing| thing.last_s).fold(0.0, f64::max);
-        let length_s = seen.length.as_secs_f64();
-        if last_s > length_s + REST_S {
-            differ(format!("a clip with something in view at {last_s:.1} s"), format!("{length_s:.1} s"));
+        let last_s = self.objects.iter().map(|object| object.last_s).fold(0.0, f64::max);
+        let length_s = extent.length.as_secs_f64();
+        if last_s > length_s + END_TOLERANCE_S {
+            differ(format!("an object in view at {last_s:.1} s"), format!("a duration of {length_s:.1} s"));
         }
         differences
     }
 }
 
-/// On failure, what should be where.
-fn parse(value: Value) -> Result<(About, Vec<Thing>), String> {
+/// Errors: which part is invalid, and what is expected.
+fn parse(value: Value) -> Result<(About, Vec<TrueObject>), String> {
     let Value::Object(mut about) = value else {
         return Err("must be a JSON object with a list of `objects`".to_string());
     };
@@ -158,20 +159,20 @@ fn parse(value: Value) -> Result<(About, Vec<Thing>), String> {
         return Err("must have a list of `objects`".to_string());
     };
     let about = serde_json::from_value(Value::Object(about)).map_err(|e| plain(&e))?;
-    let thing = |(index, value): (usize, Value)| {
-        let place = |why: &str| format!("object {} {why}", index + 1);
-        let thing: Thing =
-            serde_json::from_value(value).map_err(|e| place(&format!("is not right: {}", plain(&e))))?;
-        if thing.boxes.is_empty() { Err(place("has no boxes")) } else { Ok(thing) }
+    let object = |(index, value): (usize, Value)| {
+        let problem = |why: &str| format!("object {} {why}", index + 1);
+        let object: TrueObject =
+            serde_json::from_value(value).map_err(|e| problem(&format!("is invalid: {}", plain(&e))))?;
+        if object.boxes.is_empty() { Err(problem("has no boxes")) } else { Ok(object) }
     };
-    let objects = objects.into_iter().enumerate().map(thing).collect::<Result<_, _>>()?;
+    let objects = objects.into_iter().enumerate().map(object).collect::<Result<_, _>>()?;
     Ok((about, objects))
 }
 
-/// An error of serde in words of JSON.
+/// An error of serde in the terms of JSON.
 fn plain(error: &serde_json::Error) -> String {
     let words = [
-        ("missing field", "it lacks"),
+        ("missing field", "missing"),
         ("invalid type: ", "found "),
         ("invalid value: ", "found "),
         ("expected f64", "expected a number"),
@@ -184,177 +185,181 @@ fn plain(error: &serde_json::Error) -> String {
     words.iter().fold(error.to_string(), |text, (jargon, word)| text.replace(jargon, word))
 }
 
-impl Thing {
-    /// Whether it has to be seen at `t_s`.
-    fn is_passing(&self, t_s: f64) -> bool {
+impl TrueObject {
+    /// Whether the object must be detected at `t_s`.
+    fn is_required(&self, t_s: f64) -> bool {
         let within = |[from_s, to_s]: &[f64; 2]| (*from_s..=*to_s).contains(&t_s);
-        self.place(t_s).is_some() && (self.moves_s.is_empty() || self.moves_s.iter().any(within))
+        self.rect(t_s).is_some() && (self.moves_s.is_empty() || self.moves_s.iter().any(within))
     }
 
-    /// When it is first to be seen.
-    fn comes_s(&self) -> f64 {
+    /// When the object must first be detected.
+    fn appears_s(&self) -> f64 {
         self.moves_s.first().map_or(self.first_s, |[from_s, _]| *from_s)
     }
 
-    /// Where it is at `t_s`, while it is in view.
-    fn place(&self, t_s: f64) -> Option<Rect> {
+    /// The box at `t_s`. None while the object is not in view.
+    fn rect(&self, t_s: f64) -> Option<Rect> {
         const SLACK_S: f64 = 0.001;
         if t_s < self.first_s - SLACK_S || t_s > self.last_s + SLACK_S {
             return None;
         }
-        let rect = |[left, top, width, height]: [f64; 4]| Rect { left, top, width, height };
-        let next = self.boxes.partition_point(|place| place.t_s < t_s);
+        let to_rect = |[left, top, width, height]: [f64; 4]| Rect { left, top, width, height };
+        let next = self.boxes.partition_point(|at| at.t_s < t_s);
         let (Some(before), Some(after)) = (self.boxes.get(next.saturating_sub(1)), self.boxes.get(next))
         else {
-            return self.boxes.last().map(|place| rect(place.r#box));
+            return self.boxes.last().map(|last| to_rect(last.r#box));
         };
         if after.t_s <= before.t_s {
-            return Some(rect(after.r#box));
+            return Some(to_rect(after.r#box));
         }
         let part = ((t_s - before.t_s) / (after.t_s - before.t_s)).clamp(0.0, 1.0);
-        let mixed = std::array::from_fn(|i| before.r#box[i] + part * (after.r#box[i] - before.r#box[i]));
-        Some(rect(mixed))
+        let interpolated =
+            std::array::from_fn(|i| before.r#box[i] + part * (after.r#box[i] - before.r#box[i]));
+        Some(to_rect(interpolated))
     }
 }
 
-/// How well a clip was seen.
+/// The score of a clip.
 #[derive(Debug, Serialize)]
 pub struct Score {
-    /// Things that are in the clip, without minor ones.
-    pub things: usize,
-    /// Events that were told, without those of minor things.
+    /// Objects in the clip, without minor ones.
+    pub objects: usize,
+    /// Reported events, without those of minor objects.
     pub events: usize,
-    /// Things of which an event was told, of all.
+    /// Share of the objects that have an event.
     pub recall: f64,
-    /// Events that are of a thing and the only one of it, of all.
+    /// Share of the events that are the only event of an object.
     pub precision: f64,
-    /// Mean overlap of both boxes in the frames that show both.
+    /// Mean IoU of true and reported boxes over all frames that have both.
     pub mean_iou: f64,
-    /// Of the paired, those whose last label is right.
+    /// Share of the pairs whose last label is correct.
     pub label_accuracy: f64,
-    /// How often a thing changed from one event to another.
+    /// How often an object switched from one event to another.
     pub switches: usize,
-    /// From when a thing is first in view to its `start`: seconds, and analysed frames with the first one; the median and
-    /// the most.
+    /// Delay from when an object must first be detected to its `start` event, in seconds: median and maximum.
     pub start_delay_s: Option<[f64; 2]>,
-    /// See `start_delay_s`.
+    /// The same delay in analysed frames, the first one included.
     pub start_delay_frames: Option<[f64; 2]>,
-    /// From when a thing is last in view to its `end`: seconds, the median and the most.
+    /// Delay from when an object is last in view to its `end` event, in seconds: median and maximum.
     pub end_delay_s: Option<[f64; 2]>,
-    /// Changes of the whole scene: there, told, and told rightly.
+    /// Scene changes: in the clip, reported, and reported correctly.
     pub scene_changes: [usize; 3],
-    /// Things that were missed, and events of nothing.
+    /// Missed objects and false positives, one line each.
     pub faults: Vec<String>,
 }
 
-/// Holds what was told against what is there.
+/// Compares the reported events with the truth.
 pub fn score(truth: &Truth, frames: &[Detections], events: &[Event], changes: &[Timestamp]) -> Score {
-    let told = Told::gather(frames, events);
-    let things = &truth.objects;
-    // Frames in which a thing and an event agree, and the overlap of all that show both.
+    let reported = Reported::collect(frames, events);
+    let objects = &truth.objects;
+    // Frames in which an object and an event agree, and the IoU in all frames that show both.
     let mut agreements = Vec::new();
     let mut overlaps: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
     let mut switches = 0;
-    for (thing, found) in things.iter().enumerate() {
-        let mut holder: Option<usize> = None;
+    for (object, expected) in objects.iter().enumerate() {
+        let mut current: Option<usize> = None;
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        for (t_s, boxes) in &told.frames {
-            let Some(place) = found.place(*t_s) else { continue };
-            for told in boxes.iter().filter(|told| told.visible) {
-                overlaps.entry((thing, told.event)).or_default().push(place.iou(&told.rect));
+        for (t_s, boxes) in &reported.frames {
+            let Some(rect) = expected.rect(*t_s) else { continue };
+            for reported in boxes.iter().filter(|reported| reported.visible) {
+                overlaps.entry((object, reported.event)).or_default().push(rect.iou(&reported.rect));
             }
-            let agreeing: Vec<(&Spotted, f64)> = boxes
+            let agreeing: Vec<(&ReportedBox, f64)> = boxes
                 .iter()
-                .map(|told| (told, place.iou(&told.rect)))
-                .filter(|(_, iou)| *iou >= AGREES)
+                .map(|reported| (reported, rect.iou(&reported.rect)))
+                .filter(|(_, iou)| *iou >= MIN_IOU)
                 .collect();
-            let visible = || agreeing.iter().filter(|(told, _)| told.visible);
-            for (told, _) in visible() {
-                *counts.entry(told.event).or_default() += 1;
+            let visible = || agreeing.iter().filter(|(reported, _)| reported.visible);
+            for (reported, _) in visible() {
+                *counts.entry(reported.event).or_default() += 1;
             }
-            let best = visible().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(told, _)| told.event);
-            // What is hidden behind another thing and expected here has not been taken for that one.
+            let best = visible().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(reported, _)| reported.event);
+            // A hidden track that is expected at the object still belongs to it.
             if let Some(best) = best
-                && !agreeing.iter().any(|(told, _)| Some(told.event) == holder)
+                && !agreeing.iter().any(|(reported, _)| Some(reported.event) == current)
             {
-                switches += usize::from(holder.is_some() && !found.minor);
-                holder = Some(best);
+                switches += usize::from(current.is_some() && !expected.minor);
+                current = Some(best);
             }
         }
-        let frames_of_thing = told.frames.iter().filter(|(t_s, _)| found.is_passing(*t_s)).count();
+        let frames_of_object = reported.frames.iter().filter(|(t_s, _)| expected.is_required(*t_s)).count();
         for (event, count) in counts {
-            let shorter = frames_of_thing.min(told.events[event].frames);
+            let shorter = frames_of_object.min(reported.events[event].frames);
             if 3 * count >= shorter {
-                agreements.push((count, thing, event));
+                agreements.push((count, object, event));
             }
         }
     }
     agreements.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let (mut event_of, mut thing_of) = (vec![None; things.len()], vec![None; told.events.len()]);
-    for (_, thing, event) in agreements {
-        if event_of[thing].is_none() && thing_of[event].is_none() {
-            (event_of[thing], thing_of[event]) = (Some(event), Some(thing));
+    let (mut event_of, mut object_of) = (vec![None; objects.len()], vec![None; reported.events.len()]);
+    for (_, object, event) in agreements {
+        if event_of[object].is_none() && object_of[event].is_none() {
+            (event_of[object], object_of[event]) = (Some(event), Some(object));
         }
     }
-    summary(truth, &told, &event_of, &thing_of, &overlaps, switches, changes)
+    summary(truth, &reported, &event_of, &object_of, &overlaps, switches, changes)
 }
 
 fn summary(
     truth: &Truth,
-    told: &Told,
+    reported: &Reported,
     event_of: &[Option<usize>],
-    thing_of: &[Option<usize>],
+    object_of: &[Option<usize>],
     overlaps: &BTreeMap<(usize, usize), Vec<f64>>,
     switches: usize,
     changes: &[Timestamp],
 ) -> Score {
-    let things = &truth.objects;
-    let pairs: Vec<(usize, usize)> = (0..things.len())
-        .filter(|&thing| !things[thing].minor)
-        .filter_map(|thing| Some((thing, event_of[thing]?)))
+    let objects = &truth.objects;
+    let pairs: Vec<(usize, usize)> = (0..objects.len())
+        .filter(|&object| !objects[object].minor)
+        .filter_map(|object| Some((object, event_of[object]?)))
         .collect();
-    let wanted = things.iter().filter(|thing| !thing.minor).count();
-    let of_minor = thing_of.iter().flatten().filter(|&&thing| things[thing].minor).count();
-    let events = told.events.len() - of_minor;
+    let wanted = objects.iter().filter(|object| !object.minor).count();
+    let of_minor = object_of.iter().flatten().filter(|&&object| objects[object].minor).count();
+    let events = reported.events.len() - of_minor;
     let share = |part: usize, all: usize| if all == 0 { 1.0 } else { part as f64 / all as f64 };
     let all: Vec<f64> = pairs.iter().filter_map(|pair| overlaps.get(pair)).flatten().copied().collect();
-    let right =
-        pairs.iter().filter(|(thing, event)| told.events[*event].label == things[*thing].label).count();
+    let right = pairs
+        .iter()
+        .filter(|(object, event)| reported.events[*event].label == objects[*object].label)
+        .count();
     let mut start_s = Vec::new();
     let mut start_frames = Vec::new();
     let mut end_s = Vec::new();
-    for &(thing, event) in &pairs {
-        let (thing, event) = (&things[thing], &told.events[event]);
-        if thing.comes_s() > 0.0 {
-            start_s.push(event.start_s - thing.comes_s());
-            let between = |t_s: f64| t_s >= thing.comes_s() - 0.001 && t_s <= event.start_s + 0.001;
-            start_frames.push(told.frames.iter().filter(|(t_s, _)| between(*t_s)).count() as f64);
+    for &(object, event) in &pairs {
+        let (object, event) = (&objects[object], &reported.events[event]);
+        if object.appears_s() > 0.0 {
+            start_s.push(event.start_s - object.appears_s());
+            let between = |t_s: f64| t_s >= object.appears_s() - 0.001 && t_s <= event.start_s + 0.001;
+            start_frames.push(reported.frames.iter().filter(|(t_s, _)| between(*t_s)).count() as f64);
         }
-        end_s.extend(event.end_s.map(|end_s| end_s - thing.last_s));
+        end_s.extend(event.end_s.map(|end_s| end_s - object.last_s));
     }
     let changes: Vec<f64> = changes.iter().map(|at| at.as_millisecond() as f64 / 1e3).collect();
-    let near = |at: &&f64| changes.iter().any(|told| (-0.001..=CHANGE_S).contains(&(told - **at)));
-    let missed =
-        (0..things.len()).filter(|&thing| !things[thing].minor && event_of[thing].is_none()).map(|thing| {
-            let Thing { label, first_s, last_s, .. } = &things[thing];
-            format!("missed: {label} {} from {first_s} s to {last_s} s", thing + 1)
+    let near =
+        |at: &&f64| changes.iter().any(|reported| (-0.001..=MAX_CHANGE_DELAY_S).contains(&(reported - **at)));
+    let missed = (0..objects.len())
+        .filter(|&object| !objects[object].minor && event_of[object].is_none())
+        .map(|object| {
+            let TrueObject { label, first_s, last_s, .. } = &objects[object];
+            format!("missed: {label} {} from {first_s} s to {last_s} s", object + 1)
         });
-    let wrong = (0..told.events.len()).filter(|&event| thing_of[event].is_none()).map(|event| {
-        let Life { label, start_s, end_s, at, .. } = &told.events[event];
+    let wrong = (0..reported.events.len()).filter(|&event| object_of[event].is_none()).map(|event| {
+        let ReportedEvent { label, start_s, end_s, at, .. } = &reported.events[event];
         let end_s = end_s.map_or("the end".to_string(), |end_s| format!("{end_s} s"));
-        format!("of nothing, or a second time: {label} from {start_s} s to {end_s} at {at:?}")
+        format!("false positive: {label} from {start_s} s to {end_s} at {at:?}")
     });
     Score {
-        things: wanted,
+        objects: wanted,
         events,
         recall: share(pairs.len(), wanted),
         precision: share(pairs.len(), events),
         mean_iou: if all.is_empty() { 1.0 } else { all.iter().sum::<f64>() / all.len() as f64 },
         label_accuracy: share(right, pairs.len()),
         switches,
-        start_delay_s: median_and_most(start_s),
-        start_delay_frames: median_and_most(start_frames),
-        end_delay_s: median_and_most(end_s),
+        start_delay_s: median_and_max(start_s),
+        start_delay_frames: median_and_max(start_frames),
+        end_delay_s: median_and_max(end_s),
         scene_changes: [
             truth.about.scene_changes.len(),
             changes.len(),
@@ -364,29 +369,28 @@ fn summary(
     }
 }
 
-fn median_and_most(mut values: Vec<f64>) -> Option<[f64; 2]> {
+fn median_and_max(mut values: Vec<f64>) -> Option<[f64; 2]> {
     values.sort_by(f64::total_cmp);
     let round = |value: f64| (value * 1e3).round() / 1e3;
     Some([round(*values.get(values.len() / 2)?), round(*values.last()?)])
 }
 
-/// What was told, by event and by frame.
-struct Told {
-    events: Vec<Life>,
-    /// Of each analysed frame its time in seconds, and where things were told to be.
-    frames: Vec<(f64, Vec<Spotted>)>,
+/// The reported objects, by event and by frame.
+struct Reported {
+    events: Vec<ReportedEvent>,
+    /// Time in seconds and reported boxes of each analysed frame.
+    frames: Vec<(f64, Vec<ReportedBox>)>,
 }
 
-/// An event from start to end.
-/// Where a thing was told to be in a frame.
-struct Spotted {
+/// A reported box in a frame.
+struct ReportedBox {
     event: usize,
     rect: Rect,
-    /// It was seen there, and not only expected.
+    /// Detected in this frame, not only predicted.
     visible: bool,
 }
 
-struct Life {
+struct ReportedEvent {
     label: String,
     start_s: f64,
     end_s: Option<f64>,
@@ -394,61 +398,61 @@ struct Life {
     frames: usize,
 }
 
-impl Told {
-    fn gather(frames: &[Detections], events: &[Event]) -> Told {
+impl Reported {
+    fn collect(frames: &[Detections], events: &[Event]) -> Reported {
         let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1e3;
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut lives: Vec<Life> = Vec::new();
+        let mut events_by_id: Vec<ReportedEvent> = Vec::new();
         for event in events {
             let number = *numbers.entry(&event.id).or_insert_with(|| {
-                lives.push(Life {
+                events_by_id.push(ReportedEvent {
                     label: String::new(),
                     start_s: seconds(event.at),
                     end_s: None,
                     at: event.r#box,
                     frames: 0,
                 });
-                lives.len() - 1
+                events_by_id.len() - 1
             });
-            let life = &mut lives[number];
-            life.label.clone_from(&event.label);
+            let reported = &mut events_by_id[number];
+            reported.label.clone_from(&event.label);
             if event.kind == EventType::End {
-                life.end_s = Some(seconds(event.at));
+                reported.end_s = Some(seconds(event.at));
             }
         }
-        let mut seen = Vec::new();
+        let mut analysed = Vec::new();
         for frame in frames {
             let mut boxes = Vec::new();
             for object in &frame.objects {
                 let Some(&event) = numbers.get(object.id.as_str()) else { continue };
                 let [left, top, width, height] = object.r#box.map(|number| number as f64);
-                lives[event].frames += usize::from(object.visible);
+                events_by_id[event].frames += usize::from(object.visible);
                 let rect = Rect { left, top, width, height };
-                boxes.push(Spotted { event, rect, visible: object.visible });
+                boxes.push(ReportedBox { event, rect, visible: object.visible });
             }
-            seen.push((seconds(frame.captured_at), boxes));
+            analysed.push((seconds(frame.captured_at), boxes));
         }
-        Told { events: lives, frames: seen }
+        Reported { events: events_by_id, frames: analysed }
     }
 }
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} things, {} events", self.things, self.events)?;
+        writeln!(f, "{} objects, {} events", self.objects, self.events)?;
         writeln!(f, "recall           {:.3}", self.recall)?;
         writeln!(f, "precision        {:.3}", self.precision)?;
         writeln!(f, "mean IoU         {:.3}", self.mean_iou)?;
         writeln!(f, "label accuracy   {:.3}", self.label_accuracy)?;
         writeln!(f, "switches         {}", self.switches)?;
         let mut delay = |name: &str, delay: Option<[f64; 2]>, unit: &str| match delay {
-            Some([median, most]) => writeln!(f, "{name} median {median} {unit}, most {most} {unit}"),
+            Some([median, max]) => writeln!(f, "{name} median {median} {unit}, max {max} {unit}"),
             None => Ok(()),
         };
-        delay("delay of start  ", self.start_delay_s, "s")?;
+        delay("start delay     ", self.start_delay_s, "s")?;
         delay("                ", self.start_delay_frames, "frames")?;
-        delay("delay of end    ", self.end_delay_s, "s")?;
-        let [there, told, rightly] = self.scene_changes;
-        write!(f, "scene changes    {there} there, {told} told, {rightly} rightly")?;
+        delay("end delay       ", self.end_delay_s, "s")?;
+        let [existing, reported, correct] = self.scene_changes;
+        write!(f, "scene changes    {existing} in the clip, {reported} reported, {correct} correct")?;
         for fault in &self.faults {
             write!(f, "\n{fault}")?;
         }
@@ -461,19 +465,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thing_moves_evenly_between_its_places() {
-        let thing: Thing = serde_json::from_value(serde_json::json!({
+    fn an_objects_position_is_interpolated() {
+        let object: TrueObject = serde_json::from_value(serde_json::json!({
             "label": "cat", "first_s": 1.0, "last_s": 3.0,
             "boxes": [{"t_s": 1.0, "box": [0, 0, 10, 10]}, {"t_s": 2.0, "box": [20, 0, 10, 10]}]
         }))
         .unwrap();
-        let left = |t_s| thing.place(t_s).map(|rect| rect.left);
+        let left = |t_s| object.rect(t_s).map(|rect| rect.left);
         assert_eq!([left(0.5), left(1.0), left(1.5), left(2.5)], [None, Some(0.0), Some(10.0), Some(20.0)]);
         assert_eq!(left(3.5), None);
     }
 
     #[test]
-    fn what_is_no_truth_is_told_what_should_be_where() {
+    fn errors_name_the_invalid_part_of_a_truth_file() {
         let cat = |more: Value| {
             let mut cat = serde_json::json!({
                 "label": "cat", "first_s": 1, "last_s": 3, "boxes": [{"t_s": 1, "box": [0, 0, 10, 10]}]
@@ -486,19 +490,19 @@ mod tests {
             (serde_json::json!([]), "must be a JSON object with a list of `objects`"),
             (serde_json::json!({}), "must have a list of `objects`"),
             (serde_json::json!({"objects": {}}), "must have a list of `objects`"),
-            (serde_json::json!({"objects": [{}]}), "object 1 is not right: it lacks `label`"),
+            (serde_json::json!({"objects": [{}]}), "object 1 is invalid: missing `label`"),
             (cat(serde_json::json!({"boxes": []})), "object 1 has no boxes"),
             (
                 serde_json::json!({"objects": ["cat"]}),
-                "object 1 is not right: found string \"cat\", expected an object with `label`, `first_s`, `last_s` and `boxes`",
+                "object 1 is invalid: found string \"cat\", expected an object with `label`, `first_s`, `last_s` and `boxes`",
             ),
             (
                 cat(serde_json::json!({"last_s": "3"})),
-                "object 1 is not right: found string \"3\", expected a number",
+                "object 1 is invalid: found string \"3\", expected a number",
             ),
             (
                 cat(serde_json::json!({"boxes": [[1, 2]]})),
-                "object 1 is not right: found integer `2`, expected an array of length 4",
+                "object 1 is invalid: found integer `2`, expected an array of length 4",
             ),
         ] {
             assert_eq!(parse(value).unwrap_err(), expected);
@@ -506,25 +510,25 @@ mod tests {
     }
 
     #[test]
-    fn a_truth_of_another_clip_is_told() {
-        let thing = serde_json::json!({
+    fn differences_between_truth_and_clip_are_reported() {
+        let object = serde_json::json!({
             "label": "cat", "first_s": 1, "last_s": 29.5, "boxes": [{"t_s": 1, "box": [0, 0, 10, 10]}]
         });
         let about = serde_json::json!({
-            "clip": "demo.mp4", "frames": 450, "width": 1280, "height": 720, "objects": [thing]
+            "clip": "demo.mp4", "frames": 450, "width": 1280, "height": 720, "objects": [object]
         });
         let (about, objects) = parse(about).unwrap();
         let truth = Truth { file: "t.json".into(), about, objects };
-        let seen = |frames, seconds, size| Extent { frames, length: Duration::from_secs(seconds), size };
-        let same = seen(449, 30, Some([1280, 720]));
+        let extent = |frames, seconds, size| Extent { frames, length: Duration::from_secs(seconds), size };
+        let same = extent(449, 30, Some([1280, 720]));
         assert_eq!(truth.differences(Path::new("/a/demo.mp4"), &same), [""; 0]);
         assert_eq!(
-            truth.differences(Path::new("/a/yard.mp4"), &seen(240, 24, Some([640, 360]))),
+            truth.differences(Path::new("/a/yard.mp4"), &extent(240, 24, Some([640, 360]))),
             [
-                "t.json: it is of a clip called demo.mp4, the clip has the name yard.mp4",
-                "t.json: it is of 450 frames, the clip has 240",
-                "t.json: it is of 1280 x 720 pixels, the clip has 640 x 360",
-                "t.json: it is of a clip with something in view at 29.5 s, the clip has 24.0 s",
+                "t.json: describes a clip named demo.mp4, but the clip has the name yard.mp4",
+                "t.json: describes 450 frames, but the clip has 240",
+                "t.json: describes 1280 x 720 pixels, but the clip has 640 x 360",
+                "t.json: describes an object in view at 29.5 s, but the clip has a duration of 24.0 s",
             ]
         );
     }

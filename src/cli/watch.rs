@@ -1,7 +1,7 @@
-//! `camfire watch`: subscribes like any client and prints what comes.
+//! `camfire watch`: subscribes like any client and prints messages as they arrive.
 
 use super::{
-    output::{self, SeenEvent, SeenFrame, SeenState},
+    output::{self, EventLine, FrameLine, StateLine},
     setup::ConfigArguments,
 };
 use crate::{
@@ -22,18 +22,18 @@ pub struct Arguments {
     /// Only this camera [default: all]
     #[arg(long)]
     camera: Option<String>,
-    /// A line for each analysed frame, instead of those for events, regions and scene changes
+    /// Print a line per analysed frame instead of events, regions and scene changes
     #[arg(long)]
     detections: bool,
-    /// One JSON object a line: topic and payload
+    /// Print one JSON object per line: topic and payload
     #[arg(long)]
     json: bool,
-    /// End after so many lines
+    /// Stop after this many lines
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }
 
-/// Prints what comes until the count is reached or the broker goes.
+/// Prints messages until the count is reached or the broker disconnects.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let config = arguments.config.load()?.config;
     let any = |name: &Option<String>| name.clone().unwrap_or_else(|| "+".to_string());
@@ -50,7 +50,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The topics that are worth a line.
+/// The topic filters of the messages that are printed.
 pub fn filters(base: &str, node: &str, camera: &str, detections: bool) -> Vec<String> {
     let endings: &[&str] = if detections { &["detections"] } else { &["events", "scene", "regions/+"] };
     endings.iter().map(|ending| format!("{base}/{node}/{camera}/{ending}")).collect()
@@ -58,23 +58,21 @@ pub fn filters(base: &str, node: &str, camera: &str, detections: bool) -> Vec<St
 
 /// The line for a message on one of those topics.
 ///
-/// Errors ([`ErrorKind::System`]): someone else publishes something else there.
+/// Errors ([`ErrorKind::System`]): the payload is not one of camfire's.
 pub fn line(message: &Received) -> Result<String, Error> {
     let (topic, payload) = (&message.topic, &message.payload);
     let line = if topic.ends_with("/detections") {
-        serde_json::from_slice(payload).map(|seen: SeenFrame| seen.line())
+        serde_json::from_slice(payload).map(|message: FrameLine| message.line())
     } else if topic.ends_with("/events") {
-        serde_json::from_slice(payload).map(|seen: SeenEvent| seen.line())
+        serde_json::from_slice(payload).map(|message: EventLine| message.line())
     } else {
-        serde_json::from_slice(payload).map(|seen: SeenState| seen.line())
+        serde_json::from_slice(payload).map(|message: StateLine| message.line())
     };
-    line.map_err(|e| {
-        Error::caused(ErrorKind::System, format!("{topic} is not what camfire publishes there"), e)
-    })
+    line.map_err(|e| Error::caused(ErrorKind::System, format!("{topic}: not a message of camfire"), e))
 }
 
 fn json_line(message: &Received) -> Result<String, Error> {
     let payload: serde_json::Value = serde_json::from_slice(&message.payload)
-        .map_err(|e| Error::caused(ErrorKind::System, format!("{} is no JSON", message.topic), e))?;
+        .map_err(|e| Error::caused(ErrorKind::System, format!("{}: not JSON", message.topic), e))?;
     Ok(serde_json::json!({ "topic": message.topic, "payload": payload }).to_string())
 }

@@ -179,7 +179,7 @@ pub enum LogLevel {
     Warn,
     Info,
     Debug,
-    FrameTrace,
+    Trace,
 }
 
 /// `[mqtt]`

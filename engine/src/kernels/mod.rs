@@ -1,18 +1,21 @@
-//! The one operation that takes the time: a convolution's sums of products, for one block of output channels.
+//! The kernels: sums of products of a convolution for one block of output channels, which take most of a
+//! run's time.
 //!
-//! A [`KernelSet`] is a level of what CPUs can do. [`choose`] is a pure function over [`Features`], so that it can be
-//! asked about machines that are not here; a [`Kernel`] to be called comes from [`obtain`] only, which proves that this
-//! CPU has what it needs. Every kernel computes what [`scalar`] computes, bit for bit; `conformance` holds them to it.
+//! A [`KernelSet`] is a level of CPU features. [`choose`] is a pure function of [`Features`], so that it can
+//! be tested for other CPUs. A callable [`Kernel`] only comes from [`obtain`], which checks that this CPU
+//! supports it. Every kernel computes what [`scalar`] computes, bit for bit; the tests in `conformance.rs`
+//! compare them.
 //!
-//! **The job.** Input is bytes, pixels by pixels, channels innermost, with the rim that the window needs already there.
-//! A window is a list of taps: runs of `k` consecutive bytes at fixed offsets from the pixel's first. Where channels of
-//! neighbouring pixels touch, a whole row of the window is one tap. Runs are rounded up to a multiple of `kr`; the
-//! weights there are zeros, so whatever bytes are read there count for nothing (buffers end in [`SLACK`]).
+//! **Job.** The input is bytes, pixel by pixel, channels innermost, with the padding that the window reads in
+//! place. A window is a list of taps: runs of `k` consecutive bytes at fixed offsets from the pixel's first
+//! byte. If neighbouring pixels are contiguous, a whole row of the window is one tap. Runs are rounded up to
+//! a multiple of `kr`. The extra weights are zeros, so the extra bytes do not count; buffers end in
+//! [`SLACK`], so they can be read.
 //!
-//! Outside this folder there is no code for a particular CPU.
+//! **Weights.** One panel per block of `nr` channels: for every tap, for every group of `kr` bytes of it, for
+//! every slot of the block, `kr` weights of the channel that `order` assigns to that slot.
 //!
-//! **The weights.** A panel for each block of `nr` channels: for every tap, for every group of `kr` bytes of it, for
-//! every slot of the block, `kr` weights of the channel that `order` has in that slot.
+//! Code for particular CPUs exists only in this directory.
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod aarch64;
@@ -24,16 +27,16 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 
-use crate::quant::Range;
+use crate::quant::OutputRange;
 use pooling::MaxRow;
 
-/// Bytes behind a buffer that a kernel may read, though never use.
+/// Bytes after a buffer that a kernel may read but does not use.
 pub(crate) const SLACK: usize = 64;
 
-/// A level of instructions, lowest first within each architecture.
+/// A set of kernels for one level of CPU features, sorted from lowest to highest within each architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KernelSet {
-    /// Plain Rust, everywhere: the law that the others are held to.
+    /// Plain Rust on any CPU: the reference for all other sets.
     Scalar,
     /// x86-64 with AVX2: 16-bit multiply-adds.
     Avx2,
@@ -41,7 +44,7 @@ pub enum KernelSet {
     AvxVnni,
     /// x86-64 with AVX-512 (F, BW, VL) and VNNI: the same, 512 bits wide.
     Avx512Vnni,
-    /// aarch64 without more: Cortex-A53, A57, A72.
+    /// aarch64 without extensions: Cortex-A53, A57, A72.
     Neon,
     /// aarch64 with dotprod: Cortex-A76, A78.
     Dotprod,
@@ -49,9 +52,9 @@ pub enum KernelSet {
     I8mm,
 }
 
-/// What a CPU can do, as far as kernels ask.
+/// The CPU features that kernels need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "each is the name of the feature")]
+#[allow(missing_docs, reason = "each field is named after its feature")]
 pub struct Features {
     pub avx2: bool,
     pub avx_vnni: bool,
@@ -61,39 +64,40 @@ pub struct Features {
     pub i8mm: bool,
 }
 
-/// One kernel: its block's shape and the code.
+/// One kernel: the shape of its block and its code.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// `conv_<accumulator>_<input><weight>_<MR>x<NR>x<KR>_<feature>`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever reads a debugger's or a test's output"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "shown in debuggers and test output"))]
     pub(crate) name: &'static str,
     /// Channels of a block.
     pub(crate) nr: usize,
-    /// Bytes of a tap that are taken together.
+    /// Bytes of a tap that are multiplied together.
     pub(crate) kr: usize,
-    /// Weights lie as i16, for CPUs without products of bytes.
+    /// Whether weights are stored as i16, for CPUs without exact products of bytes.
     pub(crate) wide: bool,
     /// The channel in each of a block's `nr` slots.
     pub(crate) order: &'static [u8],
-    /// What the kernel takes from every input byte before it multiplies: 128 where it works with signed bytes.
+    /// What the kernel subtracts from every input byte before multiplying: 128 if it works with signed bytes,
+    /// else 0.
     pub(crate) input_zero: i32,
-    /// The lowest weight that cannot overflow an inner sum.
-    pub(crate) lowest_weight: i8,
+    /// The lowest weight for which no intermediate sum can overflow.
+    pub(crate) min_weight: i8,
     /// The code.
     ///
     /// # Safety
     ///
-    /// The CPU has the kernel's features, and every address that the job describes lies in memory that may be read, or
-    /// written for the output; the two do not overlap.
+    /// The CPU has the kernel's features. Every address that the job describes is valid for reads, and for
+    /// writes in the output. Input and output do not overlap.
     pub(crate) run: unsafe fn(&Job),
 }
 
-/// The code of one set.
+/// The kernels of one set.
 #[derive(Debug)]
 pub(crate) struct Kernels {
     /// For convolutions, widest block first.
     pub(crate) blocks: &'static [Kernel],
-    /// One row of a max pool: [`MaxRow::run`], compiled for the set's features.
+    /// Computes one row of a max pool: [`MaxRow::run`], compiled for the set's features.
     ///
     /// # Safety
     ///
@@ -106,40 +110,40 @@ pub(crate) struct Kernels {
 pub(crate) struct Job {
     /// The first output pixel's first tap is at `input + taps[0]`.
     pub(crate) input: *const u8,
-    /// From one output row's input to the next one's.
+    /// Distance between the inputs of two output rows, in bytes.
     pub(crate) input_row: usize,
-    /// From one output pixel's input to the next one's.
+    /// Distance between the inputs of two output pixels, in bytes.
     pub(crate) input_pixel: usize,
-    /// Offsets of the runs.
+    /// Offsets of the taps.
     pub(crate) taps: *const usize,
-    /// How many.
+    /// Number of taps.
     pub(crate) tap_count: usize,
-    /// Bytes of each, a multiple of `kr`.
+    /// Bytes of each tap, a multiple of `kr`.
     pub(crate) k: usize,
     /// The block's panel.
     pub(crate) weights: *const u8,
     /// `nr` start values of the sums, in slot order.
     pub(crate) bias: *const i32,
-    /// `nr` factors of the rounding law, in slot order.
+    /// `nr` factors of the requantization rule, in slot order.
     pub(crate) factor: *const f32,
     /// The first output pixel's first channel of the block.
     pub(crate) output: *mut u8,
-    /// From one output row to the next.
+    /// Distance between output rows, in bytes.
     pub(crate) output_row: usize,
-    /// From one output pixel to the next.
+    /// Distance between output pixels, in bytes.
     pub(crate) output_pixel: usize,
     /// Output rows.
     pub(crate) rows: usize,
     /// Output pixels of a row.
     pub(crate) width: usize,
-    /// Channels to be stored, at most `nr`.
+    /// Number of channels to store, at most `nr`.
     pub(crate) channels: usize,
-    /// The output's steps.
-    pub(crate) range: Range,
+    /// Zero point and clamp of the output.
+    pub(crate) range: OutputRange,
 }
 
 impl KernelSet {
-    /// All of them.
+    /// All sets.
     pub const ALL: [KernelSet; 7] = [
         KernelSet::Scalar,
         KernelSet::Avx2,
@@ -150,7 +154,7 @@ impl KernelSet {
         KernelSet::I8mm,
     ];
 
-    /// As users name it.
+    /// Returns the name used in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             KernelSet::Scalar => "scalar",
@@ -163,14 +167,14 @@ impl KernelSet {
         }
     }
 
-    /// The set of that name.
+    /// Returns the set with that name.
     pub fn of_name(name: &str) -> Option<KernelSet> {
         KernelSet::ALL.into_iter().find(|set| set.name() == name)
     }
 }
 
 impl Features {
-    /// Of the CPU that this runs on.
+    /// Detects the features of this CPU.
     pub fn detect() -> Features {
         let mut features = Features::default();
         #[cfg(target_arch = "x86_64")]
@@ -188,13 +192,13 @@ impl Features {
             features.dotprod = features.neon && std::arch::is_aarch64_feature_detected!("dotprod");
             features.i8mm = features.dotprod && std::arch::is_aarch64_feature_detected!("i8mm");
         }
-        // So that the branch above is no unused assignment elsewhere.
+        // Avoids an unused-mut warning on other architectures.
         let _ = &mut features;
         features
     }
 
-    /// Whether a CPU with these features can run `set`.
-    pub fn have(&self, set: KernelSet) -> bool {
+    /// Returns whether a CPU with these features can run `set`.
+    pub fn supports(&self, set: KernelSet) -> bool {
         match set {
             KernelSet::Scalar => true,
             KernelSet::Avx2 => self.avx2,
@@ -207,15 +211,15 @@ impl Features {
     }
 }
 
-/// The best set for a CPU with `features`, none above `cap`: a cap can only lower.
+/// Returns the best set for a CPU with `features`, but none above `cap`.
 pub fn choose(features: &Features, cap: Option<KernelSet>) -> KernelSet {
-    let allowed = |set: &KernelSet| features.have(*set) && cap.is_none_or(|cap| *set <= cap);
+    let allowed = |set: &KernelSet| features.supports(*set) && cap.is_none_or(|cap| *set <= cap);
     KernelSet::ALL.into_iter().filter(allowed).max().unwrap_or(KernelSet::Scalar)
 }
 
-/// The kernels of `set`; `None` where this CPU cannot run them.
+/// Returns the kernels of `set`. None if this CPU cannot run them.
 pub(crate) fn obtain(set: KernelSet) -> Option<&'static Kernels> {
-    if !Features::detect().have(set) {
+    if !Features::detect().supports(set) {
         return None;
     }
     match set {
@@ -232,7 +236,7 @@ pub(crate) fn obtain(set: KernelSet) -> Option<&'static Kernels> {
         KernelSet::Dotprod => Some(&aarch64::dotprod::KERNELS),
         #[cfg(target_arch = "aarch64")]
         KernelSet::I8mm => Some(&aarch64::i8mm::KERNELS),
-        #[allow(unreachable_patterns, reason = "the sets of the other architectures")]
+        #[allow(unreachable_patterns, reason = "covers the sets of other architectures")]
         _ => None,
     }
 }
@@ -242,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_set_is_chosen_and_a_cap_only_lowers() {
+    fn the_best_supported_set_below_the_cap_is_chosen() {
         let zen4 = Features { avx2: true, avx512_vnni: true, ..Features::default() };
         let alder_lake = Features { avx2: true, avx_vnni: true, ..Features::default() };
         let pi4 = Features { neon: true, ..Features::default() };
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_found_by_their_names() {
+    fn sets_are_found_by_name() {
         for set in KernelSet::ALL {
             assert_eq!(KernelSet::of_name(set.name()), Some(set));
         }
@@ -274,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_s_name_tells_its_shape() {
+    fn kernel_names_contain_the_block_shape() {
         for set in KernelSet::ALL {
             for kernel in obtain(set).map_or(&[][..], |kernels| kernels.blocks) {
                 let parts: Vec<&str> = kernel.name.split('_').collect();

@@ -1,8 +1,9 @@
-//! The law in plain Rust: sums of products, then [`Range::requantize`](crate::quant::Range). Slow, and easy to check
-//! by eye.
+//! The reference kernel in plain Rust: sums of products, then
+//! [`requantize`](crate::quant::OutputRange::requantize). Slow, but simple enough to verify by reading.
 //!
-//! Multiples: none (`kr` 1). Layout: a panel is one channel's weights, tap by tap. Overflow: the plan's bound on the
-//! whole sum. Features: none.
+//! - Multiples: none (`kr` 1). Panel: one channel's weights, tap by tap.
+//! - Overflow: the plan's bound on the whole sum.
+//! - Features: none.
 
 use super::{Job, Kernel, Kernels};
 use crate::kernels::pooling::MaxRow;
@@ -16,7 +17,7 @@ const BLOCKS: &[Kernel] = &[Kernel {
     wide: false,
     order: &[0],
     input_zero: 0,
-    lowest_weight: -128,
+    min_weight: -128,
     run,
 }];
 
@@ -37,14 +38,14 @@ unsafe fn run(job: &Job) {
                         sum += i32::from(*input.add(i)) * i32::from(*weights.add(i));
                     }
                 }
-                let step = job.range.requantize(sum, *job.factor);
-                *job.output.add(row * job.output_row + column * job.output_pixel) = step;
+                let value = job.range.requantize(sum, *job.factor);
+                *job.output.add(row * job.output_row + column * job.output_pixel) = value;
             }
         }
     }
 }
 
-/// A max pool's row with whatever vectors every CPU of this architecture has.
+/// Computes a max pool's row with the baseline features of this architecture.
 pub(super) fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
     row.run(output);
 }

@@ -1,9 +1,10 @@
-//! Cuts a job's rows into tiles of at most `MR` pixels, all of nearly the same width: a tile of a pixel or two could not
-//! hide the latency of its own additions.
+//! Divides a job's rows into tiles of at most `MR` pixels. All tiles have nearly the same width, because a
+//! tile of one or two pixels has too few independent sums to hide the latency of its additions.
 
 use super::Job;
 
-/// Computes a tile: the job, its first pixel's input, its first pixel's output. A table has one for 1, 2, ... pixels.
+/// Computes a tile of the job, given the input and output of its first pixel. A table has one for 1, 2, ...
+/// pixels.
 ///
 /// # Safety
 ///
@@ -15,13 +16,13 @@ pub(super) type Tile = unsafe fn(&Job, *const u8, *mut u8);
 /// See [`super::Kernel::run`].
 pub(super) unsafe fn rows<const MR: usize>(job: &Job, tiles: &[Tile; MR]) {
     let count = job.width.div_ceil(MR);
-    let (each, longer) = (job.width / count, job.width % count);
+    let (min_width, wider) = (job.width / count, job.width % count);
     for row in 0..job.rows {
         let mut column = 0;
         for index in 0..count {
-            let pixels = each + usize::from(index < longer);
-            // SAFETY: the tile lies within the job's rows and width, whose addresses the caller vouches for, and the
-            // CPU has the features, as the caller promises.
+            let pixels = min_width + usize::from(index < wider);
+            // SAFETY: the tile lies within the job's rows and width. The caller guarantees that their
+            // addresses are valid and that the CPU has the features.
             unsafe {
                 let input = job.input.add(row * job.input_row + column * job.input_pixel);
                 let output = job.output.add(row * job.output_row + column * job.output_pixel);
@@ -32,7 +33,8 @@ pub(super) unsafe fn rows<const MR: usize>(job: &Job, tiles: &[Tile; MR]) {
     }
 }
 
-/// The table of tiles for 1 pixel to as many as are listed; `tile, 2` gives each the further parameter 2.
+/// Builds the table of tiles for the listed numbers of pixels. `tile, 2` passes 2 as a second const
+/// parameter.
 macro_rules! tiles {
     ($tile:ident; $($pixels:literal)*) => {
         [$($tile::<$pixels>),*]

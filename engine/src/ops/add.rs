@@ -1,9 +1,9 @@
-//! The sum of two tensors of different scales, in XNNPACK's fixed point: each step times its own multiplier of 20 bits,
-//! then a shift that rounds halves up.
+//! ADD: the sum of two tensors of different scales in XNNPACK's fixed point. Each value is multiplied by its
+//! tensor's 20-bit multiplier, and the sum is shifted with halves rounded up.
 
-use crate::{plan::layout::View, quant::Range};
+use crate::{plan::layout::View, quant::OutputRange};
 
-/// Multipliers, start value and shift.
+/// Multipliers, start value and shift of the fixed point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Addition {
     multipliers: [i32; 2],
@@ -12,11 +12,12 @@ pub(crate) struct Addition {
 }
 
 impl Addition {
-    /// For two inputs, each with its scale over the output's and its zero point. `None` where a ratio lies outside
-    /// 2^-10 to 2^8, in which the fixed point is sound.
-    pub(crate) fn new(ratios: [f32; 2], zeros: [u8; 2]) -> Option<Addition> {
-        let sound = |ratio: &f32| (1.0 / 1024.0..256.0).contains(ratio);
-        if !ratios.iter().all(sound) {
+    /// Creates the fixed point for two inputs with their zero points and `ratios`, each input's scale divided
+    /// by the output's. Returns None if a ratio lies outside 2^-10 to 2^8, where the fixed point is not
+    /// accurate.
+    pub(crate) fn new(ratios: [f32; 2], zero_points: [u8; 2]) -> Option<Addition> {
+        let is_accurate = |ratio: &f32| (1.0 / 1024.0..256.0).contains(ratio);
+        if !ratios.iter().all(is_accurate) {
             return None;
         }
         let largest = ratios[0].max(ratios[1]);
@@ -25,35 +26,36 @@ impl Addition {
         let multipliers =
             ratios.map(|ratio| (f64::from(ratio) * f64::from(1u32 << shift)).round_ties_even() as i32);
         let half = 1 << (shift - 1);
-        let start = half - multipliers[0] * i32::from(zeros[0]) - multipliers[1] * i32::from(zeros[1]);
+        let start =
+            half - multipliers[0] * i32::from(zero_points[0]) - multipliers[1] * i32::from(zero_points[1]);
         Some(Addition { multipliers, start, shift })
     }
 
-    /// The law of this operator, for one step each.
-    fn apply(&self, a: u8, b: u8, range: Range) -> u8 {
+    /// Adds one value of each input.
+    fn apply(&self, a: u8, b: u8, range: OutputRange) -> u8 {
         let sum = self.start + self.multipliers[0] * i32::from(a) + self.multipliers[1] * i32::from(b);
-        let step = (sum >> self.shift) + i32::from(range.zero);
-        step.clamp(i32::from(range.low), i32::from(range.high)) as u8
+        let value = (sum >> self.shift) + i32::from(range.zero_point);
+        value.clamp(i32::from(range.low), i32::from(range.high)) as u8
     }
 }
 
-/// `to` is the sum of `a` and `b`, all of one shape.
-pub(crate) fn add(arena: &mut [u8], addition: &Addition, range: Range, [a, b]: [&View; 2], to: &View) {
+/// Writes the sum of `a` and `b` to `to`; all have the same shape.
+pub(crate) fn add(arena: &mut [u8], addition: &Addition, range: OutputRange, [a, b]: [&View; 2], to: &View) {
     let (before, rest) = arena.split_at_mut(to.buffer.start);
-    let (output, behind) = rest.split_at_mut(to.buffer.len());
+    let (output, after) = rest.split_at_mut(to.buffer.len());
     // The inputs may share a buffer, but neither is the output's.
     let bytes = |view: &View| match view.buffer.end <= to.buffer.start {
         true => &before[view.buffer.clone()],
-        false => &behind[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
+        false => &after[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
     };
     let (a_bytes, b_bytes) = (bytes(a), bytes(b));
     for y in 0..to.height {
         for x in 0..to.width {
-            let a_steps = &a_bytes[a.at(y, x)..][..to.channels];
-            let b_steps = &b_bytes[b.at(y, x)..][..to.channels];
-            let steps = &mut output[to.at(y, x)..][..to.channels];
-            for ((step, &a), &b) in steps.iter_mut().zip(a_steps).zip(b_steps) {
-                *step = addition.apply(a, b, range);
+            let a_values = &a_bytes[a.at(y, x)..][..to.channels];
+            let b_values = &b_bytes[b.at(y, x)..][..to.channels];
+            let sums = &mut output[to.at(y, x)..][..to.channels];
+            for ((sum, &a), &b) in sums.iter_mut().zip(a_values).zip(b_values) {
+                *sum = addition.apply(a, b, range);
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Bytes from one place to another: reshapes, padding, and concatenations that could not be had for nothing.
+//! Copies and fills: RESHAPE, PAD, the padding of convolutions, and concatenation inputs that need a copy.
 
 use super::from_to;
-use crate::plan::layout::{Rim, View};
+use crate::plan::layout::{Padding, View};
 
-/// Copies `from` into `to`, pixel by pixel in order; both have as many bytes, in pixels of any size.
+/// Copies `from` to `to` in order. Both have the same number of bytes but may differ in shape.
 pub(crate) fn reshape(arena: &mut [u8], from: &View, to: &View) {
     let (from_bytes, to_bytes) = from_to(arena, from, to);
     let mut source =
@@ -21,8 +21,8 @@ pub(crate) fn reshape(arena: &mut [u8], from: &View, to: &View) {
     }
 }
 
-/// Copies `from` into the rectangle of `to` that begins `top` rows down and `left` pixels to the right.
-pub(crate) fn into_rectangle(arena: &mut [u8], from: &View, to: &View, top: usize, left: usize) {
+/// Copies `from` into the rectangle of `to` that begins at row `top` and column `left`.
+pub(crate) fn copy_into(arena: &mut [u8], from: &View, to: &View, top: usize, left: usize) {
     let (from_bytes, to_bytes) = from_to(arena, from, to);
     let len = from.pixel_len();
     for y in 0..from.height {
@@ -33,7 +33,7 @@ pub(crate) fn into_rectangle(arena: &mut [u8], from: &View, to: &View, top: usiz
     }
 }
 
-/// Fills a tensor's rectangle with `value`.
+/// Fills a tensor with `value`.
 pub(crate) fn fill(arena: &mut [u8], to: &View, value: u8) {
     for y in 0..to.height {
         for x in 0..to.width {
@@ -43,15 +43,15 @@ pub(crate) fn fill(arena: &mut [u8], to: &View, value: u8) {
     }
 }
 
-/// Fills the rim of the buffer of `view` with `value`: what a window sees beyond the edge.
-pub(crate) fn fill_rim(arena: &mut [u8], view: &View, rim: Rim, value: u8) {
+/// Fills the padding of the buffer of `view` with `value`.
+pub(crate) fn fill_padding(arena: &mut [u8], view: &View, padding: Padding, value: u8) {
     let bytes = &mut arena[view.buffer.clone()];
-    bytes[..rim.top * view.row].fill(value);
-    let below = (rim.top + view.height) * view.row;
+    bytes[..padding.top * view.row].fill(value);
+    let below = (padding.top + view.height) * view.row;
     bytes[below..].fill(value);
-    for row in bytes[rim.top * view.row..below].chunks_exact_mut(view.row) {
-        row[..rim.left * view.pixel].fill(value);
-        let right = row.len() - rim.right * view.pixel;
+    for row in bytes[padding.top * view.row..below].chunks_exact_mut(view.row) {
+        row[..padding.left * view.pixel].fill(value);
+        let right = row.len() - padding.right * view.pixel;
         row[right..].fill(value);
     }
 }

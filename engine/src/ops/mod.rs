@@ -1,5 +1,5 @@
-//! What a plan's steps do, one file for each family. Sizes and places were checked when the plan was made; see
-//! [`crate::plan`]. All steps are unsigned bytes, see [`crate::quant`].
+//! Executes a plan's instructions, one file per operator family. Sizes and offsets were validated when the
+//! plan was made, see [`crate::plan`]. All quantized values are unsigned bytes, see [`crate::quant`].
 
 pub(crate) mod add;
 pub(crate) mod convolution;
@@ -12,7 +12,7 @@ pub(crate) mod softmax;
 
 use crate::plan::layout::View;
 
-/// The bytes of two buffers that do not overlap, the second to be written.
+/// Returns the bytes of two buffers that do not overlap: `from` to read and `to` to write.
 pub(crate) fn from_to<'a>(arena: &'a mut [u8], from: &View, to: &View) -> (&'a [u8], &'a mut [u8]) {
     if from.buffer.end <= to.buffer.start {
         let (low, high) = arena.split_at_mut(to.buffer.start);

@@ -1,4 +1,4 @@
-//! Pooling: the largest or the mean of the steps under a window. At the rim a window is cut off, not padded.
+//! MAX_POOL_2D and AVERAGE_POOL_2D. A window that extends beyond its input is clipped, not padded.
 
 use super::from_to;
 use crate::{
@@ -7,15 +7,15 @@ use crate::{
         pooling::{MaxRow, PoolWindow},
     },
     plan::layout::View,
-    quant::Range,
+    quant::OutputRange,
 };
 
-/// Largest steps.
+/// Computes a max pool.
 pub(crate) fn max(
     arena: &mut [u8],
     kernels: &Kernels,
     window: &PoolWindow,
-    range: Range,
+    range: OutputRange,
     from: &View,
     to: &View,
 ) {
@@ -24,14 +24,14 @@ pub(crate) fn max(
     }
 }
 
-/// Row `y` of the output. `from` is the input with the number of its rows that have a place: where that is not all of
-/// them, they take turns.
+/// Computes row `y` of a max pool. `from` is the input and the number of its rows that are stored: all of
+/// them, or a ring.
 pub(crate) fn max_row(
     arena: &mut [u8],
     kernels: &Kernels,
     window: &PoolWindow,
-    range: Range,
-    (from, kept_rows): (&View, usize),
+    range: OutputRange,
+    (from, stored_rows): (&View, usize),
     to: &View,
     y: usize,
 ) {
@@ -44,24 +44,24 @@ pub(crate) fn max_row(
         range,
         input: &input[from.at(0, 0)..],
         rows,
-        kept_rows,
+        stored_rows,
         input_row: from.row,
         input_pixel: from.pixel,
         input_width: from.width,
         channels: from.channels,
         output_pixel: to.pixel,
     };
-    // SAFETY: kernels come from `kernels::obtain` only, so the CPU has their features.
+    // SAFETY: kernels only come from `kernels::obtain`, so the CPU has their features.
     unsafe { (kernels.max_of_row)(&row, &mut output[at..at + len]) };
 }
 
-/// Mean steps, as TensorFlow Lite's own kernel rounds them: halves away from `middle`, which is the step that the
-/// model's type counts as zero (128 for int8, 0 for uint8).
+/// Computes an average pool, rounded like TensorFlow Lite's own kernel: halves away from `type_zero`, the
+/// byte that is 0 in the model's type (128 for int8, 0 for uint8).
 pub(crate) fn average(
     arena: &mut [u8],
     window: &PoolWindow,
-    range: Range,
-    middle: u8,
+    range: OutputRange,
+    type_zero: u8,
     from: &View,
     to: &View,
 ) {
@@ -75,13 +75,13 @@ pub(crate) fn average(
                 let mut sum = 0;
                 for row in rows.clone() {
                     for column in columns.clone() {
-                        sum += i32::from(from_bytes[from.at(row, column) + channel]) - i32::from(middle);
+                        sum += i32::from(from_bytes[from.at(row, column) + channel]) - i32::from(type_zero);
                     }
                 }
                 let half = if sum > 0 { count / 2 } else { -(count / 2) };
-                let mean = (sum + half) / count + i32::from(middle);
-                let step = mean.clamp(i32::from(range.low), i32::from(range.high));
-                to_bytes[to.at(y, x) + channel] = step as u8;
+                let mean = (sum + half) / count + i32::from(type_zero);
+                let mean = mean.clamp(i32::from(range.low), i32::from(range.high));
+                to_bytes[to.at(y, x) + channel] = mean as u8;
             }
         }
     }

@@ -1,17 +1,22 @@
-//! From a graph to steps that only have to be carried out: what fits together is checked, activations get their places,
-//! weights are packed for the kernels, and operators that go well together become one step.
+//! Turns a graph into a flat list of instructions: validates operators against each other, assigns every
+//! activation its bytes in the arena, packs weights for the kernels and fuses operators that are faster as
+//! one instruction.
 //!
-//! - Concatenations cost nothing: their parts are computed where they belong, see [`layout`].
-//! - A convolution whose output only a max pool reads becomes one step with it; its rows never leave the cache.
-//! - What lies beyond the edge of a SAME convolution is a rim around its input, filled before each run.
+//! - Concatenations are free: their inputs are computed directly into the output's buffer, see
+//!   [`memory_plan`].
+//! - A convolution whose output is read only by one max pool is fused with it, so its rows never leave the
+//!   cache.
+//! - The border that a SAME convolution reads is padding around its input, filled before each run.
 
+mod channel_params;
+mod fusion;
+mod geometry;
 pub(crate) mod layout;
 mod lower;
-mod places;
-mod weighted;
+mod memory_plan;
 
 use crate::{
-    graph::Kind,
+    graph::DType,
     kernels::{KernelSet, Kernels, pooling::PoolWindow},
     ops::{
         add::Addition,
@@ -19,69 +24,66 @@ use crate::{
         depthwise::Depthwise,
         rescale, softmax,
     },
-    quant::Range,
+    quant::OutputRange,
 };
-use layout::{Rim, View};
+use layout::{Padding, View};
 
-/// No image network needs more for its activations.
-const MOST_ARENA: usize = 64 << 20;
-
-/// What a session carries out.
+/// The program that a session executes.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) set: KernelSet,
     pub(crate) kernels: &'static Kernels,
-    pub(crate) steps: Vec<Step>,
-    /// What each step is, in the same order.
-    pub(crate) infos: Vec<StepInfo>,
-    /// Bytes of a session's memory, slack included.
+    pub(crate) instructions: Vec<Instruction>,
+    /// One description per instruction, in the same order.
+    pub(crate) infos: Vec<InstructionInfo>,
+    /// Size of a session's arena in bytes, slack included.
     pub(crate) arena_len: usize,
-    /// Bytes of all packed weights.
+    /// Total size of the packed weights in bytes.
     pub(crate) packed_len: usize,
-    pub(crate) input: Activation,
-    pub(crate) outputs: Vec<Activation>,
-    /// Inner tensors that can be asked for.
-    pub(crate) kept: Vec<Activation>,
+    pub(crate) input: TensorRef,
+    pub(crate) outputs: Vec<TensorRef>,
+    /// Intermediate tensors that callers may read.
+    pub(crate) kept: Vec<TensorRef>,
 }
 
-/// What a step is, for whoever measures it.
+/// Describes an instruction, for profiling.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StepInfo {
-    /// The operator (the first, where several are one step) and the shape that comes out.
+pub struct InstructionInfo {
+    /// The operator (the first one, if several are fused) and its output shape.
     pub name: String,
-    /// Multiply-adds of its convolutions; 0 for everything else.
+    /// Multiply-adds of its convolution; 0 for every other operator.
     pub multiply_adds: usize,
 }
 
-/// A tensor that a caller may fill or read.
+/// Refers to an activation tensor that callers may write or read.
 #[derive(Debug, Clone)]
-pub(crate) struct Activation {
+pub(crate) struct TensorRef {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    pub(crate) kind: Kind,
-    /// Real value of a step and the step for zero, in the model's own type; none for f32.
-    pub(crate) step: Option<(f32, i32)>,
+    pub(crate) dtype: DType,
+    /// Scale and zero point in the model's own type. None for f32.
+    pub(crate) quantization: Option<(f32, i32)>,
     pub(crate) view: View,
-    /// Steps after which it is whole.
+    /// Number of instructions after which the tensor is complete.
     pub(crate) ready_after: usize,
 }
 
-/// One step over the arena.
+/// One operation on the arena.
 #[derive(Debug)]
-pub(crate) enum Step {
-    Rim { view: View, rim: Rim, value: u8 },
+pub(crate) enum Instruction {
+    FillPadding { view: View, padding: Padding, value: u8 },
     Convolution(Box<Convolution>),
     ConvolutionPool(Box<Convolution>, RowPool),
-    MaxPool { window: PoolWindow, range: Range, from: View, to: View },
-    AveragePool { window: PoolWindow, range: Range, middle: u8, from: View, to: View },
+    MaxPool { window: PoolWindow, range: OutputRange, from: View, to: View },
+    AveragePool { window: PoolWindow, range: OutputRange, type_zero: u8, from: View, to: View },
     Depthwise { depthwise: Box<Depthwise>, from: View, to: View },
-    Mean { input_zero: u8, factor: f32, range: Range, from: View, to: View },
-    Add { addition: Addition, range: Range, inputs: [View; 2], to: View },
+    Mean { input_zero: u8, factor: f32, range: OutputRange, from: View, to: View },
+    Add { addition: Addition, range: OutputRange, inputs: [View; 2], to: View },
     Fill { to: View, value: u8 },
-    IntoRectangle { from: View, to: View, top: usize, left: usize },
+    CopyInto { from: View, to: View, top: usize, left: usize },
     Reshape { from: View, to: View },
     Rescale { table: rescale::Table, from: View, to: View, top: usize, left: usize },
-    Dequantize { scale: f32, zero: u8, from: View, to: View },
-    QuantizeReal { scale: f32, zero: u8, from: View, to: View },
+    Dequantize { scale: f32, zero_point: u8, from: View, to: View },
+    QuantizeFloat { scale: f32, zero_point: u8, from: View, to: View },
     Softmax { table: softmax::Table, from: View, to: View },
 }

@@ -1,13 +1,14 @@
-//! Reads flatbuffers without trust: every offset, length and vtable is checked against the file before it is used.
+//! Reads untrusted flatbuffers: every offset, length and vtable is checked against the file before it is
+//! used.
 //!
-//! A flatbuffer is a tree of tables; a table's fields are found through its vtable, and strings, vectors and other
-//! tables hang on it by offsets that only point forward. Nothing is copied: what comes out borrows from the file. All
-//! numbers are little-endian and may lie unaligned. Each [`Table`] knows its place in the file's own terms ("tensor 7"),
-//! which is the first word of every error.
+//! A flatbuffer is a tree of tables. A table's fields are found through its vtable, and it refers to strings,
+//! vectors and other tables by offsets that only point forward. Nothing is copied: all results borrow from
+//! the file. Numbers are little-endian and may be unaligned. Each [`Table`] has a location in the file's own
+//! terms ("tensor 7"), which begins every error message.
 //!
 //! Format: the FlatBuffers internals page of its documentation.
 
-use crate::{Error, graph::Numbers};
+use crate::{Error, graph::LeArray};
 
 /// A table of the file.
 #[derive(Clone)]
@@ -15,26 +16,29 @@ pub(super) struct Table<'a> {
     file: &'a [u8],
     at: usize,
     vtable: &'a [u8],
-    /// What it is, for errors.
-    pub(super) place: String,
+    /// How error messages refer to the table.
+    pub(super) location: String,
 }
 
 impl<'a> Table<'a> {
-    /// The root table. `mark` is the file identifier at byte 4.
-    pub(super) fn root(file: &'a [u8], mark: &[u8; 4]) -> Result<Table<'a>, Error> {
-        if file.get(4..8) != Some(mark) {
-            let mark = String::from_utf8_lossy(mark);
-            return Err(Error::Malformed(format!("no {mark} mark at byte 4 ({} bytes in all)", file.len())));
+    /// Returns the root table. `identifier` is the file identifier at byte 4.
+    ///
+    /// Errors: [`Error::Malformed`], here and in all methods, when the file is not a valid flatbuffer.
+    pub(super) fn root(file: &'a [u8], identifier: &[u8; 4]) -> Result<Table<'a>, Error> {
+        if file.get(4..8) != Some(identifier) {
+            let name = String::from_utf8_lossy(identifier);
+            let reason = format!("no identifier {name} at byte 4 of {} bytes", file.len());
+            return Err(Error::Malformed(reason));
         }
         Table::at(
             file,
-            follow(file, 0).ok_or_else(|| malformed("the model", "its root lies outside"))?,
+            follow(file, 0).ok_or_else(|| malformed("the model", "its root lies outside the file"))?,
             "the model",
         )
     }
 
-    fn at(file: &'a [u8], at: usize, place: impl Into<String>) -> Result<Table<'a>, Error> {
-        let place = place.into();
+    fn at(file: &'a [u8], at: usize, location: impl Into<String>) -> Result<Table<'a>, Error> {
+        let location = location.into();
         let vtable = (|| {
             let back = i32::from_le_bytes(bytes(file, at)?);
             let start = usize::try_from(i64::try_from(at).ok()? - i64::from(back)).ok()?;
@@ -45,12 +49,12 @@ impl<'a> Table<'a> {
             file.get(start..start.checked_add(len)?)
         })();
         match vtable {
-            Some(vtable) => Ok(Table { file, at, vtable, place }),
-            None => Err(malformed(&place, "its table lies outside the file")),
+            Some(vtable) => Ok(Table { file, at, vtable, location }),
+            None => Err(malformed(&location, "its table lies outside the file")),
         }
     }
 
-    /// Where field `slot` lies; `None` where the file leaves it at its default.
+    /// Returns the offset of field `slot`. None if the file leaves it at its default.
     fn field(&self, slot: usize) -> Option<usize> {
         let offset = u16::from_le_bytes(bytes(self.vtable, 4 + 2 * slot)?);
         (offset != 0).then(|| self.at.saturating_add(usize::from(offset)))
@@ -61,7 +65,7 @@ impl<'a> Table<'a> {
             None => Ok(None),
             Some(at) => match bytes(self.file, at) {
                 Some(found) => Ok(Some(found)),
-                None => Err(self.broken(slot)),
+                None => Err(self.malformed_field(slot)),
             },
         }
     }
@@ -86,50 +90,51 @@ impl<'a> Table<'a> {
         Ok(self.scalar(slot)?.map(f32::from_le_bytes))
     }
 
-    /// The table that field `slot` points to.
-    pub(super) fn table(&self, slot: usize, place: impl Into<String>) -> Result<Option<Table<'a>>, Error> {
+    /// Returns the table that field `slot` points to.
+    pub(super) fn table(&self, slot: usize, location: impl Into<String>) -> Result<Option<Table<'a>>, Error> {
         let Some(field) = self.field(slot) else { return Ok(None) };
-        let at = follow(self.file, field).ok_or_else(|| self.broken(slot))?;
-        Table::at(self.file, at, place).map(Some)
+        let at = follow(self.file, field).ok_or_else(|| self.malformed_field(slot))?;
+        Table::at(self.file, at, location).map(Some)
     }
 
-    /// The bytes that field `slot` points to.
+    /// Returns the bytes that field `slot` points to.
     pub(super) fn vector(&self, slot: usize) -> Result<Option<&'a [u8]>, Error> {
         Ok(self.numbers::<1>(slot)?.map(|numbers| numbers.as_bytes()))
     }
 
-    /// The numbers of `N` bytes that field `slot` points to.
-    pub(super) fn numbers<const N: usize>(&self, slot: usize) -> Result<Option<Numbers<'a, N>>, Error> {
+    /// Returns the numbers of `N` bytes each that field `slot` points to.
+    pub(super) fn numbers<const N: usize>(&self, slot: usize) -> Result<Option<LeArray<'a, N>>, Error> {
         let Some(field) = self.field(slot) else { return Ok(None) };
         let numbers = (|| {
             let at = follow(self.file, field)?;
             let count = usize::try_from(u32::from_le_bytes(bytes(self.file, at)?)).ok()?;
             let start = at.checked_add(4)?;
             let data = self.file.get(start..start.checked_add(count.checked_mul(N)?)?)?;
-            Some(Numbers::new(data.as_chunks().0))
+            Some(LeArray::new(data.as_chunks().0))
         })();
-        numbers.map(Some).ok_or_else(|| self.broken(slot))
+        numbers.map(Some).ok_or_else(|| self.malformed_field(slot))
     }
 
-    /// The beginning of the string that field `slot` points to: at most `most` bytes, and none that are no UTF-8.
-    pub(super) fn string(&self, slot: usize, most: usize) -> Result<&'a str, Error> {
+    /// Returns the string that field `slot` points to, truncated to `max` bytes and to the part that is valid
+    /// UTF-8.
+    pub(super) fn string(&self, slot: usize, max: usize) -> Result<&'a str, Error> {
         let bytes = self.vector(slot)?.unwrap_or(&[]);
-        let bytes = &bytes[..bytes.len().min(most)];
+        let bytes = &bytes[..bytes.len().min(max)];
         Ok(bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
     }
 
-    /// The tables of vector `slot`, each called `called` and its number.
-    pub(super) fn tables(&self, slot: usize, called: &'static str) -> Result<Tables<'a>, Error> {
+    /// The tables of vector `slot`, each item_name `item_name` and its number.
+    pub(super) fn tables(&self, slot: usize, item_name: &'static str) -> Result<Tables<'a>, Error> {
         let Some(field) = self.field(slot) else {
-            return Ok(Tables { of: self.clone(), start: 0, len: 0, called });
+            return Ok(Tables { of: self.clone(), start: 0, len: 0, item_name });
         };
         let len = self.numbers::<4>(slot)?.map_or(0, |offsets| offsets.len());
-        let start = follow(self.file, field).ok_or_else(|| self.broken(slot))?;
-        Ok(Tables { of: self.clone(), start: start + 4, len, called })
+        let start = follow(self.file, field).ok_or_else(|| self.malformed_field(slot))?;
+        Ok(Tables { of: self.clone(), start: start + 4, len, item_name })
     }
 
-    fn broken(&self, slot: usize) -> Error {
-        malformed(&self.place, format!("field {slot} lies outside the file"))
+    fn malformed_field(&self, slot: usize) -> Error {
+        malformed(&self.location, format!("field {slot} lies outside the file"))
     }
 }
 
@@ -138,7 +143,8 @@ pub(super) struct Tables<'a> {
     of: Table<'a>,
     start: usize,
     len: usize,
-    called: &'static str,
+    /// How error messages refer to one of the tables.
+    item_name: &'static str,
 }
 
 impl<'a> Tables<'a> {
@@ -146,17 +152,17 @@ impl<'a> Tables<'a> {
         self.len
     }
 
-    /// Table `index`, which must be below [`Tables::len`].
+    /// Returns table `index`, which must be below [`Tables::len`].
     pub(super) fn get(&self, index: usize) -> Result<Table<'a>, Error> {
-        let place = format!("{} {index}", self.called);
+        let location = format!("{} {index}", self.item_name);
         match follow(self.of.file, self.start + 4 * index) {
-            Some(at) => Table::at(self.of.file, at, place),
-            None => Err(malformed(&place, "it lies outside the file")),
+            Some(at) => Table::at(self.of.file, at, location),
+            None => Err(malformed(&location, "it lies outside the file")),
         }
     }
 }
 
-/// Where the offset at `at` points.
+/// Returns the target of the offset at `at`.
 fn follow(file: &[u8], at: usize) -> Option<usize> {
     let offset = usize::try_from(u32::from_le_bytes(bytes(file, at)?)).ok()?;
     at.checked_add(offset).filter(|&target| offset != 0 && target < file.len())
@@ -166,6 +172,6 @@ fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
     from.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-fn malformed(place: &str, reason: impl std::fmt::Display) -> Error {
-    Error::Malformed(format!("{place}: {reason}"))
+fn malformed(location: &str, reason: impl std::fmt::Display) -> Error {
+    Error::Malformed(format!("{location}: {reason}"))
 }

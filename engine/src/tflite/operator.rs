@@ -1,13 +1,13 @@
-//! The operators of the schema that camfire knows: codes, names and options.
+//! The operators of the schema that camfire supports: codes, names and options.
 
 use super::flatbuffer::Table;
 use crate::{
     Error,
     error::contract,
-    graph::{Activation, Op, Padding, Window},
+    graph::{FusedActivation, Op, PaddingMode, Window},
 };
 
-/// Codes of `BuiltinOperator` with the schema's names.
+/// Codes of `BuiltinOperator` and the schema's names. Unsupported operators are listed for error messages.
 const NAMES: &[(i32, &str)] = &[
     (0, "ADD"),
     (1, "AVERAGE_POOL_2D"),
@@ -38,7 +38,7 @@ const NAMES: &[(i32, &str)] = &[
     (117, "HARD_SWISH"),
 ];
 
-/// The schema's name of an operator, or its code where it has none here.
+/// Returns the schema's name of an operator, or its code if it is not listed.
 pub(super) fn code_name(code: i32) -> String {
     match NAMES.iter().find(|(known, _)| *known == code) {
         Some((_, name)) => name.to_string(),
@@ -46,27 +46,27 @@ pub(super) fn code_name(code: i32) -> String {
     }
 }
 
-/// The options of operator `code`; [`Op::Unknown`] for one that camfire does not know.
+/// Reads the options of operator `code`. Returns [`Op::Unknown`] for an operator that camfire does not
+/// support.
 pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
-    // The union's type beside it says which table it is; a wrong one would be read as something else.
+    // The union's type in the neighbouring field identifies the table; a table of another type would be
+    // misread.
     let options = |union_type: u8| -> Result<Table<'_>, Error> {
         let found = table.u8(3)?.unwrap_or(0);
-        match table.table(4, table.place.clone() + ", options")? {
+        match table.table(4, table.location.clone() + ", options")? {
             Some(options) if found == union_type => Ok(options),
-            _ => {
-                Err(contract(&table.place, format!("options of type {union_type}"), format!("type {found}")))
-            }
+            _ => Err(contract(
+                &table.location,
+                format!("options of type {union_type}"),
+                format!("type {found}"),
+            )),
         }
     };
     Ok(match code {
         0 => Op::Add { activation: activation(&options(11)?, 0)? },
         1 | 17 => {
             let options = options(5)?;
-            let window = Window {
-                padding: padding(&options, 0)?,
-                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
-                dilations: [1, 1],
-            };
+            let window = window(&options, None)?;
             let size = [count(&options, 4, 0)?, count(&options, 3, 0)?];
             let activation = activation(&options, 5)?;
             match code {
@@ -80,27 +80,18 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
         }
         3 => {
             let options = options(1)?;
-            let window = Window {
-                padding: padding(&options, 0)?,
-                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
-                dilations: [count(&options, 5, 1)?, count(&options, 4, 1)?],
-            };
-            Op::Convolution { window, activation: activation(&options, 3)? }
+            Op::Convolution { window: window(&options, Some(4))?, activation: activation(&options, 3)? }
         }
         4 => {
             let options = options(2)?;
-            let window = Window {
-                padding: padding(&options, 0)?,
-                strides: [count(&options, 2, 0)?, count(&options, 1, 0)?],
-                dilations: [count(&options, 6, 1)?, count(&options, 5, 1)?],
-            };
+            let window = window(&options, Some(5))?;
             Op::Depthwise { window, multiplier: count(&options, 3, 0)?, activation: activation(&options, 4)? }
         }
         6 => Op::Dequantize,
         9 => {
             let options = options(8)?;
             if options.u8(1)?.unwrap_or(0) != 0 {
-                return Err(contract(&options.place, "weights in rows", "shuffled weights"));
+                return Err(contract(&options.location, "weights in row order", "shuffled weights"));
             }
             Op::FullyConnected { activation: activation(&options, 0)? }
         }
@@ -113,28 +104,41 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
     })
 }
 
-fn padding(options: &Table<'_>, slot: usize) -> Result<Padding, Error> {
+/// Reads how a window moves. `dilations` is the slot of the dilation along the width, which precedes that
+/// along the height. None for an operator without dilation.
+fn window(options: &Table<'_>, dilations: Option<usize>) -> Result<Window, Error> {
+    Ok(Window {
+        padding: padding(options, 0)?,
+        strides: [count(options, 2, 0)?, count(options, 1, 0)?],
+        dilations: match dilations {
+            Some(slot) => [count(options, slot + 1, 1)?, count(options, slot, 1)?],
+            None => [1, 1],
+        },
+    })
+}
+
+fn padding(options: &Table<'_>, slot: usize) -> Result<PaddingMode, Error> {
     match options.u8(slot)?.unwrap_or(0) {
-        0 => Ok(Padding::Same),
-        1 => Ok(Padding::Valid),
-        other => Err(contract(&options.place, "padding SAME or VALID", other)),
+        0 => Ok(PaddingMode::Same),
+        1 => Ok(PaddingMode::Valid),
+        other => Err(contract(&options.location, "padding SAME or VALID", other)),
     }
 }
 
-fn activation(options: &Table<'_>, slot: usize) -> Result<Activation, Error> {
+fn activation(options: &Table<'_>, slot: usize) -> Result<FusedActivation, Error> {
     match options.u8(slot)?.unwrap_or(0) {
-        0 => Ok(Activation::None),
-        1 => Ok(Activation::Relu),
-        3 => Ok(Activation::Relu6),
-        other => Err(contract(&options.place, "activation NONE, RELU or RELU6", other)),
+        0 => Ok(FusedActivation::None),
+        1 => Ok(FusedActivation::Relu),
+        3 => Ok(FusedActivation::Relu6),
+        other => Err(contract(&options.location, "activation NONE, RELU or RELU6", other)),
     }
 }
 
-/// A stride, a size, a dilation or a multiplier.
+/// Reads a stride, a size, a dilation or a multiplier.
 fn count(options: &Table<'_>, slot: usize, default: i32) -> Result<usize, Error> {
     let found = options.i32(slot)?.unwrap_or(default);
     match usize::try_from(found) {
         Ok(count @ 1..=1024) => Ok(count),
-        _ => Err(contract(&options.place, "sizes, strides and dilations from 1 to 1024", found)),
+        _ => Err(contract(&options.location, "sizes, strides and dilations from 1 to 1024", found)),
     }
 }

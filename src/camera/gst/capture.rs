@@ -1,30 +1,29 @@
-//! One attempt at a camera: build the pipeline, watch bus and frames, take it down.
+//! One attempt at a camera: builds the pipeline, monitors its bus and frames, and takes it down.
 //!
-//! Most faults are silent in GStreamer: a frozen server over TCP says nothing for half a minute, a dead one over UDP
-//! never. So frames are watched and not only the bus. State changes happen on the camera's thread or a helper's, never
-//! on GStreamer's, which would wait for itself.
+//! GStreamer does not report most failures: a frozen server over TCP causes an error after half a minute, a
+//! dead one over UDP never does. So frames are monitored as well as the bus. State changes happen on the
+//! camera's thread or a helper thread, never on one of GStreamer's, which would wait for itself.
 
 use super::{
+    build::build,
+    errors::{self, missing_video_plugin, video_in},
     gate::{self, GateState},
-    sample_sink::{self, FORMATS, News, Pace, SampleSink},
-    source::{self, Announced, KeepAlive, Stream},
-    teardown, with_sink,
+    sample_sink::{Pacing, SampleSink, SinkEvents},
+    source::{AnnouncedStream, KeepAlive, Stream},
+    teardown,
 };
 use crate::{
     camera::{
-        CameraStage, Ended, Failure, Trouble,
+        CameraStage, Ended, Failure, FailureKind,
         template::{Codec, Pipeline},
         watchdog::{Counts, Watchdog},
     },
-    clock::Clock,
-    config::{Camera, Source},
-    frame::Image,
+    config::Source,
     sync::lock,
     vision::health::Health,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSinkCallbacks};
-use gstreamer_video as gst_video;
 use std::{
     sync::{
         Arc, Mutex,
@@ -33,101 +32,109 @@ use std::{
     time::Duration,
 };
 
-/// How often the loop looks around: at the bus, the stop sign, the clock.
-const TURN: gst::ClockTime = gst::ClockTime::from_mseconds(100);
-/// Anything shorter is not rewound but opened again.
-pub const SHORTEST_CLIP: Duration = Duration::from_millis(500);
-/// What an attempt reports while it runs.
-pub trait Watcher {
-    /// The first picture has come, of this width and height.
+/// How long the loop waits for a bus message before it checks the frames, the clock and whether to stop.
+pub(super) const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// A shorter clip is not rewound, but opened again.
+pub const MIN_CLIP_DURATION: Duration = Duration::from_millis(500);
+
+/// Receives what an attempt reports while it runs.
+pub trait CaptureObserver {
+    /// The first frame has been decoded; `size` is its width and height.
     fn live(&mut self, size: Option<(usize, usize)>);
-    /// The picture is in another condition.
+    /// The health of the image has changed.
     fn health(&mut self, health: Health);
 }
 
-/// One attempt: from opening to the end, a failure, or the time to stop.
+/// Makes one attempt, from opening the source until it ends, fails or must stop.
 pub fn run_once(
     stage: &CameraStage,
     pipeline: &Pipeline,
-    watcher: &mut dyn Watcher,
+    observer: &mut dyn CaptureObserver,
 ) -> Result<Ended, Failure> {
     let capture = Capture::open(stage, pipeline)?;
-    let ended = capture.watch(watcher);
+    let ended = capture.play(observer);
     capture.close();
     ended
 }
 
-/// A pipeline that exists, for the length of one attempt.
+/// The GStreamer pipeline of one attempt.
 struct Capture<'a> {
     stage: &'a CameraStage,
     bin: gst::Pipeline,
     sink: AppSink,
     gate: Arc<GateState>,
+    /// The pipeline has a gate.
     gated: bool,
-    news: Arc<Mutex<News>>,
-    announced: Announced,
+    sink_events: Arc<Mutex<SinkEvents>>,
+    announced: AnnouncedStream,
     codec: Option<Codec>,
-    /// Frames wait until there is room for them.
-    patient: bool,
-    /// The attempt is over: nobody need wait any more.
+    /// Frames wait until the slot is vacant instead of replacing each other.
+    lossless: bool,
+    /// The attempt is over, so that nothing may wait any more.
     closing: Arc<AtomicBool>,
+}
+
+/// What the loop remembers between bus messages.
+struct Playback {
+    /// The clip is to be rewound once before it plays.
+    initial_seek: bool,
+    last_rewind: Duration,
+    /// What to install, if a decoder is missing.
+    missing_plugin: Option<String>,
+    /// The video's media type, if it is known.
+    media_type: Option<String>,
 }
 
 impl<'a> Capture<'a> {
     fn open(stage: &'a CameraStage, pipeline: &Pipeline) -> Result<Capture<'a>, Failure> {
         let camera = &stage.camera;
-        let announced = Announced::default();
+        let announced = AnnouncedStream::default();
         let (bin, sink) = build(pipeline, camera, &announced)?;
-        let pace = match camera.source {
-            Source::Rtsp { .. } | Source::Http { .. } | Source::Custom { .. } => Pace::Network,
-            Source::V4l2 { .. } | Source::Libcamera { .. } | Source::Csi { .. } => Pace::Device,
-            Source::File { realtime: false, .. } => Pace::Free,
-            Source::File { .. } | Source::Test { .. } => Pace::Clock,
-        };
-        let patient = pace == Pace::Free;
-        sink.set_property("sync", !pipeline.live && !patient);
+        let pacing = Pacing::of(&camera.source);
+        let lossless = pacing == Pacing::Unpaced;
+        sink.set_property("sync", !pipeline.live && !lossless);
         sink.set_property("max-buffers", 1u32);
-        sink.set_property("drop", !patient);
+        sink.set_property("drop", !lossless);
 
         let gate = Arc::new(GateState::new(camera, stage.slot.clone(), stage.counters.clone()));
         let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
-        let taker = SampleSink::new(stage, pace, gate.clone(), gated);
-        let news = taker.news();
-        let taker = Mutex::new(taker);
+        let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated);
+        let sink_events = sample_sink.events();
+        let sample_sink = Mutex::new(sample_sink);
         let closing = Arc::new(AtomicBool::new(false));
-        let (slot, stop, over) = (stage.slot.clone(), stage.stop.clone(), closing.clone());
+        let (slot, stop, is_closing) = (stage.slot.clone(), stage.stop.clone(), closing.clone());
         let new_sample = move |sink: &AppSink| {
-            // A recording that is read as fast as it goes waits here, on the decoder's own thread, so that whatever is
-            // decided by its pictures is decided in their order; and never longer than the attempt lasts.
-            while patient && !slot.wait_until_vacant(Duration::from_millis(50)) {
-                if stop.is_time() || over.load(Ordering::Relaxed) {
+            // A recording that is read without pacing waits here, on the decoder's own thread, so that
+            // decisions that depend on its images are made in their order. The wait ends with the attempt.
+            while lossless && !slot.wait_until_vacant(Duration::from_millis(50)) {
+                if stop.is_time() || is_closing.load(Ordering::Relaxed) {
                     return Err(gst::FlowError::Flushing);
                 }
             }
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            lock(&taker).take(sink, sample);
+            lock(&sample_sink).process(sink, sample);
             Ok(gst::FlowSuccess::Ok)
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
         let codec = pipeline.codec;
-        Ok(Capture { stage, bin, sink, gate, gated, news, announced, codec, patient, closing })
+        Ok(Capture { stage, bin, sink, gate, gated, sink_events, announced, codec, lossless, closing })
     }
 
-    /// Plays until the end, a failure, or the time to stop.
-    fn watch(&self, watcher: &mut dyn Watcher) -> Result<Ended, Failure> {
+    /// Plays until the source ends, fails or must stop.
+    fn play(&self, observer: &mut dyn CaptureObserver) -> Result<Ended, Failure> {
         let stage = self.stage;
         let repeat = matches!(stage.camera.source, Source::File { repeat: true, .. });
         let bus = self.bin.bus().expect("a pipeline has a bus");
-        // A clip that is to be repeated is rewound once before it plays: only a segment that was asked for with a
-        // seek ends with a message instead of the end of the stream, and can be followed by the next without a gap.
-        let mut rewind = repeat;
-        let start = if repeat { gst::State::Paused } else { gst::State::Playing };
-        if self.bin.set_state(start).is_err() {
-            return Err(self.why_not_started(&bus));
-        }
-        let mut missing_plugin = None;
-        let mut video = None;
-        let mut rewound = stage.clock.monotonic();
+        // A clip that is repeated is rewound once before it plays, because only a segment that was requested
+        // with a seek ends with SegmentDone instead of Eos, and can be followed by the next one without a
+        // gap.
+        self.set_state(&bus, if repeat { gst::State::Paused } else { gst::State::Playing })?;
+        let mut playback = Playback {
+            initial_seek: repeat,
+            last_rewind: stage.clock.monotonic(),
+            missing_plugin: None,
+            media_type: None,
+        };
         let mut watchdog = Watchdog::new(&stage.camera, stage.clock.monotonic());
         let mut keep_alive = KeepAlive::new(&self.bin, stage.clock.monotonic());
         loop {
@@ -139,56 +146,71 @@ impl<'a> Capture<'a> {
             if stage.stop.is_time() {
                 return Ok(Ended::Stopped);
             }
-            self.pass_on_news(watcher)?;
-            if self.patient && !stage.slot.wait_until_vacant(Duration::ZERO) {
-                // It is not the clip that is late.
-                watchdog.alive(now);
+            self.forward_sink_events(observer)?;
+            if self.lossless && !stage.slot.wait_until_vacant(Duration::ZERO) {
+                // The workers are what is slow.
+                watchdog.reset(now);
             }
-            if watchdog.turn(now, self.counts())? {
-                let size = lock(&self.news).size;
-                watcher.live(size);
+            if watchdog.check(now, self.counts())? {
+                let size = lock(&self.sink_events).size;
+                observer.live(size);
             }
-            stage.counters.keyframes_only.store(self.gate.is_resting(), Ordering::Relaxed);
-            keep_alive.turn(now);
-            let Some(message) = bus.timed_pop(TURN) else { continue };
-            match message.view() {
-                gst::MessageView::Error(error) => {
-                    return Err(self
-                        .unlinked(error, video)
-                        .unwrap_or_else(|| self.failure(error, missing_plugin)));
-                }
-                gst::MessageView::StreamCollection(streams) => video = video_in(streams)?.or(video),
-                gst::MessageView::Eos(_) => return Ok(Ended::Finished),
-                gst::MessageView::AsyncDone(_) if rewind => {
-                    rewind = false;
-                    // Where that fails (no index), the clip ends with Eos and is opened again.
-                    self.rewind(gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT);
-                    if self.bin.set_state(gst::State::Playing).is_err() {
-                        return Err(self.why_not_started(&bus));
-                    }
-                }
-                gst::MessageView::SegmentDone(_) => {
-                    // A clip of a frame or two would be rewound in a mad spin; opened anew, it has its pause.
-                    let too_short = now.saturating_sub(rewound) < SHORTEST_CLIP;
-                    rewound = now;
-                    if too_short || !self.rewind(gst::SeekFlags::SEGMENT) {
-                        return Ok(Ended::Finished);
-                    }
-                }
-                gst::MessageView::Latency(_) => {
-                    if let Err(error) = self.bin.recalculate_latency() {
-                        tracing::debug!(camera = stage.camera.name, %error, "Latency is unknown.");
-                    }
-                }
-                gst::MessageView::Element(element) => {
-                    missing_plugin = missing_plugin.or_else(|| missing_video_plugin(element));
-                }
-                _ => {}
+            stage.counters.keyframes_only.store(self.gate.is_keyframes_only(), Ordering::Relaxed);
+            keep_alive.send_if_due(now);
+            let Some(message) = bus.timed_pop(POLL_INTERVAL) else { continue };
+            if let Some(ended) = self.handle(&message, &bus, &mut playback, now)? {
+                return Ok(ended);
             }
         }
     }
 
-    /// Takes it down, whatever state it is in; a pipeline that hangs is counted and left behind.
+    /// Handles a bus message. Returns how the attempt has ended, if it has.
+    fn handle(
+        &self,
+        message: &gst::Message,
+        bus: &gst::Bus,
+        playback: &mut Playback,
+        now: Duration,
+    ) -> Result<Option<Ended>, Failure> {
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                let unlinked = self.unlinked_video(error, playback.media_type.take());
+                return Err(unlinked.unwrap_or_else(|| self.failure(error, playback.missing_plugin.take())));
+            }
+            gst::MessageView::StreamCollection(streams) => {
+                if let Some(media_type) = video_in(streams)? {
+                    playback.media_type = Some(media_type);
+                }
+            }
+            gst::MessageView::Eos(_) => return Ok(Some(Ended::Finished)),
+            gst::MessageView::AsyncDone(_) if playback.initial_seek => {
+                playback.initial_seek = false;
+                // If that fails because there is no index, the clip ends with Eos and is opened again.
+                self.rewind(gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT);
+                self.set_state(bus, gst::State::Playing)?;
+            }
+            gst::MessageView::SegmentDone(_) => {
+                // Rewinding a clip of a frame or two would be a busy loop. Opening it again includes a pause.
+                let is_too_short = now.saturating_sub(playback.last_rewind) < MIN_CLIP_DURATION;
+                playback.last_rewind = now;
+                if is_too_short || !self.rewind(gst::SeekFlags::SEGMENT) {
+                    return Ok(Some(Ended::Finished));
+                }
+            }
+            gst::MessageView::Latency(_) => {
+                if let Err(error) = self.bin.recalculate_latency() {
+                    tracing::debug!(camera = self.stage.camera.name, %error, "Latency is unknown.");
+                }
+            }
+            gst::MessageView::Element(element) if playback.missing_plugin.is_none() => {
+                playback.missing_plugin = missing_video_plugin(element);
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Takes the pipeline down, whatever its state. One that hangs is counted and abandoned.
     fn close(self) {
         let Capture { stage, bin, sink, gate, closing, .. } = self;
         closing.store(true, Ordering::Relaxed);
@@ -201,257 +223,69 @@ impl<'a> Capture<'a> {
         stage.counters.keyframes_only.store(false, Ordering::Relaxed);
     }
 
-    fn pass_on_news(&self, watcher: &mut dyn Watcher) -> Result<(), Failure> {
-        let mut news = lock(&self.news);
-        if let Some(health) = news.health.take() {
-            watcher.health(health);
+    fn forward_sink_events(&self, observer: &mut dyn CaptureObserver) -> Result<(), Failure> {
+        let mut events = lock(&self.sink_events);
+        if let Some(health) = events.health.take() {
+            observer.health(health);
         }
-        match news.refused.take() {
-            Some(refused) => Err(Failure::new(Trouble::Unsupported, refused)),
+        match events.unsupported.take() {
+            Some(reason) => Err(Failure::new(FailureKind::Unsupported, reason)),
             None => Ok(()),
         }
     }
 
-    /// What has come and gone so far; where there is no gate, as many frames as pictures.
+    /// Frame counts for the watchdog. Without a gate, only decoded frames are counted.
     fn counts(&self) -> Counts {
-        let pictures = self.gate.pictures.load(Ordering::Relaxed);
-        let gate = |counter: &AtomicU64| if self.gated { counter.load(Ordering::Relaxed) } else { pictures };
-        Counts { arrived: gate(&self.gate.arrived), given: gate(&self.gate.given), pictures }
+        let decoded = self.gate.decoded.load(Ordering::Relaxed);
+        let gate = |counter: &AtomicU64| if self.gated { counter.load(Ordering::Relaxed) } else { decoded };
+        Counts { received: gate(&self.gate.received), sent: gate(&self.gate.sent), decoded }
     }
 
-    /// Back to the start of the clip; false where the clip cannot.
+    /// Seeks to the start of the clip. Returns false if the clip does not support that.
     fn rewind(&self, flags: gst::SeekFlags) -> bool {
         let (start, end) = (gst::ClockTime::ZERO, gst::ClockTime::NONE);
         self.bin.seek(1.0, flags, gst::SeekType::Set, start, gst::SeekType::None, end).is_ok()
     }
 
-    fn why_not_started(&self, bus: &gst::Bus) -> Failure {
-        // The reason is on the bus.
-        let error = bus.timed_pop_filtered(TURN, &[gst::MessageType::Error]);
-        match error.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Error(error)) => self.failure(error, None),
-            _ => Failure::new(Trouble::Unreachable, "the pipeline does not start"),
-        }
+    fn set_state(&self, bus: &gst::Bus, state: gst::State) -> Result<(), Failure> {
+        self.bin
+            .set_state(state)
+            .map(drop)
+            .map_err(|_| errors::start_failure(bus, POLL_INTERVAL, |error| self.failure(error, None)))
     }
 
-    /// A bus error in words, and what to do about it.
-    fn failure(&self, message: &gst::message::Error, missing: Option<String>) -> Failure {
-        if let Some(failure) = self.wrong_stream() {
+    /// The failure that a bus error stands for, with what is known about the stream.
+    fn failure(&self, message: &gst::message::Error, missing_plugin: Option<String>) -> Failure {
+        if let Some(failure) = self.unsupported_stream() {
             return failure;
         }
-        let mut failure = describe(message, missing);
-        // It could be watched until now, so it will be again.
-        if failure.trouble == Trouble::Unsupported && self.gate.pictures.load(Ordering::Relaxed) > 0 {
-            failure.trouble = Trouble::Unreachable;
+        let mut failure = errors::failure(message, missing_plugin);
+        // The video was usable until now, so it will be again.
+        if failure.kind == FailureKind::Unsupported && self.gate.decoded.load(Ordering::Relaxed) > 0 {
+            failure.kind = FailureKind::Unreachable;
         }
         failure
     }
 
-    /// Of a stream whose `video` nothing takes, what is wrong in words; GStreamer has none.
-    fn unlinked(&self, error: &gst::message::Error, video: Option<String>) -> Option<Failure> {
+    /// The failure of a source whose video no element accepts, for which GStreamer has no readable text.
+    fn unlinked_video(&self, error: &gst::message::Error, media_type: Option<String>) -> Option<Failure> {
         let is_unlinked = error.debug().is_some_and(|debug| debug.contains("not-linked"));
-        let video = video.filter(|_| is_unlinked && self.gate.arrived.load(Ordering::Relaxed) == 0)?;
-        let why = format!("its video is {video}, for which there is no pipeline");
-        Some(Failure::new(Trouble::Unsupported, why))
+        let is_silent = self.gate.received.load(Ordering::Relaxed) == 0;
+        let media_type = media_type.filter(|_| is_unlinked && is_silent)?;
+        let reason = format!("the source contains {media_type}, which no pipeline supports");
+        Some(Failure::new(FailureKind::Unsupported, reason))
     }
 
-    /// The camera sends something else than this pipeline decodes.
-    fn wrong_stream(&self) -> Option<Failure> {
+    /// The failure of an RTSP camera that has announced a stream which this pipeline does not decode.
+    fn unsupported_stream(&self) -> Option<Failure> {
         let announced = lock(&self.announced);
         match announced.as_ref()? {
-            Stream::Unknown(name) => Some(Failure::new(
-                Trouble::Unsupported,
-                format!("the camera sends {name}, for which there is no pipeline"),
-            )),
+            Stream::Unknown(name) => {
+                let reason = format!("the camera sends {name}, which no pipeline supports");
+                Some(Failure::new(FailureKind::Unsupported, reason))
+            }
             Stream::Known(codec) if self.codec.is_none_or(|own| own == *codec) => None,
-            Stream::Known(codec) => Some(Failure::new(
-                Trouble::OtherCodec(*codec),
-                format!("the camera sends {codec}, which this pipeline is not for"),
-            )),
+            Stream::Known(codec) => Some(errors::other_codec(*codec)),
         }
-    }
-}
-
-/// The pipeline with its sink, everything configured and nothing started.
-fn build(
-    pipeline: &Pipeline,
-    camera: &Camera,
-    announced: &Announced,
-) -> Result<(gst::Pipeline, AppSink), Failure> {
-    let unusable = |e: &dyn std::fmt::Display| {
-        Failure::new(Trouble::Unsupported, format!("the pipeline cannot be built: {e}"))
-    };
-    let bin = gst::parse::launch_full(&with_sink(pipeline), None, gst::ParseFlags::FATAL_ERRORS)
-        .map_err(|e| unusable(&e))?
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| unusable(&"it is a single element"))?;
-    source::configure(&bin, pipeline, camera.login.as_ref(), announced).map_err(|e| unusable(&e))?;
-    let sink = bin
-        .by_name("sink")
-        .and_then(|sink| sink.downcast::<AppSink>().ok())
-        .ok_or_else(|| unusable(&"it has no appsink"))?;
-    sink.set_caps(Some(&gst_video::VideoCapsBuilder::new().format_list(FORMATS).build()));
-    sink.set_property("enable-last-sample", false);
-    sink.set_property("qos", false);
-    if let Some(threads) = pipeline.decode_threads {
-        bin.connect_deep_element_added(move |_, _, element| limit_decoder_threads(element, threads));
-    }
-    Ok((bin, sink))
-}
-
-/// Opens a camera for its first picture only.
-pub fn first_picture(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) -> Result<Image, Failure> {
-    let announced = Announced::default();
-    let (bin, sink) = build(pipeline, camera, &announced)?;
-    sink.set_property("sync", false);
-    let bus = bin.bus().expect("a pipeline has a bus");
-    let deadline = clock.monotonic() + camera.first_frame_timeout;
-    let wrong_stream = || match lock(&announced).as_ref() {
-        Some(Stream::Known(codec)) if Some(*codec) != pipeline.codec => Some(Failure::new(
-            Trouble::OtherCodec(*codec),
-            format!("the camera sends {codec}, which this pipeline is not for"),
-        )),
-        _ => None,
-    };
-    let look = || {
-        if bin.set_state(gst::State::Playing).is_err() {
-            let error = bus.timed_pop_filtered(TURN, &[gst::MessageType::Error]);
-            return Err(match error.as_ref().map(|message| message.view()) {
-                Some(gst::MessageView::Error(error)) => describe(error, None),
-                _ => Failure::new(Trouble::Unreachable, "the pipeline does not start"),
-            });
-        }
-        while clock.monotonic() < deadline {
-            if let Some(sample) = sink.try_pull_sample(TURN) {
-                let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
-                let picture = info.and_then(|info| sample_sink::image(&sample, &info, camera.rotation));
-                return picture
-                    .ok_or_else(|| Failure::new(Trouble::Unsupported, "the picture cannot be read"));
-            }
-            match bus
-                .pop_filtered(&[
-                    gst::MessageType::Error,
-                    gst::MessageType::Eos,
-                    gst::MessageType::StreamCollection,
-                ])
-                .as_ref()
-                .map(|m| m.view())
-            {
-                Some(gst::MessageView::Error(error)) => {
-                    return Err(wrong_stream().unwrap_or_else(|| describe(error, None)));
-                }
-                Some(gst::MessageView::StreamCollection(streams)) => drop(video_in(streams)?),
-                Some(_) => return Err(without_video()),
-                None => {}
-            }
-        }
-        Err(Failure::new(Trouble::Stalled, "no picture in time"))
-    };
-    let picture = look();
-    drop(sink);
-    teardown::tear_down(&camera.name, bin, || {});
-    picture
-}
-
-/// What the video is encoded with, of a stream whose parts are known now; none where that is not told.
-///
-/// Errors: none of the parts is a video.
-fn video_in(streams: &gst::message::StreamCollection) -> Result<Option<String>, Failure> {
-    let is_parser = |source: &gst::Object| {
-        let element = source.downcast_ref::<gst::Element>();
-        element.and_then(|element| element.factory()).is_some_and(|factory| factory.name() == "parsebin")
-    };
-    // Others tell of parts of it.
-    if !streams.src().is_some_and(is_parser) {
-        return Ok(None);
-    }
-    let streams = streams.stream_collection();
-    let others = gst::StreamType::AUDIO | gst::StreamType::TEXT;
-    let video = streams.iter().find(|stream| !others.contains(stream.stream_type()));
-    match video {
-        Some(video) => {
-            Ok(video.caps().and_then(|caps| caps.structure(0).map(|stream| stream.name().to_string())))
-        }
-        None if streams.is_empty() => Ok(None),
-        None => Err(without_video()),
-    }
-}
-
-fn without_video() -> Failure {
-    Failure::new(Trouble::Unsupported, "there is no video in it")
-}
-
-/// A bus error in words, and what kind of trouble it is.
-pub(super) fn describe(message: &gst::message::Error, missing: Option<String>) -> Failure {
-    if let Some(missing) = missing {
-        return Failure::new(Trouble::Unsupported, missing);
-    }
-    let error = message.error();
-    let trouble = if error.matches(gst::ResourceError::NotAuthorized) {
-        Trouble::Denied
-    } else if error.matches(gst::CoreError::MissingPlugin)
-        || error.matches(gst::CoreError::Negotiation)
-        || error.matches(gst::StreamError::CodecNotFound)
-        || error.matches(gst::StreamError::WrongType)
-        || error.matches(gst::StreamError::TypeNotFound)
-        || error.matches(gst::StreamError::Format)
-        || error.matches(gst::StreamError::Demux)
-    {
-        Trouble::Unsupported
-    } else {
-        Trouble::Unreachable
-    };
-    // The debug text's first line is a place in GStreamer's source, the second what really happened.
-    let debug = message.debug().unwrap_or_default();
-    let detail = debug.lines().nth(1).map(str::trim).filter(|line| !line.is_empty());
-    let text = error.message().trim_end_matches('.');
-    let reason = match detail {
-        Some(detail) => format!("{text} ({detail})"),
-        None => text.to_string(),
-    };
-    Failure::new(trouble, without_queries(&reason))
-}
-
-/// Cameras have passwords in their addresses' queries, and GStreamer has addresses in its errors.
-fn without_queries(text: &str) -> String {
-    let hide = |word: &str| match (word.find("://"), word.find('?')) {
-        (Some(scheme), Some(query)) if scheme < query => format!("{}?***", &word[..query]),
-        _ => word.to_string(),
-    };
-    text.split(' ').map(hide).collect::<Vec<_>>().join(" ")
-}
-
-/// More threads cost 25 to 30 % more CPU a frame and a frame of delay each, for nothing where one core keeps up.
-fn limit_decoder_threads(element: &gst::Element, threads: i64) {
-    let is_libav = element.factory().is_some_and(|factory| factory.name().starts_with("avdec_"));
-    if is_libav && element.find_property("max-threads").is_some() {
-        element.set_property("max-threads", threads as i32);
-    }
-}
-
-/// What decodebin says when it lacks a decoder for a video stream. Sound that nobody listens to does not matter.
-fn missing_video_plugin(message: &gst::message::Element) -> Option<String> {
-    let structure = message.structure().filter(|s| s.name() == "missing-plugin")?;
-    let detail = structure.value("detail").ok()?;
-    let caps = detail.get::<gst::Caps>().map(|caps| caps.to_string());
-    let stream = caps.or_else(|_| detail.get::<String>()).ok()?;
-    let name = structure.get::<String>("name").unwrap_or_else(|_| stream.clone());
-    (!stream.starts_with("audio/"))
-        .then(|| format!("{name} is missing: install gstreamer1.0-libav or gstreamer1.0-plugins-bad"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_be_a_password_in_an_address_is_not_told() {
-        let text =
-            "Not Found (Not Found (404), URL: http://cam/video?user=admin&pwd=hunter2, Redirect to: (NULL))";
-        assert_eq!(
-            without_queries(text),
-            "Not Found (Not Found (404), URL: http://cam/video?*** Redirect to: (NULL))"
-        );
-        assert_eq!(without_queries("why? because rtsp://h/s is away"), "why? because rtsp://h/s is away");
     }
 }

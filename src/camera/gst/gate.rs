@@ -1,15 +1,16 @@
-//! The element `gate`, before the decoder: where encoded frames are counted, kept back or left out.
+//! The element `gate` before the decoder, where encoded frames are counted, buffered or dropped.
 //!
-//! A probe takes every frame off the element's input and puts what [`Gate`] gives out into its output, on GStreamer's own
-//! thread. JPEG is thinned here to the camera's rate, as each of its frames is decodable by itself.
+//! A pad probe takes every frame from the element's sink pad, passes it to [`Gate`] and pushes what that
+//! outputs from the element's src pad, on GStreamer's own thread. JPEG frames are reduced to the camera's
+//! rate here, because each of them can be decoded on its own.
 //!
-//! Each frame is marked with its role and its own time, and decoders hand marks on: what is decoded late would otherwise
-//! get the time of the latest before it, for a decoder's times never go back.
+//! Each frame carries its purpose and its own time as metadata, which decoders pass on. Without it, a
+//! buffered frame would get the time of a later one, because a decoder's output times never decrease.
 //!
-//! Handled and not dropped frames: `Drop` makes GLib complain about each one before 1.24.8.
+//! The probe returns `Handled` and not `Drop`, which makes GLib log an error for each frame before 1.24.8.
 
 use super::super::{
-    decode::{Arrival, Gate, LeftOut, Limits, Out, Role},
+    decode::{DecoderInput, EncodedFrame, Gate, Limits, Purpose, UndecodedCounts},
     pace::RateLimit,
 };
 use crate::{
@@ -25,129 +26,143 @@ use std::{
     time::Duration,
 };
 
-/// Nothing must have changed for so long before only keyframes are decoded.
+/// How long the scene must have been still before only keyframes are decoded.
 const STILL_AFTER: Duration = Duration::from_secs(5);
-/// Later than this and decoding does not keep pace. The jitter of a network is far below.
-const LONGEST_LAG: Duration = Duration::from_secs(1);
-/// While the ring is decoded, how long its frames wait for workers, each at most and in all.
-const ROOM: Duration = Duration::from_millis(300);
-const ROOM_IN_ALL: Duration = Duration::from_millis(1500);
+/// Lag above which decoding has fallen behind. Network jitter is far below.
+const MAX_LAG: Duration = Duration::from_secs(1);
+/// While buffered frames are decoded, how long each waits for a vacant slot.
+const MAX_WAIT: Duration = Duration::from_millis(300);
+/// The same for all frames of a buffer together.
+const MAX_TOTAL_WAIT: Duration = Duration::from_millis(1500);
 
-/// A frame's mark by its role, as the reference of a time stamp.
-static MARKS: LazyLock<[(Role, gst::Caps); 3]> = LazyLock::new(|| {
-    let mark = |role, name: &str| (role, gst::Caps::new_empty_simple(format!("timestamp/x-camfire-{name}")));
-    [mark(Role::Picture, "picture"), mark(Role::Glance, "glance"), mark(Role::Again, "again")]
+/// For each purpose, the reference caps of the timestamp metadata that a frame carries.
+static PURPOSE_CAPS: LazyLock<[(Purpose, gst::Caps); 3]> = LazyLock::new(|| {
+    let reference =
+        |purpose, name: &str| (purpose, gst::Caps::new_empty_simple(format!("timestamp/x-camfire-{name}")));
+    [
+        reference(Purpose::Process, "process"),
+        reference(Purpose::Check, "check"),
+        reference(Purpose::DecodeOnly, "decode-only"),
+    ]
 });
 
-/// What the gate and the sink have to tell each other, and whoever watches them.
+/// State shared by the gate, the sample sink and the attempt's loop.
 pub(super) struct GateState {
     gate: Mutex<Gate<gst::Buffer>>,
-    /// Frames that came to the gate.
-    pub(super) arrived: AtomicU64,
-    /// Frames that the gate gave to the decoder since it has had a keyframe; before that, no picture is no wonder.
-    pub(super) given: AtomicU64,
-    /// The decoder has had a keyframe.
-    keyed: AtomicBool,
-    /// Pictures that came out of the decoder.
-    pub(super) pictures: AtomicU64,
-    /// Those of them that were for a glance.
-    pub(super) glances: AtomicU64,
-    /// What is counted beyond this attempt.
+    /// Frames that have reached the gate.
+    pub(super) received: AtomicU64,
+    /// Frames sent to the decoder since its first keyframe. Before that, no output is expected.
+    pub(super) sent: AtomicU64,
+    /// A keyframe has been sent to the decoder.
+    has_keyframe: AtomicBool,
+    /// Frames that the decoder has output.
+    pub(super) decoded: AtomicU64,
+    /// Those of them that were decoded for [`Purpose::Check`].
+    pub(super) checked: AtomicU64,
+    /// The camera's counters, across all attempts.
     pub(super) counters: Arc<CameraCounters>,
     slot: Arc<Slot>,
 }
 
 impl GateState {
+    /// Creates the state for one attempt.
     pub(super) fn new(camera: &Camera, slot: Arc<Slot>, counters: Arc<CameraCounters>) -> GateState {
         let limits = Limits {
-            longest_interval: camera.keyframe_limit,
+            max_keyframe_interval: camera.keyframe_limit,
             still_after: STILL_AFTER,
-            longest_lag: LONGEST_LAG,
+            max_lag: MAX_LAG,
         };
         GateState {
             gate: Mutex::new(Gate::new(camera.decode, limits)),
-            arrived: AtomicU64::new(0),
-            given: AtomicU64::new(0),
-            keyed: AtomicBool::new(false),
-            pictures: AtomicU64::new(0),
-            glances: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            has_keyframe: AtomicBool::new(false),
+            decoded: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
             counters,
             slot,
         }
     }
 
-    /// The decoder does not hand marks on: nothing can be kept back and caught up with it.
+    /// Decodes everything from now on, because the decoder does not pass the metadata on that adaptive
+    /// decoding needs.
     pub(super) fn decode_all(&self) {
-        let left_out = lock(&self.gate).decode_all();
-        self.count(left_out);
+        let undecoded = lock(&self.gate).decode_all();
+        self.count(undecoded);
     }
 
-    /// The sink's judgement of the picture at `at`.
-    pub(super) fn judge(&self, at: Duration, changed: bool) {
-        lock(&self.gate).judge(at, changed);
+    /// See [`Gate::report_processed`].
+    pub(super) fn report_processed(&self, at: Duration, changed: bool) {
+        lock(&self.gate).report_processed(at, changed);
     }
 
-    /// The same for a glance; true if its picture is to be taken.
-    pub(super) fn judge_glance(&self, at: Duration, changed: bool) -> bool {
-        let (taken, left_out) = lock(&self.gate).judge_glance(at, changed);
-        self.count(left_out);
-        taken
+    /// See [`Gate::report_checked`].
+    pub(super) fn report_checked(&self, at: Duration, changed: bool) -> bool {
+        let (process_now, undecoded) = lock(&self.gate).report_checked(at, changed);
+        self.count(undecoded);
+        process_now
     }
 
-    /// Only keyframes are being decoded because the scene is still.
-    pub(super) fn is_resting(&self) -> bool {
-        lock(&self.gate).is_resting()
+    /// Whether only keyframes are decoded because the scene is still.
+    pub(super) fn is_keyframes_only(&self) -> bool {
+        lock(&self.gate).is_keyframes_only()
     }
 
-    /// What still lies in the ring will not be decoded.
+    /// Counts the frames that are still buffered as not decoded.
     pub(super) fn close(&self) {
-        let left_out = lock(&self.gate).close();
-        self.count(left_out);
+        let undecoded = lock(&self.gate).close();
+        self.count(undecoded);
     }
 
-    fn count(&self, left_out: LeftOut) {
-        if left_out != LeftOut::default() {
-            self.slot.count_undecoded(left_out.still, left_out.unwanted, left_out.shed);
+    fn count(&self, undecoded: UndecodedCounts) {
+        if undecoded != UndecodedCounts::default() {
+            self.slot.count_undecoded(undecoded.still, undecoded.unwanted, undecoded.shed);
         }
     }
 
-    /// Takes one frame and hands on what is to be decoded.
-    fn arrive(
+    /// Accepts a frame and pushes what must be decoded now.
+    fn accept(
         &self,
         src: &gst::Pad,
-        frame: Arrival<gst::Buffer>,
+        frame: EncodedFrame<gst::Buffer>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.arrived.fetch_add(1, Ordering::Relaxed);
+        self.received.fetch_add(1, Ordering::Relaxed);
         let mut out = Vec::new();
         let is_key = frame.is_key;
-        let left_out = lock(&self.gate).arrive(frame, &mut out);
+        let undecoded = lock(&self.gate).accept(frame, &mut out);
         if is_key && !out.is_empty() {
-            self.keyed.store(true, Ordering::Relaxed);
+            self.has_keyframe.store(true, Ordering::Relaxed);
         }
-        self.count(left_out);
+        self.count(undecoded);
         self.push(src, out)?;
-        // A decoder on this thread has judged its picture by now.
+        // If the decoder runs on this thread, its output has been checked for change by now.
         let mut more = Vec::new();
         lock(&self.gate).catch_up(&mut more);
         self.push(src, more)
     }
 
-    /// Hands frames to the decoder, never with the gate locked: the sink judges on this very thread.
-    fn push(&self, src: &gst::Pad, out: Vec<Out<gst::Buffer>>) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let catching_up = out.len() > 1;
-        let mut patience = ROOM_IN_ALL;
-        for Out { mut buffer, role, at } in out {
-            self.given.fetch_add(u64::from(self.keyed.load(Ordering::Relaxed)), Ordering::Relaxed);
-            mark(&mut buffer, role, at);
-            if catching_up && !patience.is_zero() && !self.slot.wait_until_vacant(ROOM.min(patience)) {
-                // These come as fast as they can be decoded; workers take a moment for each that is due.
-                patience = patience.saturating_sub(ROOM);
+    /// Pushes frames to the decoder. The gate must not be locked, because the sample sink may run on this
+    /// very thread.
+    fn push(
+        &self,
+        src: &gst::Pad,
+        out: Vec<DecoderInput<gst::Buffer>>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let is_catching_up = out.len() > 1;
+        let mut wait_left = MAX_TOTAL_WAIT;
+        for DecoderInput { mut buffer, purpose, at } in out {
+            self.sent.fetch_add(u64::from(self.has_keyframe.load(Ordering::Relaxed)), Ordering::Relaxed);
+            set_purpose(&mut buffer, purpose, at);
+            if is_catching_up && !wait_left.is_zero() && !self.slot.wait_until_vacant(MAX_WAIT.min(wait_left))
+            {
+                // Buffered frames follow as fast as they can be decoded, faster than workers process them.
+                wait_left = wait_left.saturating_sub(MAX_WAIT);
             }
-            let glances = self.glances.load(Ordering::Relaxed);
+            let checked_before = self.checked.load(Ordering::Relaxed);
             src.push(buffer)?;
-            let came_at_once = self.glances.load(Ordering::Relaxed) != glances;
-            if role == Role::Glance && !came_at_once && drains_cheaply(src) {
-                // The decoder waits for frames that might have to be shown before this one. There will be none.
+            let was_output = self.checked.load(Ordering::Relaxed) != checked_before;
+            if purpose == Purpose::Check && !was_output && drains_cheaply(src) {
+                // The decoder waits for frames that might precede this one in display order. There are none.
                 src.push_event(gst_video::StillFrameEvent::builder(true).build());
             }
         }
@@ -155,36 +170,40 @@ impl GateState {
     }
 }
 
-/// Marks a frame with its role and its time in the stream.
-fn mark(buffer: &mut gst::Buffer, role: Role, at: Duration) {
+/// Attaches a frame's purpose and stream time as metadata.
+fn set_purpose(buffer: &mut gst::Buffer, purpose: Purpose, at: Duration) {
     let at = gst::ClockTime::from_nseconds(at.as_nanos() as u64);
-    if let Some((_, reference)) = MARKS.iter().find(|(other, _)| *other == role) {
+    if let Some((_, reference)) = PURPOSE_CAPS.iter().find(|(other, _)| *other == purpose) {
         gst::ReferenceTimestampMeta::add(buffer.make_mut(), reference, at, gst::ClockTime::NONE);
     }
 }
 
-/// The role and the time that a picture's frame was marked with.
-pub(super) fn mark_of(buffer: &gst::BufferRef) -> Option<(Role, gst::ClockTime)> {
+/// The purpose and stream time attached to a decoded frame. Returns None if the decoder has not passed them
+/// on.
+pub(super) fn purpose_of(buffer: &gst::BufferRef) -> Option<(Purpose, gst::ClockTime)> {
     buffer.iter_meta::<gst::ReferenceTimestampMeta>().find_map(|meta| {
-        let (role, _) = MARKS.iter().find(|(_, reference)| meta.reference() == reference.as_ref())?;
-        Some((*role, meta.timestamp()))
+        let (purpose, _) =
+            PURPOSE_CAPS.iter().find(|(_, reference)| meta.reference() == reference.as_ref())?;
+        Some((*purpose, meta.timestamp()))
     })
 }
 
-/// A decoder in software is emptied in no time; a board's would have to be set up again.
+/// Whether the decoder can be drained at little cost, as libav's can. A hardware decoder would have to be set
+/// up again.
 fn drains_cheaply(src: &gst::Pad) -> bool {
     let is_libav = |element: &gst::Element| {
         element.factory().is_some_and(|factory| factory.name().starts_with("avdec_"))
     };
     let Some(decoder) = src.peer().and_then(|peer| peer.parent_element()) else { return false };
     match decoder.downcast_ref::<gst::Bin>() {
-        // decodebin has chosen one by itself.
+        // decodebin, which has selected a decoder itself.
         Some(bin) => bin.iterate_recurse().into_iter().flatten().any(|element| is_libav(&element)),
         None => is_libav(&decoder),
     }
 }
 
-/// Puts the probe into `pipeline`, if it has a gate. `live`: frames come at the pace of the clock.
+/// Installs the probe on the pipeline's gate. Returns false if it has none. `live`: frames arrive in real
+/// time, so that their lag can be measured.
 pub(super) fn install(
     pipeline: &gst::Pipeline,
     state: &Arc<GateState>,
@@ -199,14 +218,14 @@ pub(super) fn install(
     let mut rate = RateLimit::new(control.settings().rate_fps);
     let mut control_seen = 0;
     let mut last_at = Duration::ZERO;
-    let mut seen = move |pad: &gst::Pad, buffer: gst::Buffer| {
+    let mut accept = move |pad: &gst::Pad, buffer: gst::Buffer| {
         let running = running_time(pad, buffer.pts().or(buffer.dts()));
         let at = running.map_or(last_at, Duration::from);
         last_at = at;
         let end = at + buffer.duration().map_or(Duration::ZERO, Duration::from);
         state.counters.reached_ns.fetch_max(end.as_nanos() as u64, Ordering::Relaxed);
         if is_jpeg(pad) {
-            state.arrived.fetch_add(1, Ordering::Relaxed);
+            state.received.fetch_add(1, Ordering::Relaxed);
             if let Some(settings) = control.changed_since(&mut control_seen) {
                 rate.set_fps(settings.rate_fps);
             }
@@ -214,26 +233,26 @@ pub(super) fn install(
                 state.slot.count_undecoded(0, 1, 0);
                 return Ok(gst::FlowSuccess::Ok);
             }
-            state.given.fetch_add(1, Ordering::Relaxed);
+            state.sent.fetch_add(1, Ordering::Relaxed);
             return src.push(buffer);
         }
         let now = element.upgrade().filter(|_| live).and_then(|pipeline| pipeline.current_running_time());
         let lag = now.zip(running).map_or(Duration::ZERO, |(now, at)| now.saturating_sub(at).into());
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        state.arrive(&src, Arrival { is_key, len: buffer.size(), at, lag, buffer })
+        state.accept(&src, EncodedFrame { is_key, len: buffer.size(), at, lag, buffer })
     };
-    let seen = Mutex::new(move |pad: &gst::Pad, buffer| seen(pad, buffer));
+    let accept = Mutex::new(move |pad: &gst::Pad, buffer| accept(pad, buffer));
     sink.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(gst::PadProbeData::Buffer(buffer)) = info.data.take() else {
             return gst::PadProbeReturn::Ok;
         };
-        info.flow_res = (lock(&seen))(pad, buffer);
+        info.flow_res = (lock(&accept))(pad, buffer);
         gst::PadProbeReturn::Handled
     });
     true
 }
 
-/// Time since the pipeline started playing, by a frame's own time stamp.
+/// Running time of a frame's timestamp: the time since the pipeline started to play.
 fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
     let segment = pad.sticky_event::<gst::event::Segment>(0)?;
     segment.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(pts?)

@@ -1,52 +1,54 @@
-//! GStreamer: the only code that names it.
+//! The only module that uses GStreamer. [`capture`] makes one attempt at a camera, [`gate`] controls what is
+//! decoded, [`sample_sink`] makes frames of the decoder's output.
 //!
-//! [`attempt`] is one try at a camera: build the pipeline, watch it, take it down ([`teardown`]). [`source`] sets up the
-//! element that brings the stream, [`gate`] decides before the decoder what is decoded, [`taker`] makes frames of what
-//! comes out of it. [`redraw`] is for clips alone.
+//! Frames leave on GStreamer's thread through an appsink callback that never blocks, because a pipeline whose
+//! callback waits cannot be stopped. Only for an unpaced clip it waits for a vacant slot, in short steps that
+//! end with the attempt. The graph has no videorate (1.22's aborts the process on streams without timing), no
+//! scaling and no conversion to RGB: the workers get the decoder's own planes.
 //!
-//! Frames leave on GStreamer's thread through an appsink callback that never blocks: a callback that waits makes the
-//! pipeline impossible to stop. Only for a clip that is read as fast as it goes it waits for room, in short steps that end
-//! with the attempt. There is no videorate (1.22's aborts the process on streams without timing), no scaling and no conversion to RGB
-//! in the graph: the decoder's own planes go to the workers.
-//!
-//! The bindings are built without version features and optional properties are looked up, so that one binary runs on
-//! GStreamer 1.18 and later.
+//! The bindings are built without version features, and optional properties are looked up, so that one binary
+//! runs on GStreamer 1.18 and later.
 
+mod build;
 mod capture;
+mod errors;
+mod first_image;
 mod gate;
 mod sample_sink;
 mod source;
 mod teardown;
 mod transcode;
 
-pub use capture::{SHORTEST_CLIP, Watcher, first_picture, run_once};
-pub use transcode::{Paths, clip_duration, redraw};
+pub use capture::{CaptureObserver, MIN_CLIP_DURATION, run_once};
+pub use errors::no_video;
+pub use first_image::first_image;
+pub use transcode::{Paths, clip_duration, transcode};
 
 use super::template::{self, Pipeline};
 use crate::error::{Error, ErrorKind};
 use gstreamer::{self as gst, prelude::*};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What [`decoder_faults`] tells.
-static DECODER_FAULTS: AtomicU64 = AtomicU64::new(0);
+/// See [`decoder_errors`].
+static DECODER_ERRORS: AtomicU64 = AtomicU64::new(0);
 
-/// How often libav's decoders have logged an error since the start, of whichever stream. They go on then with what they
-/// make up, and GStreamer passes it on as if nothing had been.
-pub fn decoder_faults() -> u64 {
-    DECODER_FAULTS.load(Ordering::Relaxed)
+/// Number of errors that libav's decoders have logged since the start, for all streams. After an error they
+/// conceal the damage, and GStreamer passes the image on without a sign of it.
+pub fn decoder_errors() -> u64 {
+    DECODER_ERRORS.load(Ordering::Relaxed)
 }
 
-/// Loads GStreamer and sends what it logs to our log; call once.
+/// Initializes GStreamer and forwards its log to camfire's. Called once.
 ///
-/// Errors ([`ErrorKind::System`]): no GStreamer that can be used.
+/// Errors ([`ErrorKind::System`]): GStreamer cannot be used.
 pub fn init() -> Result<(), Error> {
-    gst::init().map_err(|e| Error::caused(ErrorKind::System, "GStreamer does not start", e))?;
+    gst::init().map_err(|e| Error::caused(ErrorKind::System, "GStreamer cannot be initialized", e))?;
     gst::log::remove_default_log_function();
     gst::log::set_default_threshold(gst::DebugLevel::Warning);
-    // Whatever matters also arrives on the bus; the rest is for those who look for it.
+    // Whatever needs a reaction is also on the bus, so this is for debugging only.
     gst::log::add_log_function(|category, level, _file, _function, _line, _object, message| {
         if level == gst::DebugLevel::Error && category.name() == "libav" {
-            DECODER_FAULTS.fetch_add(1, Ordering::Relaxed);
+            DECODER_ERRORS.fetch_add(1, Ordering::Relaxed);
         }
         if level <= gst::DebugLevel::Warning {
             let message = message.get().unwrap_or_default();
@@ -56,24 +58,24 @@ pub fn init() -> Result<(), Error> {
     Ok(())
 }
 
-/// The library's own words for its version: `GStreamer 1.22.0`.
+/// The library's version, as in `GStreamer 1.22.0`.
 pub fn version() -> String {
     gst::version_string().to_string()
 }
 
-/// Whether an element is installed, and by which plugin in which version.
+/// Name and version of the plugin that contains an element. Returns None if the element is not installed.
 pub fn find_element(name: &str) -> Option<String> {
     let factory = gst::ElementFactory::find(name)?;
     let plugin = factory.plugin()?;
     Some(format!("{} {}", plugin.plugin_name(), plugin.version()))
 }
 
-/// What the pipeline needs and this machine lacks, a sentence each with the package that brings it; also that a launch
-/// line of the user's own cannot be read.
+/// What the pipeline needs and this machine lacks, one sentence each with the package that contains it. Also
+/// reports a custom launch line that cannot be parsed.
 pub fn missing(pipeline: &Pipeline) -> Vec<String> {
-    let known: Vec<String> = pipeline.needs.iter().filter_map(missing_need).collect();
-    if !known.is_empty() {
-        return known;
+    let unmet: Vec<String> = pipeline.needs.iter().filter_map(missing_need).collect();
+    if !unmet.is_empty() {
+        return unmet;
     }
     let mut context = gst::ParseContext::new();
     match gst::parse::launch_full(&with_sink(pipeline), Some(&mut context), gst::ParseFlags::FATAL_ERRORS) {
@@ -82,10 +84,10 @@ pub fn missing(pipeline: &Pipeline) -> Vec<String> {
             let mut missing = context.missing_elements();
             missing.sort();
             missing.dedup();
-            // An element with a wrong property counts as missing there too.
+            // GStreamer reports an element with an invalid property as missing too.
             missing.retain(|element| gst::ElementFactory::find(element).is_none());
             if missing.is_empty() {
-                return vec![format!("the launch line cannot be read: {}: {error}", pipeline.launch)];
+                return vec![format!("the launch line cannot be parsed: {}: {error}", pipeline.launch)];
             }
             missing
                 .iter()
@@ -95,7 +97,7 @@ pub fn missing(pipeline: &Pipeline) -> Vec<String> {
     }
 }
 
-/// What to install for a need that nothing on this machine meets.
+/// What to install if no element on this machine meets the need. Returns None if one does.
 pub fn missing_need(need: &template::Need) -> Option<String> {
     if need.any_of.iter().any(|element| gst::ElementFactory::find(element).is_some()) {
         return None;
@@ -103,23 +105,24 @@ pub fn missing_need(need: &template::Need) -> Option<String> {
     let missing = describe_missing(need.any_of.first()?, Some(&need.package));
     Some(match &need.any_of[1..] {
         [] => missing,
-        others => format!("{missing} (or have one of {})", others.join(", ")),
+        others => format!("{missing} (or one of {})", others.join(", ")),
     })
 }
 
-/// The whole launch line. The converter passes through what the sink takes as it is.
+/// The launch line with converter and sink. The converter passes through formats that the sink accepts.
 fn with_sink(pipeline: &Pipeline) -> String {
     format!("{} ! videoconvert ! appsink name=sink", pipeline.launch)
 }
 
 fn describe_missing(element: &str, package: Option<&String>) -> String {
-    // These exist only where a device answers.
-    let by_driver =
+    // These elements exist only if a device is present.
+    let needs_device =
         ["v4l2", "va", "nv"].iter().any(|driver| element.starts_with(driver)) && element.ends_with("dec");
     match package {
-        Some(package) if by_driver => {
+        Some(package) if needs_device => {
             format!(
-                "element {element} is missing: this board has none, its device may not be opened, or install {package}"
+                "element {element} is missing: this machine has no such device, it cannot be opened, or \
+                 {package} must be installed"
             )
         }
         Some(package) => format!("element {element} is missing: install {package}"),
@@ -138,7 +141,7 @@ mod tests {
     };
 
     #[test]
-    fn a_need_is_met_by_any_of_its_elements_and_else_named_with_its_package() {
+    fn a_need_is_met_by_any_of_its_elements_and_otherwise_reported_with_its_package() {
         init().unwrap();
         let need = |any_of: &[&str]| template::Need {
             any_of: any_of.iter().map(|element| element.to_string()).collect(),
@@ -151,23 +154,23 @@ mod tests {
         );
         assert_eq!(
             missing_need(&need(&["nosuchdec", "neitherdec"])).unwrap(),
-            "element nosuchdec is missing: install gstreamer1.0-x (or have one of neitherdec)"
+            "element nosuchdec is missing: install gstreamer1.0-x (or one of neitherdec)"
         );
     }
 
-    /// Local cameras cannot exist here: something else stands in for their source, all the rest is what a board runs.
+    /// A test source replaces the local camera; the rest of the pipeline is what a board runs.
     #[test]
-    fn templates_of_local_cameras_run_with_a_stand_in() {
+    fn templates_of_local_cameras_run_with_a_test_source() {
         init().unwrap();
-        let picture =
+        let source =
             "videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=15/1";
-        let stand_ins = [
-            ("v4l2-mjpeg", "v4l2src name=src", format!("{picture} ! jpegenc"), PixelFormat::I420),
+        let replacements = [
+            ("v4l2-mjpeg", "v4l2src name=src", format!("{source} ! jpegenc"), PixelFormat::I420),
             ("v4l2-raw", "v4l2src name=src", "videotestsrc is-live=true".to_string(), PixelFormat::Yuy2),
             (
                 "v4l2-h264",
                 "v4l2src name=src",
-                format!("{picture} ! x264enc tune=zerolatency"),
+                format!("{source} ! x264enc tune=zerolatency"),
                 PixelFormat::I420,
             ),
             (
@@ -179,7 +182,7 @@ mod tests {
         ];
         let sources = [Source::V4l2 { device: "/dev/video0".into() }, Source::Libcamera { name: None }];
         let cameras: Vec<_> = sources.into_iter().map(camera).collect();
-        for (name, source, stand_in, format) in stand_ins {
+        for (name, element, replacement, format) in replacements {
             let found = cameras.iter().find_map(|camera| {
                 let pipelines = candidates(camera).unwrap();
                 pipelines
@@ -188,16 +191,16 @@ mod tests {
                     .map(|pipeline| (camera, pipeline))
             });
             let (camera, mut pipeline) = found.unwrap();
-            assert!(pipeline.launch.contains(source), "{name}");
-            pipeline.launch = pipeline.launch.replacen(source, &stand_in, 1);
-            let image = first_picture(camera, &pipeline, &SystemClock::new())
+            assert!(pipeline.launch.contains(element), "{name}");
+            pipeline.launch = pipeline.launch.replacen(element, &replacement, 1);
+            let image = first_image(camera, &pipeline, &SystemClock::new())
                 .unwrap_or_else(|failure| panic!("{name}: {failure:?} of {}", pipeline.launch));
             assert_eq!(image.format, format, "{name}");
         }
     }
 
-    /// Elements that only a board has; all others are installed by `make test`.
-    const OF_BOARDS: [&str; 10] = [
+    /// Elements that only some boards have. All others are installed by `make test`.
+    const BOARD_ELEMENTS: [&str; 10] = [
         "libcamerasrc",
         "nvarguscamerasrc",
         "nvv4l2decoder",
@@ -211,7 +214,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_template_is_parsed_and_each_of_its_elements_checked() {
+    fn every_template_parses_and_declares_its_elements() {
         init().unwrap();
         let sources = [
             Source::Rtsp { url: "rtsp://h/s".into() },
@@ -225,7 +228,7 @@ mod tests {
         ];
         let mut seen = Vec::new();
         for pipeline in sources.into_iter().flat_map(|source| candidates(&camera(source)).unwrap()) {
-            // An element that is missing here must be one of a board's, and must be declared as needed.
+            // An element that is missing here must be a board's, and be declared among the needs.
             let mut context = gst::ParseContext::new();
             let parsed = gst::parse::launch_full(
                 &with_sink(&pipeline),
@@ -235,15 +238,15 @@ mod tests {
             let absent = context.missing_elements();
             assert!(parsed.is_ok() || !absent.is_empty(), "{}: {:?}", pipeline.template, parsed.err());
             for element in &absent {
-                assert!(OF_BOARDS.contains(&element.as_str()), "{}: {element}", pipeline.template);
+                assert!(BOARD_ELEMENTS.contains(&element.as_str()), "{}: {element}", pipeline.template);
                 let declared = pipeline.needs.iter().any(|need| need.any_of.contains(&element.to_string()));
                 assert!(declared, "{}: {element} is not among its needs", pipeline.template);
             }
             assert_eq!(missing(&pipeline).is_empty(), absent.is_empty(), "{}", pipeline.template);
             for need in &pipeline.needs {
                 let exists = need.any_of.iter().all(|e| gst::ElementFactory::find(e).is_some());
-                let of_board = need.any_of.iter().any(|e| OF_BOARDS.contains(&e.as_str()));
-                assert!(exists || of_board || need.any_of.len() > 1, "{}: {need:?}", pipeline.template);
+                let is_of_board = need.any_of.iter().any(|e| BOARD_ELEMENTS.contains(&e.as_str()));
+                assert!(exists || is_of_board || need.any_of.len() > 1, "{}: {need:?}", pipeline.template);
             }
             seen.push(pipeline.template);
         }

@@ -1,12 +1,16 @@
-//! From samples to frames, on whichever thread they come: judged, counted, thinned to the camera's rate, given their time.
+//! Turns the appsink's samples into frames for the workers.
+//!
+//! Runs on GStreamer's thread. Checks images for change (for the gate) and for their health, counts them,
+//! reduces them to the camera's rate, determines their capture time and offers them to the slot. Never
+//! blocks.
 
 use super::{
-    super::{CameraStage, decode::Role, pace::RateLimit},
+    super::{CameraStage, decode::Purpose, pace::RateLimit},
     gate::{self, GateState},
 };
 use crate::{
     clock::Clock,
-    config::{Decode, Rotation},
+    config::{Decode, Rotation, Source},
     control::CameraControl,
     frame::{
         CaptureClock, Colorimetry, Frame, FrameTimings, Image, PixelFormat, Plane, Planes, View, YuvMatrix,
@@ -29,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-/// Formats that the workers take as they are; everything else is converted to the first that fits.
+/// Formats that the workers can read. The converter converts all others to one of these.
 pub(super) const FORMATS: [gst_video::VideoFormat; 5] = [
     gst_video::VideoFormat::I420,
     gst_video::VideoFormat::Nv12,
@@ -38,30 +42,42 @@ pub(super) const FORMATS: [gst_video::VideoFormat; 5] = [
     gst_video::VideoFormat::Rgb,
 ];
 
-/// Between the camera's clock and ours; further apart, the camera's clock is wrong and not told to anyone.
-const PLAUSIBLE_AGE: Duration = Duration::from_secs(10);
+/// Largest plausible age of a frame. If a camera's clock gives a larger one, it is wrong and not used.
+const MAX_AGE: Duration = Duration::from_secs(10);
 /// NTP counts from 1900, Unix from 1970.
 const NTP_TO_UNIX: Duration = Duration::from_secs(2_208_988_800);
-/// Pictures that are judged for change, a second, while everything is decoded.
-const JUDGED_FPS: f64 = 5.0;
-/// Frames in a row that cannot be read before the video is refused: one may be damaged.
-const MOST_UNREADABLE: u32 = 10;
-/// Pixels of television are up to half as wide again as high, those of anamorphic film twice.
-const MOST_ASPECT: f64 = 4.0;
-/// 8K; what announces more is broken or means harm.
-const MOST_PIXELS: usize = 7680 * 4320;
+/// Images per second that are checked for change while everything is decoded.
+const CHECKED_FPS: f64 = 5.0;
+/// Consecutive unreadable frames after which the video is unsupported. A single one may be damaged.
+const MAX_UNREADABLE: u32 = 10;
+/// Largest pixel aspect ratio, and the inverse of the smallest. Television has up to 1.5, anamorphic film 2.
+const MAX_ASPECT: f64 = 4.0;
+/// 8K. Larger dimensions are broken or malicious.
+const MAX_PIXELS: usize = 7680 * 4320;
 
-/// How a camera's frames come.
+/// How a source's frames are paced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// By themselves, from the network.
+pub(super) enum Pacing {
+    /// In real time, from the network.
     Network,
-    /// By themselves, stamped by this machine's kernel.
+    /// In real time, with timestamps of this machine's kernel.
     Device,
-    /// At the pace of the clock, from a clip or a drawn picture.
+    /// In real time by the pipeline's clock, from a clip or a test pattern.
     Clock,
-    /// As fast as they are taken.
-    Free,
+    /// As fast as they are read.
+    Unpaced,
+}
+
+impl Pacing {
+    /// The pacing of a source.
+    pub(super) fn of(source: &Source) -> Pacing {
+        match source {
+            Source::Rtsp { .. } | Source::Http { .. } | Source::Custom { .. } => Pacing::Network,
+            Source::V4l2 { .. } | Source::Libcamera { .. } | Source::Csi { .. } => Pacing::Device,
+            Source::File { realtime: false, .. } => Pacing::Unpaced,
+            Source::File { .. } | Source::Test { .. } => Pacing::Clock,
+        }
+    }
 }
 
 /// Turns samples into frames.
@@ -71,88 +87,90 @@ pub(super) struct SampleSink {
     control: Arc<CameraControl>,
     control_seen: u64,
     rate: RateLimit,
-    pace: Pace,
+    pacing: Pacing,
     rotation: Rotation,
-    /// How long a frame may have lain in the ring.
-    longest_rest: Duration,
-    /// When a recording that is read as fast as it goes began, by the time of day and on the clock that never jumps.
+    /// How long a frame may have been in the gate's buffer.
+    max_buffered: Duration,
+    /// When the source was opened, by wall clock and monotonic clock. Time base of an unpaced recording.
     opened: (Timestamp, Duration),
     gate: Arc<GateState>,
-    /// Of the caps that the last sample had.
+    /// The last sample's caps and what they mean.
     info: Option<(gst::Caps, VideoInfo)>,
     luma: Luma,
+    /// None if nothing depends on change.
     change: Option<(ChangeDetector, RateLimit)>,
     health: Arc<Mutex<HealthCheck>>,
-    /// Frames in a row that could not be read.
+    /// Consecutive frames that could not be read.
     unreadable: u32,
-    news: Arc<Mutex<News>>,
+    events: Arc<Mutex<SinkEvents>>,
 }
 
-/// What whoever watches the pipeline should know.
+/// What the sample sink reports to the attempt's loop.
 #[derive(Debug, Default)]
-pub(super) struct News {
-    /// A new condition of the picture.
+pub(super) struct SinkEvents {
+    /// The new health of the image, if it has changed.
     pub(super) health: Option<Health>,
     /// Why the video cannot be used.
-    pub(super) refused: Option<String>,
+    pub(super) unsupported: Option<String>,
     /// Width and height of the video.
     pub(super) size: Option<(usize, usize)>,
 }
 
 impl SampleSink {
-    /// `gated`: the pipeline has a gate, so pictures are judged for it.
-    pub(super) fn new(stage: &CameraStage, pace: Pace, gate: Arc<GateState>, gated: bool) -> SampleSink {
+    /// Creates the sink of one attempt. `gated`: the pipeline has a gate, so that images are checked for
+    /// change.
+    pub(super) fn new(stage: &CameraStage, pacing: Pacing, gate: Arc<GateState>, gated: bool) -> SampleSink {
         let camera = &stage.camera;
-        let judges = gated && camera.decode == Decode::Auto;
+        let checks_change = gated && camera.decode == Decode::Auto;
         let clock = stage.clock.clone();
         SampleSink {
             slot: stage.slot.clone(),
             rate: RateLimit::new(stage.control.settings().rate_fps),
             control: stage.control.clone(),
             control_seen: 0,
-            pace,
+            pacing,
             rotation: camera.rotation,
-            longest_rest: 4 * camera.keyframe_limit,
+            max_buffered: 4 * camera.keyframe_limit,
             opened: (clock.now(), clock.monotonic()),
             clock,
             gate,
             info: None,
             luma: Luma::default(),
-            change: judges.then(|| (ChangeDetector::default(), RateLimit::new(JUDGED_FPS))),
+            change: checks_change.then(|| (ChangeDetector::default(), RateLimit::new(CHECKED_FPS))),
             health: stage.health.clone(),
             unreadable: 0,
-            news: Arc::default(),
+            events: Arc::default(),
         }
     }
 
-    /// What happens here, for whoever watches.
-    pub(super) fn news(&self) -> Arc<Mutex<News>> {
-        self.news.clone()
+    /// The events for the attempt's loop.
+    pub(super) fn events(&self) -> Arc<Mutex<SinkEvents>> {
+        self.events.clone()
     }
 
-    /// Counts the frame and offers it to the workers if it is due. Never blocks.
-    pub(super) fn take(&mut self, sink: &AppSink, sample: gst::Sample) {
+    /// Processes a decoded sample: checks and counts the frame, and offers it to the workers if it is due.
+    pub(super) fn process(&mut self, sink: &AppSink, sample: gst::Sample) {
         let decoded = self.clock.monotonic();
-        self.gate.pictures.fetch_add(1, Ordering::Relaxed);
-        let mark = sample.buffer().and_then(gate::mark_of);
-        if mark.is_none() && self.change.take().is_some() {
+        self.gate.decoded.fetch_add(1, Ordering::Relaxed);
+        let attached = sample.buffer().and_then(gate::purpose_of);
+        if attached.is_none() && self.change.take().is_some() {
             self.gate.decode_all();
         }
-        let role = mark.map_or(Role::Picture, |(role, _)| role);
-        match role {
-            Role::Again => return,
-            Role::Glance => self.gate.glances.fetch_add(1, Ordering::Relaxed),
-            Role::Picture => 0,
+        let purpose = attached.map_or(Purpose::Process, |(purpose, _)| purpose);
+        match purpose {
+            Purpose::DecodeOnly => return,
+            Purpose::Check => self.gate.checked.fetch_add(1, Ordering::Relaxed),
+            Purpose::Process => 0,
         };
         if sample.buffer().is_some_and(|buffer| buffer.flags().contains(gst::BufferFlags::CORRUPTED)) {
             self.gate.counters.damaged.fetch_add(1, Ordering::Relaxed);
         }
-        // The gate's time, as decoders make sure that their own never goes back.
-        let running = mark.map(|(_, at)| at).or_else(|| running_time(&sample));
+        // The gate's time, because a decoder's output times never decrease.
+        let running = attached.map(|(_, at)| at).or_else(|| running_time(&sample));
         let at = running.map_or(decoded, Duration::from);
         let image = self.image(&sample);
-        let changed = image.as_ref().is_some_and(|image| self.look(image, at, decoded, role));
-        if role == Role::Glance && !self.gate.judge_glance(at, changed) {
+        let changed = image.as_ref().is_some_and(|image| self.check(image, at, decoded, purpose));
+        if purpose == Purpose::Check && !self.gate.report_checked(at, changed) {
             return;
         }
         let number = self.slot.count();
@@ -175,52 +193,53 @@ impl SampleSink {
         self.slot.offer(Frame { number, captured_at, capture_clock, stream_time, timings, image });
     }
 
-    /// Judges a picture for change, where someone wants to know, and for what may be wrong with it; true for change.
-    fn look(&mut self, image: &Image, at: Duration, now: Duration, role: Role) -> bool {
-        let judges = match &mut self.change {
-            Some((_, rate)) => rate.is_due(at) || role == Role::Glance,
+    /// Checks an image for change and for its health, if either is due. Returns true if the scene has
+    /// changed.
+    fn check(&mut self, image: &Image, at: Duration, now: Duration, purpose: Purpose) -> bool {
+        let change_is_due = match &mut self.change {
+            Some((_, rate)) => rate.is_due(at) || purpose == Purpose::Check,
             None => false,
         };
-        // Nobody else has it while an attempt runs.
-        let check = self.health.clone();
-        let mut check = lock(&check);
-        let health_is_due = check.is_due(now);
-        if !(judges || health_is_due) || !self.luma.shrink(image, change::MOST_WIDTH) {
+        // Not contended: nothing else uses it while an attempt runs.
+        let health_check = self.health.clone();
+        let mut health_check = lock(&health_check);
+        let health_is_due = health_check.is_due(now);
+        if !(change_is_due || health_is_due) || !self.luma.shrink(image, change::MOST_WIDTH) {
             return false;
         }
         let mut changed = false;
-        if let Some((detector, _)) = self.change.as_mut().filter(|_| judges) {
+        if let Some((detector, _)) = self.change.as_mut().filter(|_| change_is_due) {
             changed = detector.judge(&self.luma, at);
-            if role == Role::Picture {
-                self.gate.judge(at, changed);
+            if purpose == Purpose::Process {
+                self.gate.report_processed(at, changed);
             }
         }
-        if health_is_due && let Some(health) = check.look(image, &self.luma, now) {
-            self.tell(|news| news.health = Some(health));
+        if health_is_due && let Some(health) = health_check.look(image, &self.luma, now) {
+            self.report(|events| events.health = Some(health));
         }
         changed
     }
 
-    fn tell(&self, change: impl FnOnce(&mut News)) {
-        change(&mut lock(&self.news));
+    fn report(&self, change: impl FnOnce(&mut SinkEvents)) {
+        change(&mut lock(&self.events));
     }
 
-    /// When the frame was seen, how that is known, and how long ago that is.
+    /// The frame's capture time, the clock it comes from, and the frame's age.
     fn capture_time(
         &self,
         sink: &AppSink,
         sample: &gst::Sample,
         running: Option<gst::ClockTime>,
     ) -> (Timestamp, CaptureClock, Duration) {
-        if self.pace == Pace::Free {
-            let into_the_clip = running.map_or(Duration::ZERO, Duration::from);
-            let at = self.opened.0.saturating_add(into_the_clip).unwrap_or(self.opened.0);
+        if self.pacing == Pacing::Unpaced {
+            let clip_time = running.map_or(Duration::ZERO, Duration::from);
+            let at = self.opened.0.saturating_add(clip_time).unwrap_or(self.opened.0);
             return (at, CaptureClock::Clip, Duration::ZERO);
         }
         let now = self.clock.now();
         if let Some(sent) = sample.buffer().and_then(sender_time) {
             let age = now.duration_since(sent);
-            if age.unsigned_abs() <= PLAUSIBLE_AGE + self.longest_rest {
+            if age.unsigned_abs() <= MAX_AGE + self.max_buffered {
                 let age = Duration::try_from(age).unwrap_or_default();
                 return (sent, CaptureClock::Sender, age);
             }
@@ -228,26 +247,27 @@ impl SampleSink {
         let age = running
             .zip(sink.current_running_time())
             .map(|(running, now)| Duration::from(now.saturating_sub(running)))
-            .filter(|age| *age <= PLAUSIBLE_AGE + self.longest_rest);
-        let clock = if self.pace == Pace::Device { CaptureClock::Driver } else { CaptureClock::Pipeline };
+            .filter(|age| *age <= MAX_AGE + self.max_buffered);
+        let clock = if self.pacing == Pacing::Device { CaptureClock::Driver } else { CaptureClock::Pipeline };
         match age {
             Some(age) => (now - age, clock, age),
             None => (now, CaptureClock::Arrival, Duration::ZERO),
         }
     }
 
-    /// The sample's pixels, still in the decoder's memory.
+    /// The sample's image, still in the decoder's memory. Returns None, and may report why, if it cannot be
+    /// read.
     fn image(&mut self, sample: &gst::Sample) -> Option<Image> {
         let caps = sample.caps()?;
         if self.info.as_ref().is_none_or(|(known, _)| known.as_ref() != caps) {
-            match usable(caps) {
+            match video_info(caps) {
                 Ok(info) => {
-                    self.tell(|news| news.size = Some((info.width() as usize, info.height() as usize)));
+                    self.report(|events| events.size = Some((info.width() as usize, info.height() as usize)));
                     self.info = Some((caps.to_owned(), info));
                 }
-                Err(refused) => {
+                Err(reason) => {
                     self.info = None;
-                    self.tell(|news| news.refused = Some(refused));
+                    self.report(|events| events.unsupported = Some(reason));
                     return None;
                 }
             }
@@ -255,37 +275,40 @@ impl SampleSink {
         let (_, info) = self.info.as_ref()?;
         let image = image(sample, info, self.rotation);
         self.unreadable = if image.is_some() { 0 } else { self.unreadable + 1 };
-        if self.unreadable == MOST_UNREADABLE {
+        if self.unreadable == MAX_UNREADABLE {
             let (size, expected) = (sample.buffer().map_or(0, |buffer| buffer.size()), info.size());
-            self.tell(|news| {
-                news.refused = Some(format!("frames of {size} bytes where {expected} are needed"))
+            self.report(|events| {
+                events.unsupported = Some(format!("frames of {size} bytes instead of {expected}"))
             });
         }
         image
     }
 }
 
-/// The video that `caps` announce, or why it is refused.
-pub(super) fn usable(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
-    let info = VideoInfo::from_caps(caps).map_err(|_| format!("video that cannot be read: {caps}"))?;
+/// The format of the video that `caps` describe.
+///
+/// Errors: why it is not supported.
+pub(super) fn video_info(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
+    let info = VideoInfo::from_caps(caps).map_err(|_| format!("video format is not supported: {caps}"))?;
     let (width, height) = (info.width() as usize, info.height() as usize);
-    if width == 0 || height == 0 || width.saturating_mul(height) > MOST_PIXELS {
-        return Err(format!("video of {width} x {height} pixels"));
+    if width == 0 || height == 0 || width.saturating_mul(height) > MAX_PIXELS {
+        return Err(format!("video of {width} x {height} pixels is not supported"));
     }
     let aspect = pixel_aspect(&info);
-    if !(1.0 / MOST_ASPECT..=MOST_ASPECT).contains(&aspect) {
-        return Err(format!("video whose pixels are {aspect} times as wide as high"));
+    if !(1.0 / MAX_ASPECT..=MAX_ASPECT).contains(&aspect) {
+        return Err(format!("pixel aspect ratio {aspect} is not supported"));
     }
     Ok(info)
 }
 
-/// Width of a pixel in its heights.
+/// Width of a pixel divided by its height.
 fn pixel_aspect(info: &VideoInfo) -> f64 {
     let par = info.par();
     f64::from(par.numer()) / f64::from(par.denom().max(1))
 }
 
-/// The pixels of a sample of `info`, still in the decoder's memory.
+/// The image of a sample with format `info`, still in the decoder's memory. Returns None if it cannot be
+/// read.
 pub(super) fn image(sample: &gst::Sample, info: &VideoInfo, rotation: Rotation) -> Option<Image> {
     let format = match info.format() {
         gst_video::VideoFormat::I420 => PixelFormat::I420,
@@ -298,28 +321,26 @@ pub(super) fn image(sample: &gst::Sample, info: &VideoInfo, rotation: Rotation) 
     let buffer = sample.buffer_owned()?;
     let interlaced = match info.interlace_mode() {
         gst_video::VideoInterlaceMode::Interleaved => true,
-        // Each frame says it for itself.
+        // Flagged on each frame.
         gst_video::VideoInterlaceMode::Mixed => {
             buffer.flags().bits() & gst_video::VideoBufferFlags::INTERLACED.bits() != 0
         }
         _ => false,
     };
-    let par = info.par();
-    let view =
-        View { pixel_aspect: f64::from(par.numer()) / f64::from(par.denom().max(1)), interlaced, rotation };
+    let view = View { pixel_aspect: pixel_aspect(info), interlaced, rotation };
     let (width, height) = (info.width() as usize, info.height() as usize);
     let colorimetry = colorimetry(info);
     let frame = VideoFrame::from_buffer_readable(buffer, info).ok()?;
     Some(Image { format, width, height, colorimetry, view, planes: Box::new(MappedPlanes(frame)) })
 }
 
-/// Time since the pipeline started playing, by the frame's own time stamp.
+/// Running time of the frame's timestamp: the time since the pipeline started to play.
 fn running_time(sample: &gst::Sample) -> Option<gst::ClockTime> {
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     segment.to_running_time(sample.buffer()?.pts()?)
 }
 
-/// The camera's own time of the frame, from its RTCP sender reports.
+/// The frame's time by the camera's clock, from its RTCP sender reports.
 fn sender_time(buffer: &gst::BufferRef) -> Option<Timestamp> {
     let ntp = buffer
         .iter_meta::<gst::ReferenceTimestampMeta>()
@@ -329,7 +350,7 @@ fn sender_time(buffer: &gst::BufferRef) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::try_from(unix.as_nanos()).ok()?).ok()
 }
 
-/// What the stream says of its colours, and the usual guess from its height where it says nothing.
+/// The stream's colorimetry. If it does not specify the matrix, the usual guess from the height of the image.
 fn colorimetry(info: &VideoInfo) -> Colorimetry {
     let matrix = match info.colorimetry().matrix() {
         gst_video::VideoColorMatrix::Bt601 => YuvMatrix::Bt601,
@@ -341,7 +362,7 @@ fn colorimetry(info: &VideoInfo) -> Colorimetry {
     Colorimetry { matrix, full_range }
 }
 
-/// A decoder's buffer, mapped for reading as long as the frame lives.
+/// A decoder's buffer, mapped for reading during the frame's lifetime.
 struct MappedPlanes(VideoFrame<Readable>);
 
 impl Planes for MappedPlanes {
@@ -356,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_that_no_camera_has_are_refused_by_name() {
+    fn implausible_dimensions_are_rejected_with_a_reason() {
         gst::init().unwrap();
         let caps = |width: i32, height: i32| {
             gst::Caps::builder("video/x-raw")
@@ -365,8 +386,11 @@ mod tests {
                 .field("height", height)
                 .build()
         };
-        assert!(usable(&caps(3840, 2160)).is_ok() && usable(&caps(7680, 4320)).is_ok());
-        assert_eq!(usable(&caps(16384, 16384)).unwrap_err(), "video of 16384 x 16384 pixels");
-        assert!(usable(&caps(0, 480)).is_err());
+        assert!(video_info(&caps(3840, 2160)).is_ok() && video_info(&caps(7680, 4320)).is_ok());
+        assert_eq!(
+            video_info(&caps(16384, 16384)).unwrap_err(),
+            "video of 16384 x 16384 pixels is not supported"
+        );
+        assert!(video_info(&caps(0, 480)).is_err());
     }
 }

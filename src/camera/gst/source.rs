@@ -1,5 +1,4 @@
-//! The element `src`: its address, login and properties, the stream that it is to fetch, and the signs of life that it
-//! has to send.
+//! The element `src`: sets its address, login and properties, selects the RTSP stream, and sends keep-alives.
 
 use super::super::template::{Codec, Pipeline};
 use crate::{config::Login, sync::lock};
@@ -9,31 +8,33 @@ use std::{
     time::Duration,
 };
 
-/// rtspsrc sends no keep-alive over TCP before this version, and cameras that do not take RTCP for one hang up.
-const KEEPS_ALIVE: (u32, u32, u32) = (1, 26, 7);
-/// Half of the shortest session timeout that cameras are known to have, less a little.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(25);
+/// The first version whose rtspsrc sends keep-alives over TCP. Without them, cameras that do not accept RTCP
+/// as a keep-alive disconnect.
+const SENDS_KEEP_ALIVES: (u32, u32, u32) = (1, 26, 7);
+/// A little less than half of the shortest session timeout of any known camera.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(25);
 
-/// What an RTSP camera said that it sends, once it has.
-pub(super) type Announced = Arc<Mutex<Option<Stream>>>;
+/// The video stream that an RTSP camera has announced, once it has.
+pub(super) type AnnouncedStream = Arc<Mutex<Option<Stream>>>;
 
-/// A video stream's encoding.
+/// The encoding of a video stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stream {
-    /// One that there are pipelines for.
+    /// A codec that some pipeline supports.
     Known(Codec),
-    /// By its name in RTP.
+    /// The RTP encoding name of any other.
     Unknown(String),
 }
 
-/// Sets up `src` and all other named elements. Address and login are set as properties, never written into text.
+/// Configures `src` and all other named elements. Address and login are set as properties, never written into
+/// the launch line. Of an RTSP source, selects the stream and stores it in `announced` once it is known.
 ///
-/// On failure, what does not fit.
+/// Errors: a property that must be set does not exist. The text follows "the pipeline cannot be built:".
 pub(super) fn configure(
     bin: &gst::Pipeline,
     pipeline: &Pipeline,
     login: Option<&Login>,
-    announced: &Announced,
+    announced: &AnnouncedStream,
 ) -> Result<(), String> {
     for (element, properties) in &pipeline.properties {
         let Some(element) = bin.by_name(element) else { continue };
@@ -44,48 +45,48 @@ pub(super) fn configure(
     }
     let Some(source) = bin.by_name("src") else {
         return match login {
-            Some(_) => Err("no element is called src, to be given user and password".to_string()),
+            Some(_) => Err("no element is named src, so user and password cannot be set".to_string()),
             None => Ok(()),
         };
     };
     let has = |name: &str| source.find_property(name).is_some();
     if let Some((property, value)) = &pipeline.address {
         if !has(property) {
-            return Err(format!("its source has no property {property}"));
+            return Err(format!("the source element has no property {property}"));
         }
         source.set_property_from_str(property, value);
     }
     if let Some(login) = login {
         if !has("user-id") || !has("user-pw") {
-            return Err("its source takes no user and password".to_string());
+            return Err("the source element does not accept a user and password".to_string());
         }
         source.set_property("user-id", &login.user);
         source.set_property("user-pw", &login.password);
     }
     if is_rtspsrc(&source) {
-        choose_stream(&source, pipeline.codec, announced.clone());
+        select_stream(&source, pipeline.codec, announced.clone());
     }
     Ok(())
 }
 
-/// Only the first video stream is fetched, and only if the pipeline can decode it; no sound, no metadata.
-fn choose_stream(source: &gst::Element, wanted: Option<Codec>, announced: Announced) {
-    let chosen = Mutex::new(None);
+/// Selects the first video stream if the pipeline can decode it, and neither audio nor metadata.
+fn select_stream(source: &gst::Element, codec_wanted: Option<Codec>, announced: AnnouncedStream) {
+    let selected = Mutex::new(None);
     source.connect("select-stream", false, move |values| {
         let number = values.get(1).and_then(|value| value.get::<u32>().ok())?;
         let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok())?;
         let stream = caps.structure(0)?;
         let text = |key: &str| stream.get::<String>(key).unwrap_or_default();
-        // The same stream is asked about again where UDP gives way to TCP.
-        let mut chosen = lock(&chosen);
-        if text("media") != "video" || chosen.is_some_and(|other| other != number) {
+        // Each stream is offered again when rtspsrc falls back from UDP to TCP.
+        let mut selected = lock(&selected);
+        if text("media") != "video" || selected.is_some_and(|other| other != number) {
             return Some(false.to_value());
         }
-        *chosen = Some(number);
+        *selected = Some(number);
         let encoding = text("encoding-name");
         let codec = Codec::of_rtp(&encoding);
         *lock(&announced) = Some(codec.map_or(Stream::Unknown(encoding), Stream::Known));
-        Some((codec.is_some() && (wanted.is_none() || codec == wanted)).to_value())
+        Some((codec.is_some() && (codec_wanted.is_none() || codec == codec_wanted)).to_value())
     });
 }
 
@@ -93,27 +94,30 @@ fn is_rtspsrc(source: &gst::Element) -> bool {
     source.factory().is_some_and(|factory| factory.name() == "rtspsrc")
 }
 
-/// Signs of life for a camera over RTSP, where GStreamer sends none.
+/// Sends keep-alives to an RTSP camera if this version of GStreamer does not.
 pub(super) struct KeepAlive {
+    /// None if no keep-alives are needed.
     source: Option<gst::Element>,
     next: Duration,
 }
 
 impl KeepAlive {
-    /// For a pipeline that begins to play at `now`.
+    /// Creates the keep-alive of a pipeline that begins to play at `now`.
     pub(super) fn new(bin: &gst::Pipeline, now: Duration) -> KeepAlive {
         let (major, minor, micro, _) = gst::version();
-        let source =
-            bin.by_name("src").filter(|source| is_rtspsrc(source) && (major, minor, micro) < KEEPS_ALIVE);
-        KeepAlive { source, next: now + KEEP_ALIVE_EVERY }
+        let source = bin
+            .by_name("src")
+            .filter(|source| is_rtspsrc(source) && (major, minor, micro) < SENDS_KEEP_ALIVES);
+        KeepAlive { source, next: now + KEEP_ALIVE_INTERVAL }
     }
 
-    /// Sends one when it is due. The answer does not matter, and many cameras answer that they do not know the question.
-    pub(super) fn turn(&mut self, now: Duration) {
+    /// Sends a keep-alive if one is due. The reply is ignored; many cameras reply that they do not know the
+    /// parameter.
+    pub(super) fn send_if_due(&mut self, now: Duration) {
         let Some(source) = self.source.as_ref().filter(|_| now >= self.next) else { return };
-        self.next = now + KEEP_ALIVE_EVERY;
-        let unheard = gst::Promise::new();
-        let sent = source.emit_by_name::<bool>("get-parameter", &[&"ping", &None::<glib::GString>, &unheard]);
-        tracing::trace!(sent, "RTSP keep-alive.");
+        self.next = now + KEEP_ALIVE_INTERVAL;
+        let reply = gst::Promise::new();
+        let sent = source.emit_by_name::<bool>("get-parameter", &[&"ping", &None::<glib::GString>, &reply]);
+        tracing::trace!(sent, "RTSP keep-alive sent.");
     }
 }

@@ -1,6 +1,6 @@
-//! Clips from file to file: how long one is, and a copy of one with something drawn on every frame.
+//! For `camfire analyze`: the duration of a recording, and a copy of it with something drawn on every frame.
 
-use super::{capture::describe, sample_sink, teardown};
+use super::{errors, sample_sink, teardown};
 use crate::{
     camera::Ended,
     config::Rotation,
@@ -10,23 +10,23 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSrc};
 use std::{path::Path, time::Duration};
 
-/// How long a clip may take to tell its length.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(5);
-/// Encoders for MP4 that are looked for, best first, with their settings.
+/// How long reading the duration of a clip may take.
+const DURATION_TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(5);
+/// Encoders for MP4, best first, with their settings. The first one installed is used.
 const ENCODERS: [(&str, &str); 3] = [
     ("x264enc", "x264enc speed-preset=veryfast quantizer=24 pass=quant ! video/x-h264,profile=high"),
     ("openh264enc", "openh264enc bitrate=4000000"),
     ("avenc_mpeg4", "avenc_mpeg4 bitrate=6000000"),
 ];
 
-/// How often the loop looks around: at both pipelines and at whether it is over.
-const TURN: gst::ClockTime = gst::ClockTime::from_mseconds(50);
-/// Turns without a frame before the reader is given up: half a minute.
-const MOST_SILENT_TURNS: u32 = 600;
-/// Frames that may wait for the encoder, in bytes; one always may.
-const MOST_WAITING: u64 = 16_000_000;
+/// How long the loop waits for a frame or a bus message before it checks whether to stop.
+const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// Iterations without a frame after which reading fails: half a minute.
+const MAX_SILENT_POLLS: u32 = 600;
+/// Bytes of frames that may wait for the encoder. One frame always may.
+const MAX_QUEUED_BYTES: u64 = 16_000_000;
 
-/// The length of a clip, if its container tells it.
+/// The duration of a clip. Returns None if the container does not contain it.
 pub fn clip_duration(clip: &Path) -> Option<Duration> {
     let pipeline = gst::parse::launch("filesrc name=src ! parsebin ! fakesink")
         .ok()?
@@ -36,29 +36,30 @@ pub fn clip_duration(clip: &Path) -> Option<Duration> {
     let prerolled = pipeline.set_state(gst::State::Paused).is_ok() && {
         let bus = pipeline.bus().expect("a pipeline has a bus");
         let message =
-            bus.timed_pop_filtered(PATIENCE, &[gst::MessageType::AsyncDone, gst::MessageType::Error]);
+            bus.timed_pop_filtered(DURATION_TIMEOUT, &[gst::MessageType::AsyncDone, gst::MessageType::Error]);
         message.is_some_and(|message| message.type_() == gst::MessageType::AsyncDone)
     };
     let duration = prerolled.then(|| pipeline.query_duration::<gst::ClockTime>()).flatten();
-    teardown::tear_down("length", pipeline, || {});
+    teardown::tear_down("duration", pipeline, || {});
     duration.map(Duration::from)
 }
 
-/// What is read and written.
+/// The files of a [`transcode`].
 pub struct Paths<'a> {
-    /// The clip.
+    /// The clip to read.
     pub clip: &'a Path,
-    /// The MP4 file.
+    /// The MP4 file to write.
     pub to: &'a Path,
-    /// What errors call that.
+    /// The written file's name in error texts.
     pub name: &'a Path,
 }
 
-/// Writes a clip to an MP4 file, turned upright, with `draw` called on each frame: its time, its packed RGB, width and
-/// height. Ends early when `is_over`.
+/// Writes a clip to an MP4 file, rotated upright. `draw` is called on each frame with its time, its packed
+/// RGB pixels, and width and height. Stops early once `is_over` returns true.
 ///
-/// Errors: no encoder ([`ErrorKind::System`]), a clip that cannot be read ([`ErrorKind::Input`]), a file that cannot be written.
-pub fn redraw(
+/// Errors: no encoder is installed or the file cannot be written ([`ErrorKind::System`]); the clip cannot be
+/// read ([`ErrorKind::Input`]).
+pub fn transcode(
     paths: &Paths<'_>,
     rotation: Rotation,
     draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
@@ -69,17 +70,17 @@ pub fn redraw(
         let message = "no encoder for MP4: install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-libav";
         return Err(Error::new(ErrorKind::System, message));
     };
-    let turn = match rotation {
+    let method = match rotation {
         Rotation::None => "none",
         Rotation::Right => "clockwise",
         Rotation::Half => "rotate-180",
         Rotation::Left => "counterclockwise",
     };
     let reader = launch(&format!(
-        "filesrc name=src ! decodebin ! videoconvert ! videoflip method={turn} ! video/x-raw,format=RGB ! \
+        "filesrc name=src ! decodebin ! videoconvert ! videoflip method={method} ! video/x-raw,format=RGB ! \
          appsink name=sink sync=false max-buffers=4"
     ))?;
-    // Said here and not left to the encoder: what it would choose by itself, players of MP4 may not know.
+    // I420 is set here because MP4 players may not support the format that the encoder would select.
     let writer = launch(&format!(
         "appsrc name=in format=time ! videoconvert ! video/x-raw,format=I420 ! {encoder} ! mp4mux ! filesink name=out"
     ))?;
@@ -90,19 +91,19 @@ pub fn redraw(
     let (Some(sink), Some(input)) = (sink, input) else {
         return Err(Error::new(ErrorKind::System, "GStreamer has no appsink or appsrc"));
     };
-    input.set_property("max-bytes", 2 * MOST_WAITING);
-    let copy = Copy { paths, reader, writer, sink, input };
-    let ended = copy.run(draw, is_over);
-    let Copy { reader, writer, .. } = copy;
+    input.set_property("max-bytes", 2 * MAX_QUEUED_BYTES);
+    let transcoder = Transcoder { paths, reader, writer, sink, input };
+    let ended = transcoder.run(draw, is_over);
+    let Transcoder { reader, writer, .. } = transcoder;
     for pipeline in [reader, writer] {
         teardown::tear_down("annotate", pipeline, || {});
     }
     ended
 }
 
-/// The two pipelines and their ends that meet here. Neither may be waited for without looking at the other: one that has
-/// failed takes no frames and gives none.
-struct Copy<'a> {
+/// A reading and a writing pipeline, connected by this thread. It never waits for one without checking the
+/// other, because one that has failed neither accepts nor delivers frames.
+struct Transcoder<'a> {
     paths: &'a Paths<'a>,
     reader: gst::Pipeline,
     writer: gst::Pipeline,
@@ -110,7 +111,7 @@ struct Copy<'a> {
     input: AppSrc,
 }
 
-impl Copy<'_> {
+impl Transcoder<'_> {
     fn run(
         &self,
         mut draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
@@ -120,37 +121,37 @@ impl Copy<'_> {
             |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", self.paths.clip.display()));
         self.start(&self.reader)?;
         self.start(&self.writer)?;
-        let mut silent_turns = 0;
+        let mut silent_polls = 0;
         loop {
             if is_over() {
                 return Ok(Ended::Stopped);
             }
-            self.look_at(&self.reader, gst::ClockTime::ZERO)?;
-            self.look_at(&self.writer, gst::ClockTime::ZERO)?;
-            if self.input.current_level_bytes() >= MOST_WAITING {
-                self.look_at(&self.writer, TURN)?;
+            self.check_bus(&self.reader, gst::ClockTime::ZERO)?;
+            self.check_bus(&self.writer, gst::ClockTime::ZERO)?;
+            if self.input.current_level_bytes() >= MAX_QUEUED_BYTES {
+                self.check_bus(&self.writer, POLL_INTERVAL)?;
                 continue;
             }
-            match self.sink.try_pull_sample(TURN) {
+            match self.sink.try_pull_sample(POLL_INTERVAL) {
                 Some(sample) => {
-                    silent_turns = 0;
+                    silent_polls = 0;
                     let (frame, caps) =
-                        drawn(&sample, &mut draw).ok_or_else(|| unreadable("a frame that cannot be read"))?;
+                        draw_on(&sample, &mut draw).ok_or_else(|| unreadable("a frame cannot be read"))?;
                     self.input.set_caps(Some(&caps));
-                    // What is wrong with the writer is on its bus.
+                    // The writer's errors are on its bus.
                     let _ = self.input.push_buffer(frame);
                 }
                 None if self.sink.is_eos() => break,
-                None => silent_turns += 1,
+                None => silent_polls += 1,
             }
-            if silent_turns > MOST_SILENT_TURNS {
-                return Err(unreadable("no frame for half a minute"));
+            if silent_polls > MAX_SILENT_POLLS {
+                return Err(unreadable("no frame for 30 s"));
             }
         }
-        // An end may be one because of an error.
-        self.look_at(&self.reader, gst::ClockTime::ZERO)?;
+        // The stream may have ended because of an error.
+        self.check_bus(&self.reader, gst::ClockTime::ZERO)?;
         let _ = self.input.end_of_stream();
-        while !self.look_at(&self.writer, TURN)? {
+        while !self.check_bus(&self.writer, POLL_INTERVAL)? {
             if is_over() {
                 return Ok(Ended::Stopped);
             }
@@ -160,24 +161,28 @@ impl Copy<'_> {
 
     fn start(&self, pipeline: &gst::Pipeline) -> Result<(), Error> {
         if pipeline.set_state(gst::State::Playing).is_err() {
-            self.look_at(pipeline, TURN)?;
-            return Err(self.fault(pipeline, "GStreamer does not start".to_string()));
+            self.check_bus(pipeline, POLL_INTERVAL)?;
+            return Err(self.error(pipeline, "the pipeline does not start".to_string()));
         }
         Ok(())
     }
 
-    /// Waits for what is on the pipeline's bus; true if it has come to its end.
-    fn look_at(&self, pipeline: &gst::Pipeline, timeout: gst::ClockTime) -> Result<bool, Error> {
+    /// Waits up to `timeout` for a message on the pipeline's bus. Returns true if the stream has ended.
+    ///
+    /// Errors: an error message on the bus.
+    fn check_bus(&self, pipeline: &gst::Pipeline, timeout: gst::ClockTime) -> Result<bool, Error> {
         let bus = pipeline.bus().expect("a pipeline has a bus");
         let message = bus.timed_pop_filtered(timeout, &[gst::MessageType::Eos, gst::MessageType::Error]);
         match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Error(error)) => Err(self.fault(pipeline, describe(error, None).reason)),
+            Some(gst::MessageView::Error(error)) => {
+                Err(self.error(pipeline, errors::failure(error, None).reason))
+            }
             Some(_) => Ok(true),
             None => Ok(false),
         }
     }
 
-    fn fault(&self, pipeline: &gst::Pipeline, reason: String) -> Error {
+    fn error(&self, pipeline: &gst::Pipeline, reason: String) -> Error {
         let (kind, path) = if *pipeline == self.reader {
             (ErrorKind::Input, self.paths.clip)
         } else {
@@ -189,9 +194,9 @@ impl Copy<'_> {
 
 fn launch(line: &str) -> Result<gst::Pipeline, Error> {
     gst::parse::launch(line)
-        .map_err(|e| Error::caused(ErrorKind::System, "the clip cannot be drawn on", e))?
+        .map_err(|e| Error::caused(ErrorKind::System, "the clip cannot be transcoded", e))?
         .downcast()
-        .map_err(|_| Error::new(ErrorKind::System, "the clip cannot be drawn on"))
+        .map_err(|_| Error::new(ErrorKind::System, "the clip cannot be transcoded"))
 }
 
 fn set_location(pipeline: &gst::Pipeline, element: &str, path: &Path) {
@@ -200,14 +205,14 @@ fn set_location(pipeline: &gst::Pipeline, element: &str, path: &Path) {
     }
 }
 
-/// A copy of the sample's frame that was drawn on, with its time in the stream, and its caps. The encoders want an even
-/// number of rows and columns: an odd last one is there twice.
-fn drawn(
+/// A copy of the sample's frame with `draw` applied, with its stream time, and its caps. An odd last row or
+/// column is doubled, because the encoders need even dimensions. Returns None if the frame cannot be read.
+fn draw_on(
     sample: &gst::Sample,
     draw: &mut impl FnMut(Duration, &mut [u8], (usize, usize)),
 ) -> Option<(gst::Buffer, gst::Caps)> {
     let mut caps = sample.caps_owned()?;
-    let info = sample_sink::usable(&caps).ok()?;
+    let info = sample_sink::video_info(&caps).ok()?;
     let (width, height) = (info.width() as usize, info.height() as usize);
     let source = sample.buffer()?;
     let at = sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time(source.pts()?)?;

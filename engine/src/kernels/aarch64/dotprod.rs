@@ -1,12 +1,13 @@
-//! NEON with dot products (Cortex-A76, A78): `sdot` multiplies four signed bytes by four and adds all to an i32, four at
-//! once.
+//! NEON with dot products (Cortex-A76, A78): `sdot` multiplies four signed bytes by four and adds all
+//! products to an i32, in four lanes at once.
 //!
 //! - Tile: 8 pixels by 8 channels: 16 vectors of sums, 8 of input, 2 of weights.
-//! - Multiples: `k` of 4; sixteen bytes of input are loaded at once where there are so many. Panel: for each 4 bytes of a
-//!   tap 32 bytes: 8 channels x 4 weights.
-//! - Input is taken as signed bytes (`input_zero` 128).
+//! - Multiples: `k` of 4; input is loaded 16 bytes at a time as long as there are 16. Panel: for each 4 bytes
+//!   of a tap 32 bytes: 8 channels x 4 weights.
+//! - Input is converted to signed bytes (`input_zero` 128).
 //! - Overflow: `sdot` is exact; sums stay within the plan's bound.
-//! - Features: neon, dotprod. The intrinsic is not stable in Rust 1.95, hence the one line of assembly.
+//! - Features: neon, dotprod. The intrinsic is not stable in Rust 1.95, so the instruction is inline
+//!   assembly.
 
 use super::{Bounds, requantize, store_some};
 use crate::kernels::{
@@ -24,14 +25,15 @@ const BLOCKS: &[Kernel] = &[Kernel {
     wide: false,
     order: &[0, 1, 2, 3, 4, 5, 6, 7],
     input_zero: 128,
-    lowest_weight: -128,
+    min_weight: -128,
     run,
 }];
 
-/// `sums[i]` plus the products of the four bytes `i` of `weights` with the four bytes `LANE` of `bytes`.
+/// Adds to lane `i` of `$sums` the products of the four bytes `i` of `$weights` and the four bytes `$lane` of
+/// `$bytes`.
 macro_rules! dot {
     ($sums:expr, $weights:expr, $bytes:expr, $lane:literal) => {
-        // SAFETY: the instruction only computes; the caller's features include dotprod.
+        // SAFETY: the instruction accesses no memory; the caller's features include dotprod.
         asm!(
             concat!("sdot {sums:v}.4s, {weights:v}.16b, {bytes:v}.4b[", $lane, "]"),
             sums = inout(vreg) $sums,
@@ -46,14 +48,15 @@ macro_rules! dot {
 ///
 /// See [`Kernel::run`].
 unsafe fn run(job: &Job) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { rows(job, &tiles!(tile; 1 2 3 4 5 6 7 8)) }
 }
 
-/// Sums of `M` pixels by two vectors of 4 channels.
+/// Sums of `M` pixels in two vectors of 4 channels.
 type Sums<const M: usize> = [[int32x4_t; 2]; M];
 
-/// Four bytes of each pixel, those of `$lane`, times four weights of each channel.
+/// Multiplies four bytes of each pixel, those of `$lane`, by four weights of each channel and adds the
+/// products.
 macro_rules! group {
     ($sums:ident, $bytes:ident, $weights:ident, $lane:literal) => {
         let low = vld1q_s8($weights.add(32 * $lane));
@@ -65,14 +68,14 @@ macro_rules! group {
     };
 }
 
-/// `M` pixels by 8 channels.
+/// Computes `M` pixels by 8 channels.
 ///
 /// # Safety
 ///
 /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
-    // SAFETY: the panel has two vectors for each 4 bytes of each tap; the rest is as the caller promises.
+    // SAFETY: the panel has two vectors for each 4 bytes of each tap; the caller guarantees the rest.
     unsafe {
         let mut sums: Sums<M> = [[vld1q_s32(job.bias), vld1q_s32(job.bias.add(4))]; M];
         let mut weights = job.weights.cast::<i8>();
@@ -104,12 +107,12 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
         let factors = [vld1q_f32(job.factor), vld1q_f32(job.factor.add(4))];
         let bounds = Bounds::new(job.range);
         for (m, sums) in sums.into_iter().enumerate() {
-            let steps = requantize(sums, factors, &bounds);
+            let values = requantize(sums, factors, &bounds);
             let output = output.add(m * job.output_pixel);
             if job.channels == 8 {
-                vst1_u8(output, steps);
+                vst1_u8(output, values);
             } else {
-                store_some(vget_lane_u64::<0>(vreinterpret_u64_u8(steps)), job.channels, output);
+                store_some(vget_lane_u64::<0>(vreinterpret_u64_u8(values)), job.channels, output);
             }
         }
     }

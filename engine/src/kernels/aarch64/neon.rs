@@ -1,11 +1,12 @@
-//! NEON without dot products (Cortex-A53, A57, A72): `smull` and `smlal` multiply eight bytes by eight into 16 bits,
-//! `sadalp` adds those in pairs to i32.
+//! NEON without dot products (Cortex-A53, A57, A72): `smull` and `smlal` multiply eight bytes by eight to 16
+//! bits, and `sadalp` adds pairs of the products to i32.
 //!
-//! - Tile: 4 pixels by 4 channels: 16 vectors of sums (each four parts of one sum), 4 of input, 4 of weights.
+//! - Tile: 4 pixels by 4 channels: 16 vectors of sums (each four partial sums of one channel), 4 of input, 4
+//!   of weights.
 //! - Multiples: `k` of 16. Panel: for each 16 bytes of a tap 64 bytes: 4 channels x 16 weights.
-//! - Input is taken as signed bytes (`input_zero` 128).
-//! - Overflow: two products are added in 16 bits. With weights from -127 that is at most 2 x 128 x 127 = 32,512; a
-//!   weight of -128 could reach 32,768, so convolutions that have one are left to the law.
+//! - Input is converted to signed bytes (`input_zero` 128).
+//! - Overflow: two products are added in 16 bits. With weights from -127 that is at most 2 x 128 x 127 =
+//!   32,512; a weight of -128 could reach 32,768, so convolutions that have one use the reference kernel.
 //! - Features: neon.
 
 use super::{Bounds, requantize, store_some};
@@ -24,7 +25,7 @@ const BLOCKS: &[Kernel] = &[Kernel {
     wide: false,
     order: &[0, 1, 2, 3],
     input_zero: 128,
-    lowest_weight: -127,
+    min_weight: -127,
     run,
 }];
 
@@ -32,18 +33,18 @@ const BLOCKS: &[Kernel] = &[Kernel {
 ///
 /// See [`Kernel::run`].
 unsafe fn run(job: &Job) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { rows(job, &tiles!(tile; 1 2 3 4)) }
 }
 
-/// `M` pixels by 4 channels.
+/// Computes `M` pixels by 4 channels.
 ///
 /// # Safety
 ///
 /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
 #[target_feature(enable = "neon")]
 unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
-    // SAFETY: the panel has four vectors for each 16 bytes of each tap; the rest is as the caller promises.
+    // SAFETY: the panel has four vectors for each 16 bytes of each tap; the caller guarantees the rest.
     unsafe {
         let mut sums = [[vdupq_n_s32(0); 4]; M];
         let mut weights = job.weights.cast::<i8>();
@@ -65,26 +66,27 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
         }
         let (start, factor, bounds) = (vld1q_s32(job.bias), vld1q_f32(job.factor), Bounds::new(job.range));
         let sum = |m: usize| {
-            // An odd pixel at the end goes with itself.
+            // If `M` is odd, the last pixel is paired with itself.
             let [a, b, c, d] = sums[m.min(M - 1)];
             vaddq_s32(vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)), start)
         };
         for m in (0..M).step_by(2) {
-            let steps = requantize([sum(m), sum(m + 1)], [factor; 2], &bounds);
+            let values = requantize([sum(m), sum(m + 1)], [factor; 2], &bounds);
             let output = output.add(m * job.output_pixel);
-            // Behind an odd pixel at the end there may be nothing: then this address is made, but not used.
+            // If `M` is odd, this address may be outside the output after the last pixel. It is then not
+            // used.
             let second = output.wrapping_add(job.output_pixel);
             if job.channels == 4 {
-                let steps = vreinterpret_u32_u8(steps);
-                vst1_lane_u32::<0>(output.cast(), steps);
+                let values = vreinterpret_u32_u8(values);
+                vst1_lane_u32::<0>(output.cast(), values);
                 if m + 1 < M {
-                    vst1_lane_u32::<1>(second.cast(), steps);
+                    vst1_lane_u32::<1>(second.cast(), values);
                 }
             } else {
-                let steps = vget_lane_u64::<0>(vreinterpret_u64_u8(steps));
-                store_some(steps, job.channels, output);
+                let values = vget_lane_u64::<0>(vreinterpret_u64_u8(values));
+                store_some(values, job.channels, output);
                 if m + 1 < M {
-                    store_some(steps >> 32, job.channels, second);
+                    store_some(values >> 32, job.channels, second);
                 }
             }
         }

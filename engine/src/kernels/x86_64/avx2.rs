@@ -1,9 +1,10 @@
-//! AVX2: no products of bytes that would not saturate (`vpmaddubsw` adds two in 16 bits), so bytes become 16-bit words
-//! and `vpmaddwd` multiplies two of them by two weights and adds both to an i32, eight at once.
+//! AVX2: its products of bytes saturate (`vpmaddubsw` adds two in 16 bits), so bytes are widened to 16-bit
+//! words, and `vpmaddwd` multiplies two of them by two weights and adds both products to an i32, in eight
+//! lanes at once.
 //!
 //! - Tile: 6 pixels by 16 channels (12 sums, 2 vectors of weights, 1 of input, 1 product: all 16 registers).
 //! - Multiples: `k` of 2. Panel: for each 2 bytes of a tap 64 bytes: 16 slots x 2 weights of 16 bits.
-//! - Input is widened once a tile, up to [`WIDENED`] bytes of a tap at a time, into a buffer on the stack.
+//! - Input is widened once per tile, up to [`WIDENED`] bytes of a tap at a time, into a buffer on the stack.
 //! - Overflow: a product is below 2^15, two of them below 2^16; sums stay within the plan's bound.
 //! - Features: avx2.
 
@@ -34,7 +35,7 @@ const BLOCKS: &[Kernel] = &[Kernel {
     wide: true,
     order: &ymm::ORDER,
     input_zero: 0,
-    lowest_weight: -128,
+    min_weight: -128,
     run,
 }];
 
@@ -42,21 +43,22 @@ const BLOCKS: &[Kernel] = &[Kernel {
 ///
 /// See [`Kernel::run`].
 unsafe fn run(job: &Job) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { rows(job, &tiles!(tile; 1 2 3 4 5 6)) }
 }
 
-/// `M` pixels by 16 channels.
+/// Computes `M` pixels by 16 channels.
 ///
 /// # Safety
 ///
 /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
 #[target_feature(enable = "avx2")]
 unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
-    // Filled up to the run's length each time; clearing it first would cost as much as a short run.
+    // Each run overwrites what it reads. Clearing the buffer first would cost as much as a short run.
     let mut words = [[MaybeUninit::<i16>::uninit(); WIDENED]; M];
-    // SAFETY: the panel has two vectors for each 2 bytes of each tap. Widening reads 16 bytes at a time, at most 15 more
-    // than the tap has, which the slack behind every buffer allows. The rest is as the caller promises.
+    // SAFETY: the panel has two vectors for each 2 bytes of each tap. Widening reads 16 bytes at a time, at
+    // most 15 more than the tap has, which the slack after every buffer allows. The caller guarantees the
+    // rest.
     unsafe {
         let mut sums = ymm::start::<M>(job);
         let mut weights = job.weights;
@@ -88,12 +90,13 @@ unsafe fn tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
     }
 }
 
-/// Pair `P` of words of every pixel times two weights of each channel.
+/// Multiplies pair `P` of words of every pixel by two weights of each channel and adds the products to the
+/// sums.
 ///
 /// # Safety
 ///
-/// `words` is the first pixel's of a block of `M` times [`WIDENED`] words and valid for pair `P` of each; `weights` is
-/// valid for as many pairs.
+/// `words` points to the first pixel of `M` times [`WIDENED`] words and is valid for pair `P` of each;
+/// `weights` is valid for pair `P`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn pair<const M: usize, const P: usize>(
@@ -102,10 +105,10 @@ unsafe fn pair<const M: usize, const P: usize>(
     weights: *const u8,
 ) {
     let (low, high): (__m256i, __m256i);
-    // SAFETY: reads the pair's two vectors of weights, and two words of each pixel, as the caller promises; AVX2 is
-    // among the caller's features.
+    // SAFETY: reads the pair's two vectors of weights and two words of each pixel, which the caller
+    // guarantees to be valid; the caller's features include AVX2.
     unsafe {
-        // In assembly too, so that the next pair's weights are not fetched before there are registers for them.
+        // In assembly too, so that the next pair's weights are not loaded before registers are free for them.
         asm!(
             "vmovdqu {low:y}, ymmword ptr [{weights} + {at}]",
             "vmovdqu {high:y}, ymmword ptr [{weights} + {at} + 32]",
@@ -126,13 +129,14 @@ unsafe fn pair<const M: usize, const P: usize>(
     }
 }
 
-/// The two words `PIXEL` bytes and `P` pairs behind `words` times two weights of each channel. In assembly, because all
-/// 16 registers are in use: with the intrinsics the compiler kept some sums on the stack, in whichever tile width it
-/// pleased. The distance is part of the instruction: an address of its own for each pixel costs a sixth.
+/// Multiplies the two words `PIXEL` bytes and `P` pairs after `words` by two weights of each channel and adds
+/// the products. In assembly, because all 16 registers are in use: with intrinsics the compiler kept some
+/// sums on the stack, in tile widths that changed from build to build. The distance is a constant in the
+/// instruction, because a separate address for each pixel costs a sixth of the speed.
 ///
 /// # Safety
 ///
-/// Two words are there.
+/// The two words are valid for reads.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn multiply<const PIXEL: usize, const P: usize>(
@@ -141,9 +145,9 @@ unsafe fn multiply<const PIXEL: usize, const P: usize>(
     low: __m256i,
     high: __m256i,
 ) {
-    // Named, because a discarded output has no width.
+    // Named, because a discarded output has no type and thus no width.
     let (_pair, _product): (__m256i, __m256i);
-    // SAFETY: reads two words, as the caller promises; AVX2 is among the caller's features.
+    // SAFETY: reads two words, which the caller guarantees to be valid; the caller's features include AVX2.
     unsafe {
         asm!(
             "vpbroadcastd {pair:y}, dword ptr [{words} + {at}]",

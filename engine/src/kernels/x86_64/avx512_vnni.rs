@@ -1,14 +1,16 @@
-//! AVX-512 VNNI: `vpdpbusd` multiplies four unsigned bytes by four signed ones and adds all to an i32, sixteen at once.
+//! AVX-512 VNNI: `vpdpbusd` multiplies four unsigned bytes by four signed bytes and adds all products to an
+//! i32, in sixteen lanes at once.
 //!
-//! - Tile: 14 pixels by 32 channels (28 sums, 2 vectors of weights, 1 of input: 31 of 32 registers), or by 16 channels.
+//! - Tile: 14 pixels by 32 channels (28 sums, 2 vectors of weights, 1 of input: 31 of 32 registers), or by 16
+//!   channels.
 //! - Multiples: `k` of 4.
-//! - Panel: for each 4 bytes of a tap 64 bytes a vector: 16 channels x 4 weights.
-//! - Order: with two vectors, packing to bytes interleaves them by groups of four channels; the order of slots undoes
-//!   that, so that a pixel's 32 channels leave as 32 consecutive bytes.
+//! - Panel: for each 4 bytes of a tap 64 bytes per vector: 16 channels x 4 weights.
+//! - Order: with two vectors, packing to bytes interleaves them in groups of four channels. The order of
+//!   slots reverses that, so that a pixel's 32 channels are stored as 32 consecutive bytes.
 //! - Overflow: `vpdpbusd` is exact; sums stay within the plan's bound.
 //! - Features: avx512f, avx512bw, avx512vl, avx512vnni.
 //!
-//! Measured and not taken: see docs/kernels.md.
+//! For alternatives that were measured and rejected see `docs/kernels.md`.
 
 use crate::{
     kernels::pooling::MaxRow,
@@ -16,7 +18,7 @@ use crate::{
         Job, Kernel, Kernels,
         tiles::{rows, tiles},
     },
-    quant::Range,
+    quant::OutputRange,
 };
 use std::arch::{asm, x86_64::*};
 
@@ -37,7 +39,7 @@ const BLOCKS: &[Kernel] = &[
         wide: false,
         order: &ORDER_32,
         input_zero: 0,
-        lowest_weight: -128,
+        min_weight: -128,
         run: run_32,
     },
     Kernel {
@@ -47,7 +49,7 @@ const BLOCKS: &[Kernel] = &[
         wide: false,
         order: &ORDER_16,
         input_zero: 0,
-        lowest_weight: -128,
+        min_weight: -128,
         run: run_16,
     },
 ];
@@ -56,7 +58,7 @@ const BLOCKS: &[Kernel] = &[
 ///
 /// See [`Kernel::run`].
 unsafe fn run_32(job: &Job) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { rows(job, &tiles!(tile, 2; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)) }
 }
 
@@ -64,7 +66,7 @@ unsafe fn run_32(job: &Job) {
 ///
 /// See [`Kernel::run`].
 unsafe fn run_16(job: &Job) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { rows(job, &tiles!(tile, 1; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)) }
 }
 
@@ -73,15 +75,16 @@ fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
     row.run(output);
 }
 
-/// `M` pixels by `V` vectors of 16 channels.
+/// Computes `M` pixels by `V` vectors of 16 channels.
 ///
 /// # Safety
 ///
 /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<const M: usize, const V: usize>(job: &Job, input: *const u8, output: *mut u8) {
-    // SAFETY: `bias` and `factor` have 16 numbers a vector; the panel has `V` vectors for each 4 bytes of each tap;
-    // input and output are valid for the tile's pixels, as the caller promises. Masks keep stores within `channels`.
+    // SAFETY: `bias` and `factor` have 16 numbers per vector, and the panel has `V` vectors for each 4 bytes
+    // of each tap. The caller guarantees that input and output are valid for the tile's pixels. Masks limit
+    // stores to `channels`.
     unsafe {
         let start: [__m512i; V] = std::array::from_fn(|v| _mm512_loadu_si512(job.bias.add(16 * v).cast()));
         let mut sums = [start; M];
@@ -101,7 +104,7 @@ unsafe fn tile<const M: usize, const V: usize>(job: &Job, input: *const u8, outp
                 weights = weights.add(64 * V);
             }
         }
-        if job.range == Range::PLAIN {
+        if job.range == OutputRange::FULL {
             store::<M, V, false>(job, &sums, output);
         } else {
             store::<M, V, true>(job, &sums, output);
@@ -109,7 +112,7 @@ unsafe fn tile<const M: usize, const V: usize>(job: &Job, input: *const u8, outp
     }
 }
 
-/// Four bytes of each pixel times four weights of each channel.
+/// Multiplies four bytes of each pixel by four weights of each channel and adds the products to the sums.
 ///
 /// # Safety
 ///
@@ -122,7 +125,7 @@ unsafe fn multiply<const M: usize, const V: usize>(
     pixel: usize,
     weights: *const u8,
 ) {
-    // SAFETY: as the caller promises.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let weights: [__m512i; V] = std::array::from_fn(|v| _mm512_loadu_si512(weights.add(64 * v).cast()));
         for (m, sums) in sums.iter_mut().enumerate() {
@@ -131,8 +134,9 @@ unsafe fn multiply<const M: usize, const V: usize>(
     }
 }
 
-/// Four bytes at `run` times four weights of each channel. In assembly, because 31 of 32 registers are in use: with the
-/// intrinsics the compiler kept some sums on the stack, in whichever tile width it pleased, at twice the time.
+/// Multiplies four bytes at `run` by four weights of each channel and adds the products. In assembly, because
+/// 31 of 32 registers are in use: with intrinsics the compiler kept some sums on the stack, in tile widths
+/// that changed from build to build, which took twice the time.
 ///
 /// # Safety
 ///
@@ -140,9 +144,9 @@ unsafe fn multiply<const M: usize, const V: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn dot<const V: usize>(sums: &mut [__m512i; V], run: *const u8, weights: &[__m512i; V]) {
-    // Named, because a discarded output has no width.
+    // Named, because a discarded output has no type and thus no width.
     let _bytes: __m512i;
-    // SAFETY: reads 4 bytes, as the caller promises; the features are the caller's.
+    // SAFETY: reads 4 bytes, which the caller guarantees to be valid, with the caller's features.
     unsafe {
         if V == 2 {
             asm!(
@@ -171,43 +175,44 @@ unsafe fn dot<const V: usize>(sums: &mut [__m512i; V], run: *const u8, weights: 
     }
 }
 
-/// From sums to steps, by the rounding law, and out.
+/// Requantizes the sums and stores the bytes.
 ///
 /// # Safety
 ///
 /// `output` is valid for the job's channels at each of `M` pixels, `factor` for `V` vectors.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn store<const M: usize, const V: usize, const BOUNDED: bool>(
+unsafe fn store<const M: usize, const V: usize, const CLAMPED: bool>(
     job: &Job,
     sums: &[[__m512i; V]; M],
     output: *mut u8,
 ) {
     let (low, high) = job.range.bounds();
     let (low, high) = (_mm512_set1_ps(low), _mm512_set1_ps(high));
-    let zero = _mm512_set1_epi32(i32::from(job.range.zero));
-    // SAFETY: as the caller promises.
+    let zero_point = _mm512_set1_epi32(i32::from(job.range.zero_point));
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        // Masked stores cost Zen 4 several times what whole ones do, so only a block that is not full pays for them.
+        // Masked stores are several times slower than whole ones on Zen 4, so only a block that is not full
+        // uses them.
         let full = job.channels == 16 * V;
         let factors: [__m512; V] = std::array::from_fn(|v| _mm512_loadu_ps(job.factor.add(16 * v)));
-        let steps = |m: usize, v: usize| {
-            // An odd pixel at the end goes with itself.
+        let values = |m: usize, v: usize| {
+            // If `M` is odd, the last pixel is paired with itself.
             let sum = sums[m.min(M - 1)][v];
             let mut scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), factors[v]);
-            if BOUNDED {
+            if CLAMPED {
                 scaled = _mm512_min_ps(_mm512_max_ps(scaled, low), high);
-                return _mm512_add_epi32(_mm512_cvtps_epi32(scaled), zero);
+                return _mm512_add_epi32(_mm512_cvtps_epi32(scaled), zero_point);
             }
-            // Packing saturates: to 0 below, to 255 above.
+            // Packing saturates to 0 and 255.
             _mm512_cvtps_epi32(scaled)
         };
         if V == 2 {
             let mask = u32::MAX >> (32 - job.channels);
             let halves = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
             for m in (0..M).step_by(2) {
-                let first = _mm512_packs_epi32(steps(m, 0), steps(m, V - 1));
-                let second = _mm512_packs_epi32(steps(m + 1, 0), steps(m + 1, V - 1));
+                let first = _mm512_packs_epi32(values(m, 0), values(m, V - 1));
+                let second = _mm512_packs_epi32(values(m + 1, 0), values(m + 1, V - 1));
                 let bytes = _mm512_permutexvar_epi64(halves, _mm512_packus_epi16(first, second));
                 let pixels = [_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)];
                 for (i, pixel) in pixels.into_iter().enumerate().take(M - m) {
@@ -222,8 +227,8 @@ unsafe fn store<const M: usize, const V: usize, const BOUNDED: bool>(
             let mask = u16::MAX >> (16 - job.channels);
             let quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             for m in (0..M).step_by(4) {
-                let first = _mm512_packs_epi32(steps(m, 0), steps(m + 1, 0));
-                let second = _mm512_packs_epi32(steps(m + 2, 0), steps(m + 3, 0));
+                let first = _mm512_packs_epi32(values(m, 0), values(m + 1, 0));
+                let second = _mm512_packs_epi32(values(m + 2, 0), values(m + 3, 0));
                 let bytes = _mm512_permutexvar_epi32(quarters, _mm512_packus_epi16(first, second));
                 let pixels = [
                     _mm512_castsi512_si128(bytes),

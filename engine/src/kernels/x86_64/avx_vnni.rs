@@ -5,8 +5,8 @@
 //! - Overflow: `vpdpbusd` is exact; sums stay within the plan's bound.
 //! - Features: avx2, avxvnni.
 //!
-//! The same instruction exists in AVX-512's encoding. Tests build the kernel with that one too, so that its code is
-//! executed on machines that have only the other.
+//! The same instruction exists in AVX-512's encoding. Tests also build the kernel in that encoding, so that
+//! it is executed on CPUs that support only AVX-512.
 
 use super::ymm;
 use crate::kernels::{
@@ -20,28 +20,28 @@ pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row: super:
 const BLOCKS: &[Kernel] = &[block("conv_i32_u8s8_6x16x4_avxvnni", run)];
 
 const fn block(name: &'static str, run: unsafe fn(&Job)) -> Kernel {
-    Kernel { name, nr: 16, kr: 4, wide: false, order: &ymm::ORDER, input_zero: 0, lowest_weight: -128, run }
+    Kernel { name, nr: 16, kr: 4, wide: false, order: &ymm::ORDER, input_zero: 0, min_weight: -128, run }
 }
 
-/// The kernel's code for one encoding of the instruction.
+/// Generates the kernel's code for one encoding of the instruction.
 macro_rules! kernel {
     ($run:ident, $tile:ident, $dot:ident, $features:literal) => {
         /// # Safety
         ///
         /// See [`Kernel::run`].
         unsafe fn $run(job: &Job) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: guaranteed by the caller.
             unsafe { rows(job, &tiles!($tile; 1 2 3 4 5 6)) }
         }
 
-        /// `M` pixels by 16 channels.
+        /// Computes `M` pixels by 16 channels.
         ///
         /// # Safety
         ///
         /// See [`Kernel::run`]; `input` and `output` are the tile's first pixel.
         #[target_feature(enable = $features)]
         unsafe fn $tile<const M: usize>(job: &Job, input: *const u8, output: *mut u8) {
-            // SAFETY: the panel has two vectors for each 4 bytes of each tap; the rest is as the caller promises.
+            // SAFETY: the panel has two vectors for each 4 bytes of each tap; the caller guarantees the rest.
             unsafe {
                 let mut sums = ymm::start::<M>(job);
                 let mut weights = job.weights;
@@ -70,10 +70,10 @@ kernel!(run, tile, _mm256_dpbusd_avx_epi32, "avx2,avxvnni");
 #[cfg(test)]
 kernel!(run_evex, tile_evex, _mm256_dpbusd_epi32, "avx2,avx512f,avx512vl,avx512vnni");
 
-/// The kernel in AVX-512's encoding, where this CPU has that.
+/// Returns the kernel in AVX-512's encoding. None if this CPU does not support it.
 #[cfg(test)]
 pub(crate) fn evex() -> Option<Kernels> {
     const EVEX: &[Kernel] = &[block("conv_i32_u8s8_6x16x4_avx512vnni", run_evex)];
-    let has = crate::kernels::Features::detect().avx512_vnni;
-    has.then_some(Kernels { blocks: EVEX, max_of_row: super::avx2::max_of_row })
+    let is_supported = crate::kernels::Features::detect().avx512_vnni;
+    is_supported.then_some(Kernels { blocks: EVEX, max_of_row: super::avx2::max_of_row })
 }

@@ -1,4 +1,4 @@
-//! Kernels for x86-64, a file for each level of instructions.
+//! Kernels for x86-64, one file per level of CPU features.
 
 pub(crate) mod avx2;
 pub(crate) mod avx512_vnni;

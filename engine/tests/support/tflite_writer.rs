@@ -1,17 +1,16 @@
-//! Writes `.tflite` files that no converter would: tables, vectors and strings can be shared as often as one likes.
+//! Writes `.tflite` files that no converter would write: any number of tensors and operators can share
+//! tables, vectors and strings.
 //!
-//! Nodes are made children first and written parents first, as offsets only point forward. Slots are those of
-//! tensorflow/lite/schema/schema.fbs.
+//! Nodes are created children first and written parents first, because offsets only point forward. Slots are
+//! those of tensorflow/lite/schema/schema.fbs.
 
-#![allow(dead_code, reason = "each test file needs some of it")]
-
-/// A node by its number.
+/// The index of a node.
 pub type Id = usize;
 
 enum Node {
     /// Fields by slot.
     Table(Vec<(usize, Field)>),
-    /// So many elements, in bytes.
+    /// The number of elements, and their bytes.
     Vector(usize, Vec<u8>),
     Tables(Vec<Id>),
 }
@@ -35,7 +34,7 @@ pub const SOFTMAX: (i32, u8) = (25, 9);
 pub const MEAN: (i32, u8) = (40, 27);
 pub const SHAPE: (i32, u8) = (77, 55);
 
-/// A graph in the making.
+/// Builds one graph.
 pub struct Writer {
     nodes: Vec<Node>,
     buffers: Vec<Id>,
@@ -55,18 +54,18 @@ impl Writer {
         self.nodes.len() - 1
     }
 
-    /// A vector of i32.
+    /// Adds a vector of i32.
     pub fn ints(&mut self, numbers: &[i32]) -> Id {
         let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         self.node(Node::Vector(numbers.len(), bytes))
     }
 
-    /// A vector of bytes or a string.
+    /// Adds a vector of bytes or a string.
     pub fn bytes(&mut self, bytes: &[u8]) -> Id {
         self.node(Node::Vector(bytes.len(), bytes.to_vec()))
     }
 
-    /// Data, by its number.
+    /// Adds a buffer and returns its index.
     pub fn buffer(&mut self, bytes: &[u8]) -> u32 {
         let data = self.bytes(bytes);
         let buffer = self.node(Node::Table(vec![(0, Field::Node(data))]));
@@ -74,14 +73,14 @@ impl Writer {
         self.buffers.len() as u32 - 1
     }
 
-    /// `count` times the same scale and zero point.
+    /// Adds a quantization with `count` equal scales and zero points.
     pub fn quantization(&mut self, scale: f32, zero: i64, count: usize) -> Id {
         let scales = self.node(Node::Vector(count, scale.to_le_bytes().repeat(count)));
         let zeros = self.node(Node::Vector(count, zero.to_le_bytes().repeat(count)));
         self.node(Node::Table(vec![(2, Field::Node(scales)), (3, Field::Node(zeros))]))
     }
 
-    /// A tensor's table. It is no tensor before it is [added](Writer::add).
+    /// Adds a tensor's table. It becomes a tensor of the graph with [`Writer::add`].
     pub fn table(&mut self, shape: &[i32], kind: u8, buffer: u32, quantization: Id, name: &str) -> Id {
         let (shape, name) = (self.ints(shape), self.bytes(name.as_bytes()));
         let fields = vec![
@@ -94,26 +93,26 @@ impl Writer {
         self.node(Node::Table(fields))
     }
 
-    /// Makes a table `times` tensors; the first one's number.
+    /// Adds `times` tensors that share one table, and returns the index of the first.
     pub fn add(&mut self, table: Id, times: usize) -> i32 {
         self.tensors.extend(std::iter::repeat_n(table, times));
         (self.tensors.len() - times) as i32
     }
 
-    /// An int8 activation of scale 1.
+    /// Adds an int8 activation of scale 1 and returns its index.
     pub fn activation(&mut self, shape: &[i32]) -> i32 {
         let quantization = self.quantization(1.0, -128, 1);
         let table = self.table(shape, INT8, 0, quantization, "activation");
         self.add(table, 1)
     }
 
-    /// Options with i32 fields.
+    /// Adds an options table with i32 fields.
     pub fn options(&mut self, fields: &[(usize, i32)]) -> Id {
         let scalar = |&(slot, value): &(usize, i32)| (slot, Field::Scalar(value.to_le_bytes().to_vec()));
         self.node(Node::Table(fields.iter().map(scalar).collect()))
     }
 
-    /// An operator; `inputs`, `outputs` and `options` are nodes.
+    /// Adds an operator; `inputs`, `outputs` and `options` are nodes.
     pub fn operator(&mut self, (code, options_type): (i32, u8), inputs: Id, outputs: Id, options: Id) {
         let index = self.codes.iter().position(|&known| known == code).unwrap_or_else(|| {
             self.codes.push(code);
@@ -129,13 +128,13 @@ impl Writer {
         self.operators.push(operator);
     }
 
-    /// The same with what nobody shares.
+    /// Adds an operator with its own inputs, outputs and options.
     pub fn plain(&mut self, code: (i32, u8), inputs: &[i32], outputs: &[i32], options: &[(usize, i32)]) {
         let (inputs, outputs, options) = (self.ints(inputs), self.ints(outputs), self.options(options));
         self.operator(code, inputs, outputs, options);
     }
 
-    /// The file.
+    /// Finishes the graph and returns the file.
     pub fn file(mut self, inputs: &[i32], outputs: &[i32]) -> Vec<u8> {
         let (inputs, outputs) = (self.ints(inputs), self.ints(outputs));
         let (tensors, operators) = (std::mem::take(&mut self.tensors), std::mem::take(&mut self.operators));
@@ -157,13 +156,13 @@ impl Writer {
         let buffers = self.node(Node::Tables(buffers));
         let root = vec![(1, Field::Node(codes)), (2, Field::Node(subgraphs)), (4, Field::Node(buffers))];
         self.node(Node::Table(root));
-        self.written()
+        self.serialize()
     }
 
-    fn written(&self) -> Vec<u8> {
+    fn serialize(&self) -> Vec<u8> {
         let mut file = b"\0\0\0\0TFL3".to_vec();
-        let mut places = vec![0; self.nodes.len()];
-        // Where an offset lies, and the node it points to.
+        let mut positions = vec![0; self.nodes.len()];
+        // The position of each offset, and the node it points to.
         let mut offsets = vec![(0, self.nodes.len() - 1)];
         for (id, node) in self.nodes.iter().enumerate().rev() {
             match node {
@@ -185,16 +184,16 @@ impl Writer {
                     file.extend(((table - vtable) as u16).to_le_bytes());
                     file.extend((content.len() as u16).to_le_bytes());
                     file.extend(distances.iter().flat_map(|distance| distance.to_le_bytes()));
-                    places[id] = file.len();
+                    positions[id] = file.len();
                     file.extend(content);
                 }
                 Node::Vector(count, bytes) => {
-                    places[id] = file.len();
+                    positions[id] = file.len();
                     file.extend((*count as u32).to_le_bytes());
                     file.extend(bytes);
                 }
                 Node::Tables(tables) => {
-                    places[id] = file.len();
+                    positions[id] = file.len();
                     file.extend((tables.len() as u32).to_le_bytes());
                     for &table in tables {
                         offsets.push((file.len(), table));
@@ -204,7 +203,7 @@ impl Writer {
             }
         }
         for (at, node) in offsets {
-            file[at..at + 4].copy_from_slice(&((places[node] - at) as u32).to_le_bytes());
+            file[at..at + 4].copy_from_slice(&((positions[node] - at) as u32).to_le_bytes());
         }
         file
     }

@@ -1,13 +1,13 @@
-//! Models that are broken: each is an error that names the place, never a panic, an endless loop, or memory that its file
-//! gives no reason for. By hand, field by field; cut and overwritten at random; and what fuzzing has found.
+//! Malformed models: each is refused with an error that names the location, and none causes a panic, an
+//! endless loop or more memory than its file's size justifies. Fields are patched one by one, files are
+//! truncated and overwritten at random, and past findings of the fuzzers are kept.
 
-#![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
-
-mod counting;
-mod crafted;
-
-use counting::counted;
-use crafted::{CONCATENATION, CONVOLUTION, INT8, INT32, MEAN, RESHAPE, SHAPE, UINT8, Writer};
+use crate::support::{
+    counting_allocator::counted,
+    tflite_writer::{
+        CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, INT32, MEAN, RESHAPE, SHAPE, UINT8, Writer,
+    },
+};
 use engine::{
     Error, Model,
     model::{Options, Tensor},
@@ -22,8 +22,8 @@ fn read(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// An error, or a model that runs; neither for more memory than the file gives reason for.
-fn try_one(file: &[u8]) -> Result<(), Error> {
+/// Loads and runs a model, and checks that neither takes more memory than the file's size justifies.
+fn load_and_run(file: &[u8]) -> Result<(), Error> {
     let (model, peak, _) = counted(|| Model::from_bytes(file, &Options::default()));
     assert!(peak <= 4 * file.len() + (3 << 20), "{peak} bytes for {}", file.len());
     let model = model?;
@@ -35,47 +35,49 @@ fn try_one(file: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// 32-bit numbers as they lie in a file.
+/// Returns 32-bit numbers as stored in a file.
 fn words(numbers: &[i32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// A vector of f32 with one element.
+/// Returns a flatbuffer vector of f32 with one element.
 fn one_scale(scale: f32) -> Vec<u8> {
     [words(&[1]), scale.to_le_bytes().to_vec()].concat()
 }
 
-/// The file with `new` where `old` is, which must be in one place and as long.
+/// Replaces `old`, which must occur once, by `new` of the same length.
 fn patched(file: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     assert_eq!(old.len(), new.len());
-    let places: Vec<usize> = (0..file.len() - old.len()).filter(|&at| file[at..].starts_with(old)).collect();
-    let &[place] = &places[..] else { panic!("{old:?} is at {places:?}") };
+    let positions: Vec<usize> =
+        (0..file.len() - old.len()).filter(|&at| file[at..].starts_with(old)).collect();
+    let &[position] = &positions[..] else { panic!("{old:?} is at {positions:?}") };
     let mut patched = file.to_vec();
-    patched[place..place + new.len()].copy_from_slice(new);
+    patched[position..position + new.len()].copy_from_slice(new);
     patched
 }
 
-/// The graph that is patched: `rgb` (tensor 0, 1 x 17 x 15 x 3, scale 1) -> convolution of 12 channels (tensor 3) -> a
-/// fire (squeeze 6, expands 9 and 12, joined 13) -> convolution.
-fn sound() -> Vec<u8> {
+/// Returns the valid model that tests patch: input rgb (tensor 0, 1 x 17 x 15 x 3, scale 1) -> convolution of
+/// 12 channels (tensor 3) -> a fire module (squeeze 6, expands 9 and 12, concatenated 13) -> convolution.
+fn valid() -> Vec<u8> {
     read("operators/per_tensor.tflite")
 }
 
+/// Returns the error message for a model that must be refused.
 fn refusal(what: &str, file: &[u8]) -> String {
-    match try_one(file) {
-        Ok(()) => panic!("{what}: was taken"),
+    match load_and_run(file) {
+        Ok(()) => panic!("{what}: was accepted"),
         Err(error) => error.to_string(),
     }
 }
 
 #[test]
-fn what_is_patched_is_sound() {
-    try_one(&sound()).unwrap();
+fn the_unpatched_model_loads_and_runs() {
+    load_and_run(&valid()).unwrap();
 }
 
 #[test]
-fn each_broken_field_is_refused_by_its_place() {
-    let file = sound();
+fn each_invalid_field_is_refused_with_its_location() {
+    let file = valid();
     let shape =
         |shape: [i32; 4]| patched(&file, &words(&[4, 1, 17, 15, 3]), &words(&[&[4], &shape[..]].concat()));
     let scale = |scale: f32| patched(&file, &one_scale(1.0), &one_scale(scale));
@@ -83,18 +85,18 @@ fn each_broken_field_is_refused_by_its_place() {
         |inputs: [i32; 3]| patched(&file, &words(&[3, 0, 1, 2]), &words(&[&[3], &inputs[..]].concat()));
     let huge = i32::MAX;
     let scales = "scales that are finite and above 0";
-    for (what, broken, says) in [
+    for (what, broken, expected) in [
         ("huge height", shape([1, huge, 15, 3]), "tensor 0"),
         ("all huge", shape([huge, huge, huge, huge]), "tensor 0"),
         ("a size of zero", shape([1, 0, 15, 3]), "tensor 0"),
         ("a negative size", shape([1, 17, -15, 3]), "tensor 0"),
         ("a batch", shape([2, 17, 15, 3]), "1 x height x width x channels"),
-        ("a shape that the weights do not fit", shape([1, 17, 15, 4]), "operator 0 (CONV_2D)"),
+        ("a shape that does not fit the weights", shape([1, 17, 15, 4]), "operator 0 (CONV_2D)"),
         ("a scale of zero", scale(0.0), scales),
         ("a negative scale", scale(-1.0), scales),
-        ("a scale that is no number", scale(f32::NAN), scales),
+        ("a scale that is not a number", scale(f32::NAN), scales),
         ("an infinite scale", scale(f32::INFINITY), scales),
-        ("a scale that is next to nothing", scale(1e-42), scales),
+        ("a subnormal scale", scale(1e-42), scales),
         ("a scale whose products overflow", scale(3e38), "operator 0 (CONV_2D)"),
         (
             "no scale",
@@ -107,75 +109,79 @@ fn each_broken_field_is_refused_by_its_place() {
             "tensor 0",
         ),
         ("an operator that reads its own output", first_inputs([3, 1, 2]), "operator 0"),
-        ("an operator that reads a later one's", first_inputs([13, 1, 2]), "operator 0"),
-        ("a tensor that is not there", first_inputs([0, 1, 9999]), "operator 0"),
-        ("a negative tensor", first_inputs([-7, 1, 2]), "operator 0"),
+        ("an operator that reads a later one's output", first_inputs([13, 1, 2]), "operator 0"),
+        ("a tensor index out of range", first_inputs([0, 1, 9999]), "operator 0"),
+        ("a negative tensor index", first_inputs([-7, 1, 2]), "operator 0"),
         ("weights that are an activation", first_inputs([0, 0, 2]), "operator 0"),
         ("no weights", first_inputs([0, -1, 2]), "operator 0"),
         ("a bias that is weights", first_inputs([0, 1, 1]), "operator 0"),
-        ("joined of itself", patched(&file, &words(&[2, 9, 12]), &words(&[2, 13, 12])), "operator 4"),
         (
-            "a fire whose parts change places",
+            "a concatenation of itself",
+            patched(&file, &words(&[2, 9, 12]), &words(&[2, 13, 12])),
+            "operator 4",
+        ),
+        (
+            "a fire module with its branches swapped",
             patched(&file, &words(&[3, 6, 7, 8]), &words(&[3, 9, 7, 8])),
             "operator 2",
         ),
     ] {
         let message = refusal(what, &broken);
-        assert!(message.contains(says), "{what}: {message}");
+        assert!(message.contains(expected), "{what}: {message}");
     }
 }
 
 #[test]
-fn tables_that_point_to_themselves_or_nowhere_are_refused() {
-    let file = sound();
-    // The root offset: to itself, to the file's end, beyond, and to every table-like place.
+fn cyclic_and_dangling_offsets_are_refused() {
+    let file = valid();
+    // The root offset: to itself, into the identifier, to the file's end and beyond it.
     for root in [0u32, 4, file.len() as u32 - 1, file.len() as u32, u32::MAX] {
         let broken = [&root.to_le_bytes()[..], &file[4..]].concat();
-        assert!(refusal("root", &broken).starts_with("not a sound .tflite model"), "{root}");
+        assert!(refusal("root", &broken).starts_with("not a valid .tflite model"), "{root}");
     }
-    // Every aligned word, taken for an offset: to itself, one back, far away. Most are no offsets; none may hang.
+    // Overwrites every aligned word as if it were an offset: to itself, backwards, far away. None may hang.
     for at in (0..file.len() - 4).step_by(4) {
         for offset in [0, 4, -4, i32::MAX, i32::MIN] {
             let mut broken = file.clone();
             broken[at..at + 4].copy_from_slice(&words(&[offset]));
-            drop(try_one(&broken));
+            drop(load_and_run(&broken));
         }
     }
 }
 
 #[test]
-fn weights_without_their_bytes_are_refused() {
-    // The data of the first convolution's weights, 12 x 3 x 3 x 3, is a vector whose length can be made 0 or too long.
-    let (file, len) = (sound(), 12 * 27);
-    let place =
+fn weights_with_a_wrong_data_length_are_refused() {
+    // The data of the first convolution's weights, 12 x 3 x 3 x 3, is a vector whose length is patched.
+    let (file, len) = (valid(), 12 * 27);
+    let position =
         (0..file.len() - 4 - len as usize).step_by(4).find(|&at| file[at..at + 4] == words(&[len])).unwrap();
-    for (wrong, says) in [(0, "operator 0"), (len - 1, "tensor 1"), (i32::MAX, "buffer")] {
+    for (wrong, expected) in [(0, "operator 0"), (len - 1, "tensor 1"), (i32::MAX, "buffer")] {
         let mut broken = file.clone();
-        broken[place..place + 4].copy_from_slice(&words(&[wrong]));
+        broken[position..position + 4].copy_from_slice(&words(&[wrong]));
         let message = refusal("weights", &broken);
-        assert!(message.contains(says), "{wrong}: {message}");
+        assert!(message.contains(expected), "{wrong}: {message}");
     }
 }
 
 #[test]
-fn a_wrong_length_of_input_is_refused_and_the_session_goes_on() {
-    let model = Model::from_bytes(&sound(), &Options::default()).unwrap();
+fn an_input_of_wrong_length_is_refused_and_the_session_stays_usable() {
+    let model = Model::from_bytes(&valid(), &Options::default()).unwrap();
     let mut session = model.session();
     for len in [0, 764, 766, 1 << 20] {
         let error = session.run(&vec![0; len]).unwrap_err().to_string();
-        assert_eq!(error, format!("an image of 765 bytes is needed, not of {len}"));
+        assert_eq!(error, format!("expected an image of 765 bytes, found {len}"));
     }
     session.run(&[0; 765]).unwrap();
     assert!(session.read(Tensor::Output(0), &mut [0; 3]).is_err());
     assert!(session.read(Tensor::Output(9), &mut [0; 3]).is_err());
 }
 
-/// A file with one operator over new activations of these shapes; inputs first, the output last.
+/// Returns a file with one operator over activations of these shapes, inputs first, the output last.
 fn one_operator(code: (i32, u8), shapes: &[&[i32]], options: &[(usize, i32)]) -> Vec<u8> {
     let mut w = Writer::new();
     let tensors: Vec<i32> = shapes.iter().map(|shape| w.activation(shape)).collect();
     let (&output, inputs) = tensors.split_last().unwrap();
-    // Only one comes from outside; the others are reshapes of it.
+    // Only the first is the graph's input; the others are reshapes of it.
     for &input in &inputs[1..] {
         w.plain(RESHAPE, &inputs[..1], &[input], &[]);
     }
@@ -184,53 +190,64 @@ fn one_operator(code: (i32, u8), shapes: &[&[i32]], options: &[(usize, i32)]) ->
 }
 
 #[test]
-fn concatenations_that_do_not_add_up_are_refused() {
+fn concatenations_whose_shapes_do_not_fit_are_refused() {
     let fits = "inputs that fit its output";
     let four: &[i32] = &[1, 1, 1, 4];
     let flat: &[i32] = &[1, 4];
-    for (what, shapes, axis, says) in [
+    for (what, shapes, axis, expected) in [
         ("of four dimensions into two", [four, four, &[1, 8]], 1, fits),
         ("of two dimensions into four", [flat, flat, &[1, 1, 1, 8]], 3, fits),
         ("of both into two", [flat, four, &[1, 8]], 1, fits),
-        ("larger than the whole", [four, four, &[1, 1, 1, 7]], 3, "inputs of 7 in all"),
-        ("smaller than the whole", [four, four, &[1, 2, 1, 9]], 3, fits),
-        ("that are too few", [four, four, &[1, 1, 1, 9]], 3, "inputs of 9 in all"),
-        ("along the batch", [four, four, &[1, 1, 1, 8]], 0, "which joins along an axis other than"),
-        ("along no axis", [four, four, &[1, 1, 1, 8]], 4, "which joins along an axis other than"),
-        ("far away", [four, four, &[1, 1, 1, 8]], i32::MAX, "which joins along an axis other than"),
-        ("far below", [four, four, &[1, 1, 1, 8]], i32::MIN, "which joins along an axis other than"),
+        ("larger than the output", [four, four, &[1, 1, 1, 7]], 3, "inputs of 7 in total"),
+        ("smaller than the output", [four, four, &[1, 2, 1, 9]], 3, fits),
+        ("with too few inputs", [four, four, &[1, 1, 1, 9]], 3, "inputs of 9 in total"),
+        ("along the batch", [four, four, &[1, 1, 1, 8]], 0, "which concatenates along an axis other than"),
+        ("along no axis", [four, four, &[1, 1, 1, 8]], 4, "which concatenates along an axis other than"),
+        (
+            "along a huge axis",
+            [four, four, &[1, 1, 1, 8]],
+            i32::MAX,
+            "which concatenates along an axis other than",
+        ),
+        (
+            "along a huge negative axis",
+            [four, four, &[1, 1, 1, 8]],
+            i32::MIN,
+            "which concatenates along an axis other than",
+        ),
     ] {
         let message = refusal(what, &one_operator(CONCATENATION, &shapes, &[(0, axis)]));
-        assert!(message.starts_with("operator 1") && message.contains(says), "{what}: {message}");
+        assert!(message.starts_with("operator 1") && message.contains(expected), "{what}: {message}");
     }
     for (shapes, axis) in
         [([four, four, &[1, 1, 1, 8]], -1), ([four, four, &[1, 2, 1, 4]], -3), ([flat, flat, &[1, 8]], 1)]
     {
-        try_one(&one_operator(CONCATENATION, &shapes, &[(0, axis)])).unwrap();
+        load_and_run(&one_operator(CONCATENATION, &shapes, &[(0, axis)])).unwrap();
     }
 }
 
-/// Towers of concatenations, whose rows add up to more than a number can hold.
+/// Nested concatenations whose rows add up to more than an integer can hold.
 #[test]
-fn a_tower_of_concatenations_is_refused() {
+fn nested_concatenations_whose_sizes_overflow_are_refused() {
     let mut w = Writer::new();
     let input = w.activation(&[1, 1, 1, 1]);
     let quantization = w.quantization(1.0, -128, 1);
     let tall = w.table(&[1, 1 << 28, 1, 1], INT8, 0, quantization, "");
-    let mut below = input;
+    let mut inner = input;
     for _ in 0..40 {
-        let parts = w.add(tall, 40);
-        (0..40).for_each(|part| w.plain(RESHAPE, &[input], &[parts + part], &[]));
+        let first = w.add(tall, 40);
+        (0..40).for_each(|index| w.plain(RESHAPE, &[input], &[first + index], &[]));
         let whole = w.add(tall, 1);
-        let inputs: Vec<i32> = (0..40).map(|part| parts + part).chain([below]).collect();
+        let inputs: Vec<i32> = (0..40).map(|index| first + index).chain([inner]).collect();
         w.plain(CONCATENATION, &inputs, &[whole], &[(0, 1)]);
-        below = whole;
+        inner = whole;
     }
-    let message = refusal("a tower", &w.file(&[input], &[below]));
+    let message = refusal("nested", &w.file(&[input], &[inner]));
     assert!(message.contains("operator 40 (CONCATENATION)"), "{message}");
 }
 
-/// Parts of parts, each of which some other operator wants for itself: as much to sort out as a file may ask for.
+/// Chained concatenations whose inputs other operators also read: the most placement conflicts that a file
+/// may cause.
 #[test]
 fn long_chains_of_concatenations_load() {
     let mut w = Writer::new();
@@ -242,11 +259,11 @@ fn long_chains_of_concatenations_load() {
     (1..900).for_each(|i| w.plain(CONCATENATION, &[chain + i - 1], &[chain + i], &[(0, 3)]));
     (0..500).for_each(|i| w.plain(RESHAPE, &[chain + 899 - i], &[parts + i], &[]));
     (0..500).for_each(|i| w.plain(CONCATENATION, &[parts + i, parts + i], &[wholes + i], &[(0, 3)]));
-    try_one(&w.file(&[input], &[chain + 899, wholes + 499])).unwrap();
+    load_and_run(&w.file(&[input], &[chain + 899, wholes + 499])).unwrap();
 }
 
 #[test]
-fn more_of_anything_than_networks_have_is_refused() {
+fn counts_above_the_limits_are_refused() {
     let reshapes = |tensors: usize, operators: usize, outputs: &[i32]| {
         let mut w = Writer::new();
         let input = w.activation(&[1, 1, 1, 1]);
@@ -256,13 +273,17 @@ fn more_of_anything_than_networks_have_is_refused() {
         (0..operators as i32).for_each(|i| w.plain(RESHAPE, &[i], &[i + 1], &[]));
         w.file(&[input], outputs)
     };
-    try_one(&reshapes(4096, 2048, &[2048])).unwrap();
-    for (what, file, says) in [
+    load_and_run(&reshapes(4096, 2048, &[2048])).unwrap();
+    for (what, file, expected) in [
         ("tensors", reshapes(4097, 1, &[1]), "subgraph 0: expected at most 4096 tensors, found 4097"),
         ("operators", reshapes(3000, 2049, &[1]), "subgraph 0: expected at most 2048 operators, found 2049"),
-        ("outputs", reshapes(3, 2, &[1, 2, 1]), "subgraph 0: expected each output once, found tensor 1"),
+        (
+            "outputs",
+            reshapes(3, 2, &[1, 2, 1]),
+            "subgraph 0: expected each output once, found tensor 1 twice",
+        ),
     ] {
-        assert_eq!(refusal(what, &file), says);
+        assert_eq!(refusal(what, &file), expected);
     }
     let mut w = Writer::new();
     let input = w.activation(&[1, 1, 1, 1]);
@@ -271,11 +292,14 @@ fn more_of_anything_than_networks_have_is_refused() {
     let first = w.add(table, 200);
     (0..200).for_each(|i| w.plain(CONCATENATION, &[input; 64], &[first + i], &[(0, 3)]));
     let message = refusal("operands", &w.file(&[input], &[first]));
-    assert!(message.starts_with("operator 126: expected at most 8192 tensors up to here"), "{message}");
+    assert!(
+        message.starts_with("operator 126: expected at most 8192 tensors in all operators so far"),
+        "{message}"
+    );
 }
 
 #[test]
-fn scales_beyond_their_tensor_are_refused() {
+fn more_scales_than_channels_are_refused() {
     let with = |count: usize, shape: &[i32], tensors: usize| {
         let mut w = Writer::new();
         let input = w.activation(&[1, 1, 1, 1]);
@@ -287,12 +311,12 @@ fn scales_beyond_their_tensor_are_refused() {
     };
     let message = refusal("scales", &with(9, &[1, 2, 2, 8], 1));
     assert_eq!(message, "tensor 1, quantization: expected at most 8 scales, found 9");
-    // A vector that thousands of tensors share would be read as often.
+    // A vector that thousands of tensors share would be read thousands of times.
     let message = refusal("shared scales", &with(1000, &[1, 1, 1, 1000], 4000));
-    assert!(message.ends_with("expected scales of its own, found more than the file holds"), "{message}");
+    assert!(message.ends_with("expected scales of its own, found more than the file contains"), "{message}");
 }
 
-/// Weights 1 x 1 x 1 x 1 of one type with one zero point.
+/// Returns a file with one convolution whose weights, 1 x 1 x 1 x 1, have this type and zero point.
 fn weights_of(code: (i32, u8), kind: u8, zero: i64) -> Vec<u8> {
     let mut w = Writer::new();
     let quantization = w.quantization(1.0, 0, 1);
@@ -301,32 +325,32 @@ fn weights_of(code: (i32, u8), kind: u8, zero: i64) -> Vec<u8> {
     let (data, quantization) = (w.buffer(&[3]), w.quantization(1.0, zero, 1));
     let table = w.table(&[1, 1, 1, 1], kind, data, quantization, "weights");
     let weights = w.add(table, 1);
-    // The same slots are strides and, of a convolution, dilations or, of a depthwise one, the multiplier.
+    // Slots 1 and 2 are strides; slot 3 is the multiplier of a depthwise convolution and the activation of
+    // another.
     w.plain(code, &[input, weights], &[output], &[(1, 1), (2, 1), (3, i32::from(code != CONVOLUTION))]);
     w.file(&[input], &[output])
 }
 
 #[test]
-fn weights_far_from_their_zero_are_refused() {
-    let around =
-        "tensor \"weights\": expected weights that lie from -128 to 127 around their zero, found others";
+fn weights_far_from_their_zero_point_are_refused() {
+    let around = "tensor \"weights\": expected constant weights from -128 to 127 around their zero point, found others";
     for zero in [i64::MIN, i64::MAX, -1, 132, 256] {
         assert_eq!(refusal("zero point", &weights_of(CONVOLUTION, UINT8, zero)), around, "{zero}");
     }
-    try_one(&weights_of(CONVOLUTION, UINT8, 131)).unwrap();
+    load_and_run(&weights_of(CONVOLUTION, UINT8, 131)).unwrap();
     assert_eq!(refusal("zero point", &weights_of(CONVOLUTION, INT8, i64::MIN)), around);
 }
 
 #[test]
-fn what_would_be_computed_otherwise_than_by_litert_is_refused_by_name() {
-    let message = refusal("depthwise", &weights_of(crafted::DEPTHWISE, UINT8, 0));
+fn operators_that_would_differ_from_litert_are_refused_by_name() {
+    let message = refusal("depthwise", &weights_of(DEPTHWISE, UINT8, 0));
     assert!(
-        message.starts_with("operator 0 is DEPTHWISE_CONV_2D (version 1), which is of uint8"),
+        message.starts_with("operator 0 is DEPTHWISE_CONV_2D (version 1), which has uint8 input"),
         "{message}"
     );
-    try_one(&weights_of(crafted::DEPTHWISE, INT8, 0)).unwrap();
+    load_and_run(&weights_of(DEPTHWISE, INT8, 0)).unwrap();
 
-    // The last QUANTIZE of `retyped` goes from uint8 to int8; with this scale by less than half.
+    // The last QUANTIZE of retyped.tflite converts uint8 to int8; with this scale the ratio is below a half.
     let retyped = read("operators/retyped.tflite");
     let message = refusal("retyped", &patched(&retyped, &one_scale(0.3), &one_scale(3.5)));
     assert!(
@@ -354,7 +378,7 @@ fn what_would_be_computed_otherwise_than_by_litert_is_refused_by_name() {
 }
 
 #[test]
-fn an_unknown_operator_is_named_whatever_its_tensors_are() {
+fn an_unknown_operator_is_named_even_if_its_tensors_are_invalid() {
     let mut w = Writer::new();
     let input = w.activation(&[1, 2, 2, 3]);
     let quantization = w.quantization(1.0, 0, 1);
@@ -363,25 +387,27 @@ fn an_unknown_operator_is_named_whatever_its_tensors_are() {
     w.plain(SHAPE, &[input], &[shape], &[]);
     w.plain(RESHAPE, &[input, shape], &[output], &[]);
     let message = refusal("shape", &w.file(&[input], &[output]));
-    assert_eq!(message, "operator 0 is builtin code 77 (version 1), which the native engine does not know");
+    assert_eq!(
+        message,
+        "operator 0 is builtin code 77 (version 1), which the native engine does not support"
+    );
 }
 
-/// What fuzzing has found, each once.
 #[test]
-fn findings_of_the_fuzzers_are_errors() {
+fn past_findings_of_the_fuzzers_stay_fixed() {
     const FINDINGS: &[(&str, &str)] =
         &[("concatenation_without_output", "expected at least one output, found none")];
-    for (name, says) in FINDINGS {
+    for (name, expected) in FINDINGS {
         let message = refusal(name, &read(&format!("findings/{name}.tflite")));
-        assert!(message.contains(says), "{name}: {message}");
+        assert!(message.contains(expected), "{name}: {message}");
     }
-    // Scales so far apart that a step of one is beyond all numbers of the other: strange, and not wrong.
-    try_one(&read("findings/joined_with_a_huge_ratio.tflite")).unwrap();
+    // One quantization step of one scale exceeds the range of the other. That is unusual but valid.
+    load_and_run(&read("findings/joined_with_a_huge_ratio.tflite")).unwrap();
 }
 
-/// Models come from files, and files get cut, mixed up and overwritten. What still loads must still run.
+/// Model files may be truncated, corrupted or overwritten. Whatever loads must run.
 #[test]
-fn cut_and_overwritten_models_are_errors_or_run() {
+fn truncated_and_corrupted_models_are_refused_or_run() {
     let mut random = 1u64;
     let mut next = || {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -394,7 +420,7 @@ fn cut_and_overwritten_models_are_errors_or_run() {
         }
         let whole = std::fs::read(path).unwrap();
         for len in (0..whole.len()).step_by(7) {
-            drop(try_one(&whole[..len]));
+            drop(load_and_run(&whole[..len]));
         }
         for _ in 0..400 {
             let mut broken = whole.clone();
@@ -402,11 +428,11 @@ fn cut_and_overwritten_models_are_errors_or_run() {
                 let position = next() % broken.len();
                 broken[position] = [0, 1, 0x7f, 0x80, 0xff, next() as u8][next() % 6];
             }
-            drop(try_one(&broken));
+            drop(load_and_run(&broken));
         }
         let noise: Vec<u8> = (0..4096).map(|_| next() as u8).collect();
-        assert!(try_one(&noise).is_err());
-        // Noise behind a good beginning.
-        assert!(try_one(&[&whole[..8], &noise].concat()).is_err());
+        assert!(load_and_run(&noise).is_err());
+        // Noise after a valid header.
+        assert!(load_and_run(&[&whole[..8], &noise].concat()).is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! An allocator that counts, for each thread by itself: what was asked for, how much of it at once, how often.
+//! A global allocator that counts allocations and bytes, separately for each thread.
 //!
-//! Also part of the fuzzers.
+//! The fuzz targets include this file, too.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,25 +11,25 @@ struct Counting;
 
 thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
-    /// May fall below 0: what one thread asked for, another may free.
+    /// May be negative, because a thread may free what another allocated.
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is. Counting touches only cells that need neither memory
-// nor destructors.
+// SAFETY: every call is forwarded to the system's allocator unchanged. Counting only accesses cells that need
+// neither memory nor destructors.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
         LIVE.set(LIVE.get() + layout.size() as isize);
         PEAK.set(PEAK.get().max(LIVE.get()));
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE.set(LIVE.get() - layout.size() as isize);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -37,7 +37,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What `work` gives, how many bytes it had at its most, and how often it asked for some.
+/// Returns the result of `work`, the maximum number of bytes that it held at a time, and its number of
+/// allocations.
 pub fn counted<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
     let (calls, live) = (CALLS.get(), LIVE.get());
     PEAK.set(live);

@@ -1,0 +1,72 @@
+//! Opens a camera for a single image, as for `camfire snapshot`.
+
+use super::{
+    build::build,
+    capture::POLL_INTERVAL,
+    errors::{self, no_video, video_in},
+    sample_sink,
+    source::{AnnouncedStream, Stream},
+    teardown,
+};
+use crate::{
+    camera::{Failure, FailureKind, template::Pipeline},
+    clock::Clock,
+    config::Camera,
+    frame::Image,
+    sync::lock,
+};
+use gstreamer::{self as gst, prelude::*};
+use gstreamer_app::AppSink;
+use gstreamer_video as gst_video;
+
+/// Opens a camera, returns its first image and closes it.
+///
+/// Errors: no image within the camera's `first_frame_timeout`, or any failure before.
+pub fn first_image(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) -> Result<Image, Failure> {
+    let announced = AnnouncedStream::default();
+    let (bin, sink) = build(pipeline, camera, &announced)?;
+    sink.set_property("sync", false);
+    let image = wait_for_image(&bin, &sink, camera, clock, || other_codec(&announced, pipeline));
+    drop(sink);
+    teardown::tear_down(&camera.name, bin, || {});
+    image
+}
+
+fn wait_for_image(
+    bin: &gst::Pipeline,
+    sink: &AppSink,
+    camera: &Camera,
+    clock: &dyn Clock,
+    other_codec: impl Fn() -> Option<Failure>,
+) -> Result<Image, Failure> {
+    const MESSAGES: [gst::MessageType; 3] =
+        [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::StreamCollection];
+    let bus = bin.bus().expect("a pipeline has a bus");
+    let deadline = clock.monotonic() + camera.first_frame_timeout;
+    if bin.set_state(gst::State::Playing).is_err() {
+        return Err(errors::start_failure(&bus, POLL_INTERVAL, |error| errors::failure(error, None)));
+    }
+    while clock.monotonic() < deadline {
+        if let Some(sample) = sink.try_pull_sample(POLL_INTERVAL) {
+            let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
+            let image = info.and_then(|info| sample_sink::image(&sample, &info, camera.rotation));
+            return image.ok_or_else(|| Failure::new(FailureKind::Unsupported, "the frame cannot be read"));
+        }
+        match bus.pop_filtered(&MESSAGES).as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(error)) => {
+                return Err(other_codec().unwrap_or_else(|| errors::failure(error, None)));
+            }
+            Some(gst::MessageView::StreamCollection(streams)) => drop(video_in(streams)?),
+            Some(_) => return Err(no_video()),
+            None => {}
+        }
+    }
+    Err(Failure::new(FailureKind::Stalled, "no frame in time"))
+}
+
+fn other_codec(announced: &AnnouncedStream, pipeline: &Pipeline) -> Option<Failure> {
+    match lock(announced).as_ref() {
+        Some(Stream::Known(codec)) if Some(*codec) != pipeline.codec => Some(errors::other_codec(*codec)),
+        _ => None,
+    }
+}
