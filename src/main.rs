@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod camera;
 mod cli;
 mod clock;

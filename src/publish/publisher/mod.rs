@@ -310,7 +310,7 @@ impl PublisherState {
         }
         if matches!(self.link, Link::Session(_)) {
             self.send();
-            if self.reconnect.is_over(now) {
+            if self.reconnect.has_recovered(now) {
                 tracing::info!(broker = self.dialer.name(self.reconnect.broker()), "Broker is connected.");
             }
         }
@@ -419,7 +419,7 @@ impl PublisherState {
         };
         let now = self.clock.monotonic();
         // A connection that just does not last is the same reconnect as before.
-        if self.reconnect.up(now) {
+        if self.reconnect.connected(now) {
             tracing::info!(broker = self.dialer.name(self.reconnect.broker()), "Broker is connected.");
         }
         self.counters.connected.store(true, Ordering::Relaxed);
@@ -571,8 +571,8 @@ impl PublisherState {
             // What this connection was to repeat and did not is still to be repeated.
             self.resume_row = from.min(window.reached());
         }
-        let pause = self.reconnect.next_pause(refused, now).min(most_pause);
-        self.reconnect.tell(&broker, why);
+        let pause = self.reconnect.failed(refused, now).min(most_pause);
+        self.reconnect.log_failure(&broker, why);
         self.link = Link::Down { retry_at: now + pause };
     }
 
