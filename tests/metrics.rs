@@ -129,7 +129,7 @@ fn metrics_are_sound_and_tell_what_the_stats_tell() {
     // A connection that is kept open does not hold up the end.
     let _idle = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     assert!(camfire.end("TERM").success());
-    assert!(!camfire.log().contains("does not end"), "{}", camfire.log());
+    assert!(!camfire.log().contains("did not stop in time"), "{}", camfire.log());
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn clients_that_say_nothing_lose_their_place() {
     let port = free_port();
     let broker = Broker::start();
     let camfire = Camfire::run(&config(port), &broker.flags());
-    camfire.wait_log("Web server listens");
+    camfire.wait_log("Web server is listening");
     // More than are served at once.
     let silent: Vec<TcpStream> =
         (0..40).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
@@ -237,13 +237,11 @@ fn a_port_that_is_taken_is_told_once_and_had_when_it_is_free() {
     let broker = Broker::start();
     let listener = broker.listen();
     let camfire = Camfire::run(&config(port), &broker.flags());
-    camfire.wait_log(&format!(
-        "Web server cannot listen; trying again, seeing goes on. address=127.0.0.1:{port}"
-    ));
+    camfire.wait_log(&format!("Web server cannot listen; retrying. address=127.0.0.1:{port}"));
     listener.forget_topic("/test/detections");
     listener.wait_topic("/test/detections");
     drop(taken);
-    camfire.wait_log("Web server listens");
+    camfire.wait_log("Web server is listening");
     scrape(port);
     assert_eq!(camfire.log().matches("Web server cannot listen").count(), 1, "{}", camfire.log());
 }

@@ -371,7 +371,7 @@ fn what_cannot_be_analysed_is_refused_by_name() {
         (vec!["analyze", "no-such-clip.mp4"], "no-such-clip.mp4"),
         (vec!["analyze", "Cargo.toml"], "Cargo.toml"),
         (vec!["analyze", "src"], "src: is a directory"),
-        (vec!["analyze", "rtsp://yard/stream"], "is a camera's address; a recording's path is wanted"),
+        (vec!["analyze", "rtsp://yard/stream"], "is the address of a camera, not the path of a recording"),
         (
             vec!["analyze", "assets/demo.mp4", "--set", "cameras.yard.rate_fps=2"],
             "--set cameras.yard.rate_fps=2: without --config the only camera is named clip",

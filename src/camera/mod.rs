@@ -22,7 +22,7 @@ use crate::{
     config::{Camera, Source},
     control::CameraControl,
     counters::CameraCounters,
-    lifecycle::{Heartbeat, Stop},
+    lifecycle::{Heartbeat, StopSignal},
     queue::{
         frames::{Interruption, Slot},
         messages::MessageSender,
@@ -63,7 +63,7 @@ pub struct CameraStage {
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// When to stop.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog of the process.
     pub heartbeat: Heartbeat,
 }
@@ -266,6 +266,6 @@ impl CameraStage {
             }
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }

@@ -144,7 +144,7 @@ fn draw_settings(rgb: &mut [u8], size: (usize, usize), camera: &Camera) {
     let mut outline = |corners: &[(f64, f64)], name: &str, colour| {
         let corners: Vec<(f64, f64)> =
             corners.iter().map(|(x, y)| (x * size.0 as f64, y * size.1 as f64)).collect();
-        picture::outline(rgb, size, &corners, name, colour);
+        picture::draw_polygon(rgb, size, &corners, name, colour);
     };
     for mask in &camera.masks {
         outline(mask, "mask", Rgb888::RED);
@@ -171,6 +171,6 @@ fn draw_objects(rgb: &mut [u8], size: (usize, usize), frame: &Detections, number
         let number = numbers.get(object.id.as_str()).copied().unwrap_or_default();
         let still = if object.moving { "" } else { " stationary" };
         let text = format!("#{} {}{still}", number + 1, caption(&object.label, object.score));
-        picture::mark(rgb, size, &rect, &text, COLOURS[number % COLOURS.len()]);
+        picture::draw_box(rgb, size, &rect, &text, COLOURS[number % COLOURS.len()]);
     }
 }

@@ -86,7 +86,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         if Instant::now() >= next_tick {
             next_tick += Duration::from_secs(1);
-            daemon.turn();
+            daemon.tick();
         }
         match events.next(&daemon, Duration::from_millis(50)) {
             Ok(Some(line)) => {

@@ -90,7 +90,7 @@ fn run_daemon(
             tracing::error!("Too many pipelines hang; exiting so that systemd restarts camfire.");
             break Exit::Unrecoverable;
         }
-        if signals.take_hangup() | control.take_reload() {
+        if signals.take_hangup() | control.take_reload_request() {
             match config.load() {
                 Ok(fresh) => break Exit::Reload(Box::new(fresh)),
                 Err(error) => {
@@ -98,7 +98,7 @@ fn run_daemon(
                 }
             }
         }
-        let stuck = daemon.turn();
+        let stuck = daemon.tick();
         if stuck.is_empty() {
             notify(NotifyState::Watchdog);
         } else if is_healthy {

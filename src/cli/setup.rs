@@ -84,9 +84,9 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-    let (judge_camera, judge) =
-        (Some(template::validate as config::CameraJudge), Some(model::judge as config::Judge));
-    config::load(&config::Inputs { main, environment, flags, credentials, state, judge_camera, judge })
+    let (validate_camera, validate) =
+        (Some(template::validate as config::CameraValidator), Some(model::validate as config::Validator));
+    config::load(&config::Inputs { main, environment, flags, credentials, state, validate_camera, validate })
 }
 
 /// Options that select a network and its engine.

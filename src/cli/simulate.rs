@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Config, LogLevel},
+    config::{self, Config, LogLevel},
     counters::{DeliveryCounters, Percentiles},
     error::{Error, ErrorKind},
     lifecycle::Heartbeat,
@@ -53,7 +53,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// How long to wait at the end for acknowledgements
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = config::parse_duration)]
     patience: Duration,
     /// Print the result as JSON
     #[arg(long)]

@@ -196,7 +196,7 @@ mod tests {
             assert!(check.is_due(at));
             let image = look(second);
             let mut luma = Luma::default();
-            assert!(luma.shrink(&image, 160));
+            assert!(luma.downscale(&image, 160));
             if let Some(health) = check.look(&image, &luma, at) {
                 told.push((second, health));
             }

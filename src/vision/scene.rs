@@ -6,7 +6,7 @@ use super::{
     events::{ChangedField, Event, EventIds, EventKind, Sighting, ZoneTracker},
     groups::Groups,
     head::{self, Heatmap, Score},
-    motion::{Motion, SceneChange},
+    motion::{MotionDetector, SceneChange},
     picture::Pictures,
     rect::{Rect, upright_size},
     regions::{RegionClassifier, RegionState},
@@ -77,7 +77,7 @@ pub struct Settings {
 pub struct Scene {
     settings: Settings,
     zones: Vec<(String, Polygon)>,
-    motion: Motion,
+    motion: MotionDetector,
     tracker: Tracker,
     regions: Vec<RegionClassifier>,
     track_states: BTreeMap<u64, TrackState>,
@@ -182,7 +182,7 @@ impl Scene {
         let masks = camera.masks.iter().cloned().map(Polygon).collect();
         Scene {
             zones,
-            motion: Motion::new(camera.motion.clone(), masks),
+            motion: MotionDetector::new(camera.motion.clone(), masks),
             tracker: Tracker::new(settings.objects.clone()),
             regions: camera.regions.iter().cloned().map(RegionClassifier::new).collect(),
             track_states: BTreeMap::new(),
@@ -229,7 +229,7 @@ impl Scene {
         if passed > LONGEST_GAP.max(self.intervals(LONGEST_GAP_INTERVALS)) {
             self.end_tracks(EndReason::CameraLost, &mut seen);
         }
-        if !self.motion.fits(image) {
+        if !self.motion.has_same_geometry(image) {
             self.end_tracks(EndReason::VideoChanged, &mut seen);
         }
         self.now += passed;
@@ -238,7 +238,7 @@ impl Scene {
         let latest = if is_late { latest.max(frame.stream_time) } else { frame.stream_time };
         self.last = Some((latest, frame.captured_at));
         self.size = seen.size;
-        if let Some(moved) = self.motion.look(image, self.now, &self.tracker.standing()) {
+        if let Some(moved) = self.motion.detect(image, self.now, &self.tracker.standing()) {
             seen.change = moved.change;
             let step = self.tracker.step(&moved, &mut self.motion, image, self.now);
             for (track, why) in step.ended {
@@ -366,7 +366,7 @@ impl Scene {
                 id: story.id,
                 label: story.label,
                 score: track.labels.score(),
-                rect: track.expected(self.now, &Rect::of_edges(0.0, 0.0, seen.size.0, seen.size.1)),
+                rect: track.expected(self.now, &Rect::from_edges(0.0, 0.0, seen.size.0, seen.size.1)),
                 moving: track.moving,
                 visible: track.seen_at == self.now,
                 top: track.labels.top().to_vec(),

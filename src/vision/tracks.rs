@@ -12,8 +12,8 @@
 
 use super::{
     label_accumulator::LabelAccumulator,
-    motion::{Motion, MotionRegion, MotionResult, StationaryObject},
-    patch::Patch,
+    motion::{MotionDetector, MotionRegion, MotionResult, StationaryObject},
+    patch::TemplatePatch,
     rect::Rect,
 };
 use crate::{config, frame::Image};
@@ -98,7 +98,7 @@ pub struct Track {
     first: Rect,
     histogram: Vec<f32>,
     /// How it looked when it was last alone.
-    patch: Option<Patch>,
+    patch: Option<TemplatePatch>,
     /// Where it began to stand, and when.
     anchor: (Rect, Duration),
 }
@@ -119,7 +119,7 @@ impl Track {
     /// How it looked, if it stands still.
     fn standing(&self) -> Option<StationaryObject<'_>> {
         let patch = self.patch.as_ref().filter(|_| self.confirmed && !self.moving)?;
-        Some(StationaryObject { patch, is_learned: self.is_learned })
+        Some(StationaryObject { patch, in_background: self.is_learned })
     }
 
     /// Its speed has been measured.
@@ -172,7 +172,7 @@ impl Tracker {
         &mut self.tracks
     }
 
-    /// How the things that stand still looked, for [`Motion::look`].
+    /// How the things that stand still looked, for [`MotionDetector::detect`].
     pub fn standing(&self) -> Vec<StationaryObject<'_>> {
         self.tracks.iter().filter_map(Track::standing).collect()
     }
@@ -183,14 +183,20 @@ impl Tracker {
     }
 
     /// Takes what motion found in the picture of time `at`, and tells motion what to learn.
-    pub fn step(&mut self, moved: &MotionResult, motion: &mut Motion, image: &Image, at: Duration) -> Step {
+    pub fn step(
+        &mut self,
+        moved: &MotionResult,
+        motion: &mut MotionDetector,
+        image: &Image,
+        at: Duration,
+    ) -> Step {
         let size = Rect::whole(image);
         let mut step = Step::default();
         if moved.relearned {
             self.survive_change(motion, &mut step);
         }
         // What stands is known; everything else has to be found.
-        let mut stands = moved.stands.iter();
+        let mut stands = moved.still_present.iter();
         for track in &mut self.tracks {
             track.stands = track.standing().is_some() && stands.next().is_some_and(|stands| *stands);
             if track.stands {
@@ -199,11 +205,11 @@ impl Tracker {
         }
         let foretold: Vec<Rect> =
             self.tracks.iter().map(|track| track.predict(at).intersection(&size)).collect();
-        let mut pairing = self.pair(&foretold, &moved.spots, at);
-        self.find_shared(&foretold, &moved.spots, &mut pairing);
+        let mut pairing = self.pair(&foretold, &moved.regions, at);
+        self.find_shared(&foretold, &moved.regions, &mut pairing);
 
         let mut new_spots = Vec::new();
-        for (index, spot) in moved.spots.iter().enumerate() {
+        for (index, spot) in moved.regions.iter().enumerate() {
             if pairing.owners[index].is_empty() {
                 new_spots.push(spot);
             }
@@ -280,7 +286,7 @@ impl Tracker {
             // What sticks out of a thing that stands is a rim that was not there before: its shadow, mostly.
             let stands = |track: usize| self.tracks[track].stands;
             let share = |track: &usize| {
-                spot.rect.share_in(&foretold[*track].grown(if stands(*track) { 0.3 } else { 0.1 }))
+                spot.rect.share_in(&foretold[*track].expanded(if stands(*track) { 0.3 } else { 0.1 }))
             };
             let may_have_parts =
                 |track: &usize| self.tracks[*track].confirmed || !pairing.spots[*track].is_empty();
@@ -315,7 +321,7 @@ impl Tracker {
         foretold: &Rect,
         moved: &MotionResult,
         pairing: &Pairing,
-        motion: &Motion,
+        motion: &MotionDetector,
         image: &Image,
         at: Duration,
     ) {
@@ -351,7 +357,7 @@ impl Tracker {
         if own.is_empty() {
             return;
         }
-        let spots = own.iter().map(|&spot| &moved.spots[spot]);
+        let spots = own.iter().map(|&spot| &moved.regions[spot]);
         let measured = spots.clone().map(|spot| spot.rect).reduce(|a, b| a.union(&b));
         let Some(rect) = measured else { return };
         if passed > 0.0 {
@@ -384,15 +390,15 @@ impl Tracker {
         size: &Rect,
         moved: &MotionResult,
         pairing: &Pairing,
-        motion: &mut Motion,
+        motion: &mut MotionDetector,
         at: Duration,
         step: &mut Step,
     ) {
         let mut kept = Vec::new();
-        let mut covered = vec![false; moved.spots.len()];
+        let mut covered = vec![false; moved.regions.len()];
         for (index, mut track) in std::mem::take(&mut self.tracks).into_iter().enumerate() {
             let held = track.held_at == at;
-            let spots = || (0..moved.spots.len()).filter(|spot| pairing.owners[*spot].contains(&index));
+            let spots = || (0..moved.regions.len()).filter(|spot| pairing.owners[*spot].contains(&index));
             let unseen_for = at.saturating_sub(track.held_at);
             if !held {
                 let outside = is_leaving(&track, size, at);
@@ -415,7 +421,7 @@ impl Tracker {
             let is_scenery = !track.confirmed && guess_for >= self.settings.absorb_after;
             let is_settled = track.confirmed && stands_for >= self.settings.settled_after;
             if is_scenery || is_settled {
-                spots().for_each(|spot| motion.absorb(&moved.spots[spot]));
+                spots().for_each(|spot| motion.absorb(&moved.regions[spot]));
                 if let Some(patch) = track.patch.as_ref().filter(|_| track.stands) {
                     motion.absorb_patch(patch);
                 }
@@ -430,15 +436,15 @@ impl Tracker {
             kept.push(track);
         }
         self.tracks = kept;
-        let spots = moved.spots.iter().zip(&covered);
+        let spots = moved.regions.iter().zip(&covered);
         motion.learn(spots.filter(|(_, covered)| **covered).map(|(spot, _)| spot));
     }
 
     /// The background was learned anew, with all that stands in it: what stands is held by how it looks, the rest is
     /// lost from sight.
-    fn survive_change(&mut self, motion: &Motion, step: &mut Step) {
+    fn survive_change(&mut self, motion: &MotionDetector, step: &mut Step) {
         for mut track in std::mem::take(&mut self.tracks) {
-            let agrees = track.patch.as_ref().is_some_and(|patch| motion.agreement(patch) >= AGREES);
+            let agrees = track.patch.as_ref().is_some_and(|patch| motion.correlation(patch) >= AGREES);
             if track.confirmed && !track.moving && agrees {
                 track.is_learned = true;
                 self.tracks.push(track);

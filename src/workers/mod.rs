@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     control::CameraControl,
     frame::Frame,
-    lifecycle::{Heartbeat, Stop},
+    lifecycle::{Heartbeat, StopSignal},
     queue::frames::{Interruption, Jobs, Outcome},
     vision::{picture::Painter, scene::Scene, tracks::EndReason},
 };
@@ -43,7 +43,7 @@ pub struct Worker {
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// Signals when to end, after the current frame.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog.
     pub heartbeat: Heartbeat,
 }
@@ -54,7 +54,7 @@ impl Worker {
         // Log one line per series of failures, not one per frame.
         let (mut is_failing, mut is_paint_failing) = (false, false);
         let mut versions = vec![0; self.controls.len()];
-        while !self.stop.is_time() {
+        while !self.stop.is_triggered() {
             self.heartbeat.beat(self.clock.monotonic());
             let Some(mut job) = self.jobs.next(JOB_TIMEOUT) else { continue };
             let camera = job.camera();
@@ -73,7 +73,7 @@ impl Worker {
             if let Some(settings) = control.changed_since(&mut versions[camera]) {
                 job.state().adjust(settings.motion_threshold, settings.score as f32);
             }
-            if control.take_snapshot() {
+            if control.take_snapshot_request() {
                 self.take_snapshot(camera, &frame);
             }
             let mut classifier = TimedClassifier {
@@ -116,7 +116,7 @@ impl Worker {
 
     /// Publishes the frame as a JPEG, as requested by a command.
     fn take_snapshot(&mut self, camera: usize, frame: &Frame) {
-        match self.painter.whole(&frame.image) {
+        match self.painter.frame_jpeg(&frame.image) {
             Ok(jpeg) => self.reporter.report_snapshot(camera, jpeg),
             Err(error) => {
                 let camera = self.reporter.camera(camera);

@@ -55,7 +55,7 @@ impl Model {
 
 /// What the configuration names that the network has not: key and rule of each. Files that cannot be read are for
 /// [`Model::open`] to tell.
-pub fn judge(naming: &Naming<'_>) -> Vec<(String, String)> {
+pub fn validate(naming: &Naming<'_>) -> Vec<(String, String)> {
     let Ok(labels) = read_labels(naming.network, None) else { return Vec::new() };
     let (groups, problems) = Groups::gather(&labels, naming.groups);
     let mut problems: Vec<(String, String)> =

@@ -114,7 +114,7 @@ impl Commander {
                 return Err("the camera is paused".into());
             }
             CameraCommand::Snapshot {} => {
-                control.ask_for_snapshot();
+                control.request_snapshot();
                 false
             }
             CameraCommand::Set { rate_fps, motion_threshold, score } => control.change(|settings| {
@@ -131,14 +131,17 @@ impl Commander {
     fn handle_node(&self, request: Request, outbox: &Outbox) -> Result<Option<HistoryPart>, String> {
         match request.for_node()? {
             NodeCommand::Reload {} => {
-                let validate =
-                    self.control.judge.as_ref().ok_or("there is no configuration file to reload")?;
+                let validate = self
+                    .control
+                    .validate_config
+                    .as_ref()
+                    .ok_or("there is no configuration file to reload")?;
                 validate().map_err(|problem| format!("the configuration is not reloaded: {problem}"))?;
-                self.control.ask_for_reload();
+                self.control.request_reload();
                 Ok(None)
             }
             NodeCommand::Stats {} => {
-                self.control.ask_for_stats();
+                self.control.request_stats();
                 Ok(None)
             }
             NodeCommand::History { camera, since, limit } => {
@@ -214,7 +217,7 @@ mod tests {
         assert_eq!(yard(r#"{"do":"snapshot"}"#)["error"], "the camera is paused");
         yard(r#"{"do":"resume"}"#);
         yard(r#"{"do":"snapshot"}"#);
-        assert!(commander.cameras[0].take_snapshot());
+        assert!(commander.cameras[0].take_snapshot_request());
         let changed =
             commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2,"score":0.5}"#, &outbox).changed;
         let settings = changed.unwrap().settings();
@@ -233,9 +236,9 @@ mod tests {
         );
         assert_eq!((&answer["more"], &answer["last_seq"]), (&true.into(), &5.into()));
         assert_eq!(node(r#"{"do":"stats"}"#)["ok"], true);
-        assert!(commander.control.take_stats());
+        assert!(commander.control.take_stats_request());
         assert_eq!(node(r#"{"do":"reload"}"#)["error"], "there is no configuration file to reload");
-        assert!(!commander.control.take_reload());
+        assert!(!commander.control.take_reload_request());
     }
 
     #[test]
@@ -306,6 +309,6 @@ mod tests {
             }
         }
         assert_eq!(commander.cameras[0].settings(), before);
-        assert!(!commander.control.take_reload());
+        assert!(!commander.control.take_reload_request());
     }
 }

@@ -144,7 +144,7 @@ impl Entities<'_> {
         device
     }
 
-    /// Adds the camera status. It is available without frames, because it tells why there are none.
+    /// Adds the camera status. It is available without frames, because it shows why there are none.
     fn add_status(&self, device: &mut Device, camera: &str) {
         let topic = self.topics.camera_status(camera);
         let options = json!({

@@ -65,7 +65,7 @@ pub struct Outbox {
     reserve_released_at: Option<Duration>,
     /// When the disk last had no space for a reserve.
     reserve_failed_at: Option<Duration>,
-    /// Whether the log says that the disk cannot be written.
+    /// Whether it was logged that the disk cannot be written.
     warned: bool,
     /// Error of the last read, for the next commit.
     read_error: Option<rusqlite::Error>,

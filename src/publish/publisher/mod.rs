@@ -504,7 +504,9 @@ impl PublisherState {
             }
             return;
         }
-        let (Some(commander), Some(camera)) = (&self.commander, self.topics.commanded(topic)) else { return };
+        let (Some(commander), Some(camera)) = (&self.commander, self.topics.command_target(topic)) else {
+            return;
+        };
         // Nothing is what a retained command is taken back with.
         if payload.is_empty() {
             return;
