@@ -1,7 +1,8 @@
-//! Exponential backoff with jitter: the growing delay between two attempts to reach a camera or a broker. Pure.
+//! Exponential backoff with jitter: the growing delay between two attempts to reach a camera or a broker.
+//! Pure.
 //!
-//! The users decide what counts as a failure and set the parameters in a [`BackoffPolicy`]. Jitter only shortens
-//! a delay, so that devices that a common cause has disconnected do not reconnect at the same time.
+//! The users decide what counts as a failure and set the parameters in a [`BackoffPolicy`]. Jitter only
+//! shortens a delay, so that devices that a common cause has disconnected do not reconnect at the same time.
 
 use std::time::Duration;
 
@@ -39,8 +40,8 @@ impl Backoff {
         Backoff { policy, failures: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Records that a run of this length has ended, or has lasted so long. Returns whether it was healthy; if so,
-    /// the growth is reset.
+    /// Records that a run of this length has ended, or has lasted so long. Returns whether it was healthy; if
+    /// so, the growth is reset.
     pub fn record_run(&mut self, length: Duration) -> bool {
         let is_healthy = length >= self.policy.healthy_run;
         if is_healthy {

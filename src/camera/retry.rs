@@ -4,7 +4,8 @@ use super::FailureKind;
 use crate::backoff::{Backoff, BackoffPolicy};
 use std::time::Duration;
 
-/// Delay for failures that only a person can fix. The camera is opened again nevertheless, because people do fix them.
+/// Delay for failures that only a person can fix. The camera is opened again nevertheless, because people do
+/// fix them.
 const UNSUPPORTED_DELAY: Duration = Duration::from_secs(30);
 /// Delay after a rejected password. It is long, because cameras lock accounts after some wrong passwords.
 const DENIED_DELAY: Duration = Duration::from_secs(60);
@@ -25,8 +26,8 @@ impl RetryDelay {
             max: max_backoff,
             // Several cameras may fail together, for example those behind one switch.
             jitter: 0.2,
-            // Measured in time, not in frames: a camera that repeatedly delivers fifty frames and fails must not be
-            // opened ever faster.
+            // Measured in time, not in frames: a camera that repeatedly delivers fifty frames and fails must
+            // not be opened ever faster.
             healthy_run: Duration::from_secs(60),
         };
         RetryDelay { backoff: Backoff::new(policy, seed), max_backoff }

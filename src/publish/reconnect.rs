@@ -18,8 +18,8 @@ const BACKOFF: BackoffPolicy = BackoffPolicy {
 const REFUSED_DELAY: Duration = Duration::from_secs(30);
 /// Delay before the next of several brokers is tried.
 const NEXT_BROKER_DELAY: Duration = Duration::from_millis(50);
-/// From this many short-lived connections in a row on, their failures are treated as one. The probable cause is another
-/// client with the same id: a broker closes the older of two such connections.
+/// From this many short-lived connections in a row on, their failures are treated as one. The probable cause
+/// is another client with the same id: a broker closes the older of two such connections.
 const MAX_SHORT_LIVED: u32 = 3;
 
 /// Decides when to connect to which broker, and logs why a broker is away.
@@ -62,8 +62,8 @@ impl Reconnect {
         self.current
     }
 
-    /// Logs that `broker` is away, unless the same failure is already logged. With several brokers, only the first
-    /// failure is logged.
+    /// Logs that `broker` is away, unless the same failure is already logged. With several brokers, only the
+    /// first failure is logged.
     pub fn log_failure(&mut self, broker: &str, why: &str) {
         let with_hint = format!("{why}; does another client have the id {:?}?", self.client_id);
         let why = if self.was_short_lived && self.short_lived >= MAX_SHORT_LIVED { &with_hint } else { why };
@@ -81,8 +81,8 @@ impl Reconnect {
         self.short_lived < MAX_SHORT_LIVED
     }
 
-    /// Resets the failures once the connection is healthy. Returns whether to log now that the broker is connected,
-    /// because [`Reconnect::connected`] returned false.
+    /// Resets the failures once the connection is healthy. Returns whether to log now that the broker is
+    /// connected, because [`Reconnect::connected`] returned false.
     pub fn has_recovered(&mut self, now: Duration) -> bool {
         if self.failures == 0 || !self.connected_since.is_some_and(|since| self.record_run(since, now)) {
             return false;
@@ -92,8 +92,8 @@ impl Reconnect {
         is_unlogged
     }
 
-    /// Records a failure, selects the next broker and returns the delay before it is tried. `refused`: whether the
-    /// broker refused the connection.
+    /// Records a failure, selects the next broker and returns the delay before it is tried. `refused`:
+    /// whether the broker refused the connection.
     pub fn failed(&mut self, refused: bool, now: Duration) -> Duration {
         self.was_short_lived = false;
         if let Some(since) = self.connected_since.take() {
