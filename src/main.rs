@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod camera;
 mod cli;
 mod clock;

@@ -1,4 +1,4 @@
-//! Memory and CPU time of this process, read from `/proc/self`.
+//! Memory and CPU time of this process, and disk writes of a thread, read from `/proc`.
 
 use std::fs;
 
@@ -16,6 +16,13 @@ pub fn resident_bytes() -> Option<u64> {
 /// CPU time of all threads in user and kernel mode, in seconds, or None if it cannot be read.
 pub fn cpu_s() -> Option<f64> {
     ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Bytes that the calling thread has caused to be written to disk, in whole pages, or None if they cannot be
+/// read.
+pub fn thread_written_bytes() -> Option<u64> {
+    let counts = fs::read_to_string("/proc/thread-self/io").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
 }
 
 /// The sum of `utime` and `stime`, fields 14 and 15 of `stat`. The second field is a name in parentheses that

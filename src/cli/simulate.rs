@@ -11,7 +11,10 @@ use crate::{
     counters::{DeliveryCounters, Percentiles},
     error::{Error, ErrorKind},
     lifecycle::Heartbeat,
-    publish::{mqtt::connection, publisher::Publisher},
+    publish::{
+        mqtt::connection,
+        publisher::{Integrations, Publisher},
+    },
     queue::{self, messages::MessageSender},
     wire::{
         messages::{Best, Event, EventType, Header, Message},
@@ -184,22 +187,19 @@ fn start(
     config.mqtt.brokers.rotate_left((number - 1) as usize % brokers);
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
-    let (dialer, pump, happened) = connection::connections(config.mqtt.clone(), &topics);
+    let (dialer, pump, link_events) = connection::connections(config.mqtt.clone(), &topics);
     let (sender, messages) = queue::messages::messages(16, Message::is_durable);
     let (node, counters): (Arc<str>, Arc<DeliveryCounters>) =
         (config.node.name.as_str().into(), Arc::default());
     let publisher = Publisher {
         node: node.clone(),
-        config: config.mqtt,
+        mqtt: config.mqtt,
         outbox: config.outbox,
         messages,
         dialer: Box::new(dialer),
-        happened,
+        link_events,
         counters: counters.clone(),
-        commander: None,
-        discovery: BTreeMap::new(),
-        birth_topic: None,
-        frigate_topic: None,
+        integrations: Integrations::default(),
         topics,
         clock: clock.clone(),
         heartbeat: Heartbeat::new("publish", clock.monotonic()),

@@ -6,7 +6,13 @@ use crate::{
     config::{Camera, Source},
     error::{Error, ErrorKind},
     lifecycle::Heartbeat,
-    publish::{commands::Commander, frigate, homeassistant, mqtt::connection, publisher::Publisher},
+    publish::{
+        commands::Commander,
+        frigate::FrigateEvents,
+        homeassistant::Discovery,
+        mqtt::connection,
+        publisher::{Integrations, Publisher},
+    },
     queue::{self, messages::Messages},
     store::Store,
     vision::{health::HealthCheck, picture::Painter},
@@ -48,7 +54,7 @@ impl Daemon {
     /// Starts the publisher and the event loop of its connections.
     pub(super) fn start_publisher(&mut self) -> Result<(), Error> {
         let topics = Topics::new(&self.config);
-        let (dialer, event_loop, events) = connection::connections(self.config.mqtt.clone(), &topics);
+        let (dialer, event_loop, link_events) = connection::connections(self.config.mqtt.clone(), &topics);
         let commander = self.config.commands.accept.then(|| Commander {
             node: self.reporter.node.clone(),
             cameras: self.controls.clone(),
@@ -57,20 +63,17 @@ impl Daemon {
         });
         let publisher = Publisher {
             node: self.reporter.node.clone(),
-            config: self.config.mqtt.clone(),
+            mqtt: self.config.mqtt.clone(),
             outbox: self.config.outbox.clone(),
             messages: self.messages.clone(),
             dialer: Box::new(dialer),
-            happened: events,
+            link_events,
             counters: self.counters.delivery.clone(),
-            commander,
-            discovery: homeassistant::payloads(&self.config, &topics, self.config.commands.accept),
-            birth_topic: self
-                .config
-                .homeassistant
-                .discovery
-                .then(|| homeassistant::birth_topic(&self.config)),
-            frigate_topic: frigate::topic(&self.config.frigate),
+            integrations: Integrations {
+                commander,
+                discovery: Discovery::new(&self.config, &topics, self.config.commands.accept),
+                frigate: FrigateEvents::new(&self.config.frigate),
+            },
             topics,
             clock: self.clock.clone(),
             heartbeat: self.heartbeat("publish"),

@@ -3,6 +3,7 @@
 //! Some of Frigate's fields have no counterpart in camfire and are constant; `docs/homeassistant.md` lists
 //! them.
 
+use super::outbox::{DurableMessage, Outbox};
 use crate::config::{self, UNKNOWN};
 use crate::wire::messages::{Box as PixelBox, Event, EventType};
 use jiff::Timestamp;
@@ -13,6 +14,10 @@ use std::collections::BTreeMap;
 /// forgotten, so ends that never arrive cannot fill the memory.
 const MAX_OPEN: usize = 4096;
 
+/// The camera that the outbox counts these events for, because Frigate's format has no field for a sequence
+/// number. Not a valid camera name.
+const SEQUENCE: &str = "frigate/events";
+
 /// Translates events into Frigate's, each with the previous state of its object.
 #[derive(Debug, Default)]
 pub struct Frigate {
@@ -21,7 +26,7 @@ pub struct Frigate {
 }
 
 /// Topic of the events. None if they are disabled.
-pub fn topic(config: &config::Frigate) -> Option<String> {
+fn topic(config: &config::Frigate) -> Option<String> {
     config.events.then(|| format!("{}/events", config.topic))
 }
 
@@ -47,6 +52,32 @@ impl Frigate {
             }
         }
         payload
+    }
+}
+
+/// Creates the messages in Frigate's format: the translated events with their topic.
+pub struct FrigateEvents {
+    topic: String,
+    frigate: Frigate,
+}
+
+impl FrigateEvents {
+    /// None if Frigate's events are disabled.
+    pub fn new(config: &config::Frigate) -> Option<FrigateEvents> {
+        Some(FrigateEvents { topic: topic(config)?, frigate: Frigate::default() })
+    }
+
+    /// Returns the message for an event, with the next sequence number of [`SEQUENCE`]. Must be called once
+    /// per event, in order.
+    pub fn message(&mut self, event: &Event, outbox: &mut Outbox, at_ms: i64) -> DurableMessage {
+        DurableMessage {
+            camera: SEQUENCE.to_string(),
+            seq: outbox.next_seq(SEQUENCE),
+            at_ms,
+            topic: self.topic.clone(),
+            retained: false,
+            payload: self.frigate.translate(event),
+        }
     }
 }
 

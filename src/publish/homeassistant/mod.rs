@@ -9,12 +9,13 @@
 //! are derived from names alone.
 
 mod device;
+mod discovery;
 mod entities;
 mod ids;
 mod removals;
 mod templates;
 
-pub use self::removals::removals;
+pub use self::discovery::Discovery;
 
 use self::{device::Device, entities::Entities};
 use crate::{config::Config, wire::topics::Topics};
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 
 /// Discovery topics and their retained payloads. Empty if discovery is off. `commands`: whether cameras
 /// accept commands.
-pub fn payloads(config: &Config, topics: &Topics, commands: bool) -> BTreeMap<String, Vec<u8>> {
+fn payloads(config: &Config, topics: &Topics, commands: bool) -> BTreeMap<String, Vec<u8>> {
     if !config.homeassistant.discovery {
         return BTreeMap::new();
     }
@@ -33,7 +34,7 @@ pub fn payloads(config: &Config, topics: &Topics, commands: bool) -> BTreeMap<St
 }
 
 /// Topic on which Home Assistant publishes `online` when it has started and needs all announcements again.
-pub fn birth_topic(config: &Config) -> String {
+fn birth_topic(config: &Config) -> String {
     format!("{}/status", config.homeassistant.prefix)
 }
 
