@@ -9,10 +9,10 @@
 //! ```
 //!
 //! - `cli/` has one file per subcommand.
-//! - [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`]) and connects them
-//!   with queues ([`queue`]).
-//! - [`vision`] analyses frames without I/O. [`workers::reporter`] turns the results into messages, which [`wire`]
-//!   defines.
+//! - [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`]) and connects
+//!   them with queues ([`queue`]).
+//! - [`vision`] analyses frames without I/O. [`workers::reporter`] turns the results into messages, which
+//!   [`wire`] defines.
 //! - [`counters`] holds all counts. They are published as stats messages and as metrics.
 //! - [`config`] is the user's configuration, [`control`] the changes that commands make at run time.
 

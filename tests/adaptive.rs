@@ -1,4 +1,5 @@
-//! Adaptive decoding on real streams: a still scene costs keyframes only, and what moves between two of them is caught up.
+//! Adaptive decoding on real streams: a still scene costs keyframes only, and what moves between two of them
+//! is caught up.
 
 use crate::support::{Broker, Camfire, Heard, launch_to_end};
 use jiff::Timestamp;
@@ -7,8 +8,8 @@ use std::path::Path;
 /// Frames a second, and a keyframe a second, of the clips made here.
 const FPS: u64 = 15;
 
-/// An empty scene of `still` frames, a bouncing ball for `moving`, and the empty scene again for `after`; `bframes` as an
-/// encoder for archives would use them, a camera none.
+/// An empty scene of `still` frames, a bouncing ball for `moving`, and the empty scene again for `after`;
+/// `bframes` as an encoder for archives would use them, a camera none.
 fn make_clip(to: &Path, still: u64, moving: u64, after: u64, bframes: u64) {
     let part = |pattern: &str, frames: u64| {
         format!(

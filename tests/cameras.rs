@@ -262,7 +262,8 @@ fn cameras_over_http_send_mjpeg_or_stills() {
     listener.wait("more than one still", |heard| {
         heard.topic.ends_with("/still/detections") && heard.json()["frame"].as_u64() > Some(3)
     });
-    // Frames that are not due are left out before they are decoded; stills are asked for only as often as they are due.
+    // Frames that are not due are left out before they are decoded; stills are asked for only as often as
+    // they are due.
     let stats = listener.wait("frames left out", |heard| {
         heard.topic.ends_with("/stats")
             && heard.json()["cameras"]["video"]["skipped_rate"].as_u64() > Some(10)

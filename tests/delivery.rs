@@ -1,5 +1,5 @@
-//! What must arrive arrives: whatever becomes of the broker, the disk and camfire itself. A subscriber with a persistent
-//! session holds every message against the numbers that they carry.
+//! What must arrive arrives: whatever becomes of the broker, the disk and camfire itself. A subscriber with a
+//! persistent session holds every message against the numbers that they carry.
 
 use crate::support::{Broker, Camfire, DEADLINE, Heard, camfire, clip, free_port, root, stderr, wait_for};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
@@ -194,7 +194,8 @@ fn what_was_seen_while_no_broker_was_there_arrives_and_old_detections_do_not() {
 fn a_full_disk_costs_the_oldest_and_the_gap_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    // A file system of 2 MiB that nobody else sees. Others than root may have one in a namespace of their own.
+    // A file system of 2 MiB that nobody else sees. Others than root may have one in a namespace of their
+    // own.
     let mut board = Command::new("unshare");
     if !is_root() {
         board.args(["--user", "--map-root-user"]);
@@ -342,7 +343,8 @@ fn a_broker_that_answers_late_is_waited_for_as_long_as_configured() {
     let mut hasty = run("1s");
     hasty.wait_log("it does not answer in time");
     listener.wait("the next one", is_live);
-    // What the first has to say to a connection that was given up is nobody's; seven seconds on it has said it.
+    // What the first has to say to a connection that was given up is nobody's; seven seconds on it has said
+    // it.
     listener.wait("a later frame", |heard| {
         heard.topic.ends_with("/yard/detections") && heard.json()["frame"].as_u64() > Some(105)
     });
@@ -557,7 +559,8 @@ fn a_broker_that_wants_certificates_gets_one_and_wrong_ones_are_named() {
     ] {
         let camfire = try_with(&broker, pairs);
         camfire.wait_log("Broker is away");
-        // The broker hangs up as soon as it has said so: now and then that is all that arrives of it, until the next try.
+        // The broker hangs up as soon as it has said so: now and then that is all that arrives of it, until
+        // the next try.
         camfire.wait_log(why);
         assert!(!camfire.log().contains("Broker is connected"), "{why}");
     }

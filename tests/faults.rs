@@ -1,4 +1,5 @@
-//! What cameras do to those who watch them: each fault on a real RTSP server, beside a camera that must not notice.
+//! What cameras do to those who watch them: each fault on a real RTSP server, beside a camera that must not
+//! notice.
 
 use crate::support::{
     Broker, Camfire, Listener, free_port,
@@ -22,8 +23,8 @@ struct Scene {
     _broker: Broker,
 }
 
-/// How long after the source is good again a camera may take to be live. Generous here, for machines that are busy;
-/// docs/capture.md tells what was measured.
+/// How long after the source is good again a camera may take to be live. Generous here, for machines that are
+/// busy; docs/capture.md tells what was measured.
 const BACK: Duration = Duration::from_secs(20);
 
 impl Scene {

@@ -1,4 +1,5 @@
-//! The real binary against real parts: mosquitto, GStreamer, an RTSP server, files. Needs what `make test` installs.
+//! The real binary against real parts: mosquitto, GStreamer, an RTSP server, files. Needs what `make test`
+//! installs.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
 

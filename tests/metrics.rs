@@ -1,5 +1,5 @@
-//! The web server and what it serves to Prometheus: sound by promtool's judgement, the same as the stats, as documented;
-//! and what it does where the port is taken, or a client only holds its place.
+//! The web server and what it serves to Prometheus: sound by promtool's judgement, the same as the stats, as
+//! documented; and what it does where the port is taken, or a client only holds its place.
 
 use crate::support::{
     Broker, Camfire, Listener, camfire_output, clip, free_port,

@@ -1,4 +1,5 @@
-//! What is seen in short scenes, by `camfire analyze`: how well, the same on every run, and with every way of decoding.
+//! What is seen in short scenes, by `camfire analyze`: how well, the same on every run, and with every way of
+//! decoding.
 
 use crate::support::{camfire, camfire_output, launch_to_end, root, send_signal, stderr, stdout, wait_for};
 use gstreamer::prelude::*;
@@ -61,7 +62,8 @@ fn the_same_clip_gives_the_same_events_whoever_looks_and_however_it_is_decoded()
     for workers in ["1", "2", "3"] {
         assert_eq!(first, events_of(&["--set", &format!("engine.workers={workers}")]), "{workers} workers");
     }
-    // While the scene is still only keyframes are decoded; everything is told all the same, with its true time.
+    // While the scene is still only keyframes are decoded; everything is told all the same, with its true
+    // time.
     let all = events(&events_of(&["--set", "cameras.clip.decode=all"]));
     let adaptive = events(&first);
     let starts = |events: &[Value]| -> Vec<(String, f64)> {
@@ -137,7 +139,8 @@ fn last_frame(file: &Path) -> ((usize, usize), Vec<[u8; 3]>) {
     ((width, height), pixels)
 }
 
-/// What encoders and players would stumble over: odd sizes, other planes than 4:2:0, pixels that are not square.
+/// What encoders and players would stumble over: odd sizes, other planes than 4:2:0, pixels that are not
+/// square.
 #[test]
 fn boxes_are_drawn_around_things_whatever_the_pixels_are_like() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The wire contract: what the daemon really sends fits its schemas and its documentation, and the accounts balance.
+//! The wire contract: what the daemon really sends fits its schemas and its documentation, and the accounts
+//! balance.
 
 use crate::support::{Broker, Camfire, Heard, camfire_output, clip, root, stderr};
 use serde_json::Value;
@@ -91,7 +92,8 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
     let of = |kind: &str| ids.iter().filter(|(_, other)| other == kind).map(|(id, _)| id).collect::<Vec<_>>();
     assert!(!of("start").is_empty());
     assert!(of("start").iter().all(|id| of("end").contains(id)), "{ids:?}");
-    // The last accounts come after the workers have ended: nothing is pending, and each analysis was published.
+    // The last accounts come after the workers have ended: nothing is pending, and each analysis was
+    // published.
     let last_stats = last_stats.expect("stats at the end");
     let analysed = listener.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
     let both = |key| [account(&last_stats, "yard", key), account(&last_stats, "test", key)];

@@ -115,7 +115,8 @@ fn engine(network: &Network) -> Result<String, String> {
     Ok(format!("{} ({}), {} {sha256}{fallback}", engine.name(), engine.kernels(), identity.name))
 }
 
-/// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an error.
+/// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an
+/// error.
 fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
         let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();

@@ -21,8 +21,8 @@ pub struct Arguments {
     config: ConfigArguments,
 }
 
-/// A pipeline that hangs on teardown keeps its threads, memory and often its device. After this many, only a restart of
-/// the process helps.
+/// A pipeline that hangs on teardown keeps its threads, memory and often its device. After this many, only a
+/// restart of the process helps.
 const MAX_HUNG_TEARDOWNS: u64 = 3;
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.

@@ -1,5 +1,6 @@
-//! `camfire simulate`: simulates many devices that publish events to a broker, each with a real connection and outbox.
-//! Shows the load that a broker or cluster can take, and that nothing is lost, before a fleet is rolled out.
+//! `camfire simulate`: simulates many devices that publish events to a broker, each with a real connection
+//! and outbox. Shows the load that a broker or cluster can take, and that nothing is lost, before a fleet is
+//! rolled out.
 
 use super::{
     output,
@@ -181,8 +182,8 @@ fn start(
     let mut config = config.clone();
     config.node.name = format!("{}-{number}", config.node.name);
     config.mqtt.client_id = format!("{}-{number}", config.mqtt.client_id);
-    // Devices start with different brokers, so that they spread over a cluster and over the survivors of a failure
-    // (docs/fleet.md).
+    // Devices start with different brokers, so that they spread over a cluster and over the survivors of a
+    // failure (docs/fleet.md).
     let brokers = config.mqtt.brokers.len();
     config.mqtt.brokers.rotate_left((number - 1) as usize % brokers);
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));

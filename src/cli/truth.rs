@@ -1,8 +1,8 @@
 //! Scores the events of a clip against its ground truth.
 //!
-//! A truth file lists the objects in a clip, each with its label, times and boxes (see `assets/README.md`). Objects and
-//! events are paired one to one, those that agree in most frames first. A second event of the same object is a false
-//! positive.
+//! A truth file lists the objects in a clip, each with its label, times and boxes (see `assets/README.md`).
+//! Objects and events are paired one to one, those that agree in most frames first. A second event of the
+//! same object is a false positive.
 
 use crate::{
     error::{Error, ErrorKind},

@@ -9,9 +9,7 @@ pub mod commands;
 pub mod connection;
 pub mod frigate;
 pub mod homeassistant;
-
 pub mod mqtt;
 pub mod outbox;
 pub mod publisher;
-
 mod reconnect;

@@ -1,5 +1,5 @@
-//! A small HTTP server for cameras that speak HTTP: files from a folder, and MJPEG without end. And a client that asks one
-//! thing.
+//! A small HTTP server for cameras that speak HTTP: files from a folder, and MJPEG without end. And a client
+//! that asks one thing.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,8 +13,8 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves the files of `folder`; `/video` is `frame.jpg` of it, 10 times a second, for ever. With `login`, only to
-    /// those who bring these Basic credentials (as they stand in the header).
+    /// Serves the files of `folder`; `/video` is `frame.jpg` of it, 10 times a second, for ever. With
+    /// `login`, only to those who bring these Basic credentials (as they stand in the header).
     pub fn start(folder: PathBuf, login: Option<&'static str>) -> HttpServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

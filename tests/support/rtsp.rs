@@ -37,8 +37,8 @@ impl Stream {
         ))
     }
 
-    /// A drawn picture, 640 x 360 at 15 frames a second, by this encoder (`x264enc`, `x265enc`, `jpegenc`), with a
-    /// keyframe a second, for ever.
+    /// A drawn picture, 640 x 360 at 15 frames a second, by this encoder (`x264enc`, `x265enc`, `jpegenc`),
+    /// with a keyframe a second, for ever.
     pub fn drawn(encoder: &str) -> Stream {
         let encode = match encoder {
             "x264enc" => {

@@ -192,8 +192,7 @@ impl Entities<'_> {
             "state_topic": topic,
             "value_template": value_of("total"),
         });
-        // The id is from before the entity was called "Objects".
-        device.add("sensor", &["things"], "Objects", options);
+        device.add("sensor", &["objects"], "Objects", options);
     }
 
     /// Adds the commands. They are available without frames, except for the snapshot.

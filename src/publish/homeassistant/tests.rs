@@ -214,6 +214,7 @@ fn nodes_and_cameras_have_these_entities() {
             "event",
             "latency",
             "motion__threshold",
+            "objects",
             "occupied",
             "picture",
             "rate__fps",
@@ -221,7 +222,6 @@ fn nodes_and_cameras_have_these_entities() {
             "snapshot",
             "status",
             "take__snapshot",
-            "things",
             "watching",
         ]
     );
@@ -234,7 +234,7 @@ fn nodes_and_cameras_have_these_entities() {
     let minimal =
         config("node.name = \"n\"\nhomeassistant.discovery = true\n[cameras.a]\nsource = \"test://\"");
     let camera = parse(&announce(&minimal, false)["homeassistant/device/camfire_-n_-a/config"]);
-    assert_eq!(keys(&camera), ["analysed__fps", "event", "latency", "occupied", "status", "things"]);
+    assert_eq!(keys(&camera), ["analysed__fps", "event", "latency", "objects", "occupied", "status"]);
 }
 
 #[test]

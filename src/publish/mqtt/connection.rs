@@ -1,5 +1,5 @@
-//! The daemon's connections, implemented with rumqttc: [`MqttDialer`] opens them, [`ConnectionDriver`] drives them on a
-//! thread of its own.
+//! The daemon's connections, implemented with rumqttc: [`MqttDialer`] opens them, [`ConnectionDriver`] drives
+//! them on a thread of its own.
 
 use super::{broker_name, client_options, describe, network_options};
 use crate::{

@@ -2,8 +2,9 @@
 //!
 //! The model holds a mean brightness and a noise level for each cell of the scaled-down image. An image is
 //! compared with it in three steps: [`illumination`] fits what all cells have in common, the light and camera
-//! shake; cells that still differ by more than a threshold and their own noise become [`foreground`]; foreground
-//! cells with the background's [`texture`] become illumination, because a shadow or a beam of light is no object.
+//! shake; cells that still differ by more than a threshold and their own noise become [`foreground`];
+//! foreground cells with the background's [`texture`] become illumination, because a shadow or a beam of
+//! light is no object.
 //!
 //! Brightness is in f32 from 0 to 255. The arithmetic uses no fused operations: it gives the same result on
 //! every machine.
