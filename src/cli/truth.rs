@@ -110,7 +110,7 @@ impl Truth {
         let labels: BTreeSet<&String> =
             self.objects.iter().map(|object| &object.label).filter(is_checked).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
-        let problems = groups.judge(&labels);
+        let problems = groups.validate_labels(&labels);
         if problems.is_empty() {
             return Ok(());
         }

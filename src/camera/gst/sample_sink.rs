@@ -214,7 +214,7 @@ impl SampleSink {
                 self.gate.report_processed(at, changed);
             }
         }
-        if health_is_due && let Some(health) = health_check.look(image, &self.luma, now) {
+        if health_is_due && let Some(health) = health_check.update(image, &self.luma, now) {
             self.report(|events| events.health = Some(health));
         }
         changed
