@@ -188,7 +188,7 @@ fn start(
     config.mqtt.brokers.rotate_left((number - 1) as usize % brokers);
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
-    let (dialer, pump, link_events) = connection::connections(config.mqtt.clone(), &topics);
+    let (dialer, event_loop, link_events) = connection::connections(config.mqtt.clone(), &topics);
     let (sender, messages) = queue::messages::messages(16, Message::is_durable);
     let (node, counters): (Arc<str>, Arc<DeliveryCounters>) =
         (config.node.name.as_str().into(), Arc::default());
@@ -211,12 +211,12 @@ fn start(
             .spawn(work)
             .map_err(|e| Error::caused(ErrorKind::System, format!("cannot start a thread for {node}"), e))
     };
-    let pump = move || {
-        if let Err(error) = pump.run() {
+    let event_loop = move || {
+        if let Err(error) = event_loop.run() {
             tracing::error!(%error, "Cannot start the MQTT connection thread.");
         }
     };
-    let threads = vec![spawn(Box::new(move || publisher.run()))?, spawn(Box::new(pump))?];
+    let threads = vec![spawn(Box::new(move || publisher.run()))?, spawn(Box::new(event_loop))?];
     Ok(Device { node, messages: sender, counters, threads })
 }
 

@@ -9,8 +9,8 @@
 //! Retained states are sent on every new connection once all rows are. A message on which one connection
 //! after another ends is sent alone, and given up in the end, so that it cannot block all others.
 //!
-//! [`PublishLoop`] connects the parts: [`PublisherState`] is what outlives connections, [`Session`] is one
-//! established connection and sends on it.
+//! [`PublishLoop`] connects the parts: [`PublisherState`] is what outlives connections,
+//! [`Session`](session::Session) is one established connection and sends on it.
 
 mod limits;
 mod link;
