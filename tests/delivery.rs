@@ -1,7 +1,7 @@
 //! What must arrive arrives: whatever becomes of the broker, the disk and camfire itself. A subscriber with a persistent
 //! session holds every message against the numbers that they carry.
 
-use crate::support::{Broker, Camfire, DEADLINE, Heard, camfire, clip, free_port, root, stderr, wait_for};
+use crate::support::{Broker, Camfire, DEADLINE, Received, camfire, clip, free_port, root, stderr, wait_for};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use std::{
@@ -163,9 +163,9 @@ fn what_was_seen_while_no_broker_was_there_arrives_and_old_detections_do_not() {
     wait_for("events on disk", || waiting().then_some(()));
     let before = jiff::Timestamp::now();
     let broker = Broker::start_on(port, PERSISTENT);
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let ledger = subscribe(port);
-    listener.wait_topic("/yard/detections");
+    subscriber.wait_topic("/yard/detections");
     wait_for("the first event", || {
         ledger
             .lock()
@@ -175,14 +175,14 @@ fn what_was_seen_while_no_broker_was_there_arrives_and_old_detections_do_not() {
             .any(|known| known.first().is_some_and(|(seq, _)| *seq == 1))
             .then_some(())
     });
-    let all = listener.all();
+    let all = subscriber.all();
     let events: Vec<Value> =
-        all.iter().filter(|heard| heard.topic.ends_with("/events")).map(|h| h.json()).collect();
+        all.iter().filter(|message| message.topic.ends_with("/events")).map(|h| h.json()).collect();
     let at = |message: &Value, key: &str| message[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(at(&events[0], "at") < before, "{}", events[0]);
     let oldest = all
         .iter()
-        .filter(|heard| heard.topic.ends_with("/detections"))
+        .filter(|message| message.topic.ends_with("/detections"))
         .map(|h| at(&h.json(), "captured_at"))
         .min();
     assert!(oldest.unwrap() >= before, "detections of the outage were sent");
@@ -238,11 +238,11 @@ fn an_outbox_that_is_no_good_is_set_aside_and_camfire_goes_on() {
     let file = folder.path().join("outbox.db");
     std::fs::write(&file, "not a database, and not ours").unwrap();
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let mut flags = broker.flags();
     flags.extend(["--set".into(), format!("outbox.file={}", file.display())]);
     let mut camfire = Camfire::run(CAMERA, &flags);
-    listener.wait_state("yard", "live");
+    subscriber.wait_state("yard", "live");
     assert!(camfire.end("TERM").success());
     assert_eq!(camfire.log().matches("set aside as").count(), 1, "{}", camfire.log());
     let names: Vec<String> = std::fs::read_dir(&folder)
@@ -278,7 +278,7 @@ fn never_acknowledge(mut stream: TcpStream) {
 #[test]
 fn brokers_that_do_not_do_their_work_are_left_for_the_next() {
     let good = Broker::start();
-    let listener = good.listen();
+    let subscriber = good.subscribe();
     // Held, so that these connections stay open.
     let held = Arc::new(Mutex::new(Vec::new()));
     let bad = [
@@ -289,7 +289,7 @@ fn brokers_that_do_not_do_their_work_are_left_for_the_next() {
         ("is not there", free_port()),
     ];
     for (what, port) in bad {
-        listener.forget();
+        subscriber.clear();
         let flags = [
             format!("mqtt.port={port}"),
             format!("mqtt.fallbacks=['127.0.0.1:{}']", good.port),
@@ -297,8 +297,8 @@ fn brokers_that_do_not_do_their_work_are_left_for_the_next() {
         ];
         let flags: Vec<String> = flags.into_iter().flat_map(|flag| ["--set".into(), flag]).collect();
         let mut camfire = Camfire::run(CAMERA, &flags);
-        listener.wait(what, |heard| {
-            heard.topic == "camfire/porch/yard/status" && heard.json()["state"] == "live"
+        subscriber.wait(what, |message| {
+            message.topic == "camfire/porch/yard/status" && message.json()["state"] == "live"
         });
         assert_eq!(camfire.log().matches("Broker is away").count(), 1, "{what}: {}", camfire.log());
         assert!(camfire.end("TERM").success(), "{what}");
@@ -326,7 +326,7 @@ fn slow_way(broker: u16, delay: Duration) -> u16 {
 #[test]
 fn a_broker_that_answers_late_is_waited_for_as_long_as_configured() {
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let port = slow_way(broker.port, Duration::from_secs(3));
     let run = |timeout: &str| {
         let flags = [
@@ -338,19 +338,19 @@ fn a_broker_that_answers_late_is_waited_for_as_long_as_configured() {
         Camfire::run(CAMERA, &flags)
     };
     let is_live =
-        |heard: &Heard| heard.topic == "camfire/porch/yard/status" && heard.json()["state"] == "live";
+        |message: &Received| message.topic == "camfire/porch/yard/status" && message.json()["state"] == "live";
     let mut hasty = run("1s");
     hasty.wait_log("it does not answer in time");
-    listener.wait("the next one", is_live);
+    subscriber.wait("the next one", is_live);
     // What the first has to say to a connection that was given up is nobody's; seven seconds on it has said it.
-    listener.wait("a later frame", |heard| {
-        heard.topic.ends_with("/yard/detections") && heard.json()["frame"].as_u64() > Some(105)
+    subscriber.wait("a later frame", |message| {
+        message.topic.ends_with("/yard/detections") && message.json()["frame"].as_u64() > Some(105)
     });
     assert_eq!(hasty.log().matches("Broker is connected").count(), 1, "{}", hasty.log());
     assert!(hasty.end("TERM").success());
-    listener.forget();
+    subscriber.clear();
     let patient = run("20s");
-    listener.wait("late, but there", is_live);
+    subscriber.wait("late, but there", is_live);
     assert!(!patient.log().contains("Broker is away"), "{}", patient.log());
 }
 
@@ -378,15 +378,15 @@ fn a_broker_that_refuses_topics_gets_what_it_allows() {
     std::fs::write(folder.path().join("rules.json"), rules.to_string()).unwrap();
     let lines = format!("allow_anonymous true\nplugin {plugin}\nplugin_opt_config_file {{dir}}/rules.json\n");
     let broker = Broker::start_in(folder, free_port(), &lines);
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let mut flags = broker.flags();
     flags.extend(["--set".into(), "commands.accept=true".into()]);
     let camfire = Camfire::run(CAMERA, &flags);
     camfire.wait_log("Broker refuses the subscription for commands");
-    listener.wait_state("yard", "live");
-    listener.wait_topic("/yard/events");
-    listener.wait("online", |heard| heard.topic == "camfire/porch/status" && heard.payload == "online");
-    assert!(listener.all().iter().all(|heard| !heard.topic.ends_with("/yard/detections")));
+    subscriber.wait_state("yard", "live");
+    subscriber.wait_topic("/yard/events");
+    subscriber.wait("online", |message| message.topic == "camfire/porch/status" && message.payload == "online");
+    assert!(subscriber.all().iter().all(|message| !message.topic.ends_with("/yard/detections")));
     assert!(!camfire.log().contains("Broker is away"), "{}", camfire.log());
 }
 
@@ -394,56 +394,56 @@ fn a_broker_that_refuses_topics_gets_what_it_allows() {
 fn a_message_that_the_broker_does_not_take_holds_up_no_other() {
     // Mosquitto ends the connection of whoever sends more than this.
     let broker = Broker::start_with("allow_anonymous true\nmax_packet_size 20000\n");
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let config = format!(
         "node.name = 'porch'\npictures.publish = true\npictures.quality = 95\n[cameras.yard]\nsource = '{}'\n",
         clip()
     );
     let camfire = Camfire::run(&config, &broker.flags());
     camfire.wait_log("it is given up");
-    listener.forget();
-    listener.wait_topic("/yard/events");
-    listener.wait_topic("/yard/detections");
+    subscriber.clear();
+    subscriber.wait_topic("/yard/events");
+    subscriber.wait_topic("/yard/detections");
     assert!(camfire.log().contains("topic=\"camfire/porch/yard/picture\""), "{}", camfire.log());
 }
 
 #[test]
 fn commands_are_carried_out_and_answered() {
     let broker = Broker::start();
-    let listener = broker.listen();
-    listener.publish("camfire/porch/yard/command", br#"{"do":"pause"}"#, true);
-    listener.wait_topic("/yard/command");
+    let subscriber = broker.subscribe();
+    subscriber.publish("camfire/porch/yard/command", br#"{"do":"pause"}"#, true);
+    subscriber.wait_topic("/yard/command");
     let mut flags = broker.flags();
     flags.extend(["--set".into(), "commands.accept=true".into()]);
     let camfire = Camfire::run(CAMERA, &flags);
-    listener.wait_state("yard", "live");
+    subscriber.wait_state("yard", "live");
     // One that the broker had kept was meant for another time.
     camfire.wait_log("retained command");
     let say = |camera: &str, command: Value| {
-        listener.forget_topic("/answer");
-        listener.publish(&format!("camfire/porch{camera}/command"), command.to_string().as_bytes(), false);
-        let answer = listener.wait_topic("/answer").json();
+        subscriber.clear_topic("/answer");
+        subscriber.publish(&format!("camfire/porch{camera}/command"), command.to_string().as_bytes(), false);
+        let answer = subscriber.wait_topic("/answer").json();
         assert_valid("answer", &answer);
         answer
     };
-    assert_valid("settings", &listener.wait_topic("/yard/settings").json());
+    assert_valid("settings", &subscriber.wait_topic("/yard/settings").json());
     assert_eq!(say("/yard", json!({"do": "pause", "id": "p"}))["id"], "p");
-    listener.wait_state("yard", "paused");
-    listener.wait("settings", |heard| {
-        heard.topic.ends_with("/yard/settings") && heard.json()["watching"] == false
+    subscriber.wait_state("yard", "paused");
+    subscriber.wait("settings", |message| {
+        message.topic.ends_with("/yard/settings") && message.json()["watching"] == false
     });
-    listener.forget();
+    subscriber.clear();
     assert_eq!(say("/yard", json!({"do": "resume"}))["ok"], true);
-    listener.wait_state("yard", "live");
+    subscriber.wait_state("yard", "live");
     say("/yard", json!({"do": "snapshot"}));
-    let picture = listener.wait_topic("/yard/snapshot");
+    let picture = subscriber.wait_topic("/yard/snapshot");
     assert!(picture.payload.contains("JFIF"));
     assert_eq!(say("/yard", json!({"do": "set", "rate_fps": 1}))["ok"], true);
     assert_eq!(say("/garden", json!({"do": "pause"}))["ok"], false);
     assert_eq!(say("/yard", json!({"do": "set", "source": "file:///etc/passwd"}))["ok"], false);
-    listener.forget_topic("/stats");
+    subscriber.clear_topic("/stats");
     assert_eq!(say("", json!({"do": "stats"}))["ok"], true);
-    listener.wait_topic("/stats");
+    subscriber.wait_topic("/stats");
     let history = say("", json!({"do": "history", "camera": "yard", "since": 0}));
     let told = history["messages"].as_array().unwrap();
     assert_eq!(told[0]["payload"]["seq"], 1);
@@ -451,30 +451,30 @@ fn commands_are_carried_out_and_answered() {
     assert_eq!(say("/yard", json!("pause"))["ok"], false);
     assert_eq!(say("", json!({"do": "reload"}))["ok"], true);
     camfire.wait_log("Reloading the configuration");
-    listener.wait("online again", |heard| heard.topic == "camfire/porch/status" && heard.payload == "online");
+    subscriber.wait("online again", |message| message.topic == "camfire/porch/status" && message.payload == "online");
 }
 
 #[test]
 fn a_configuration_that_is_wrong_is_not_taken_on_reload() {
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("camfire.toml");
     std::fs::write(&file, CAMERA).unwrap();
     let camfire = Camfire::run_file(&file, &broker.flags());
-    listener.wait_state("yard", "live");
+    subscriber.wait_state("yard", "live");
     std::fs::write(&file, format!("{CAMERA}rate_fps = -1\n")).unwrap();
     crate::support::send_signal("HUP", camfire.id());
     camfire.wait_log("The new configuration is invalid");
     std::fs::write(&file, format!("{CAMERA}[cameras.door]\nsource = 'test://'\n")).unwrap();
     crate::support::send_signal("HUP", camfire.id());
-    listener.wait_state("door", "live");
+    subscriber.wait_state("door", "live");
 }
 
 #[test]
 fn home_assistant_is_told_what_there_is_and_what_is_gone() {
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let folder = tempfile::tempdir().unwrap();
     let mut flags = broker.flags();
     for flag in
@@ -485,23 +485,23 @@ fn home_assistant_is_told_what_there_is_and_what_is_gone() {
     let two = format!("{CAMERA}[cameras.door]\nsource = 'test://'\n");
     let mut camfire = Camfire::run(&two, &flags);
     let of = |topic: &'static str| {
-        listener.wait(topic, move |heard| heard.topic == format!("homeassistant/device/{topic}/config"))
+        subscriber.wait(topic, move |message| message.topic == format!("homeassistant/device/{topic}/config"))
     };
     assert_eq!(of("camfire_-porch").json()["origin"]["name"], "camfire");
     assert!(of("camfire_-porch_-door").json()["components"].as_object().unwrap().len() > 3);
     of("camfire_-porch_-yard");
     // Home Assistant starts.
-    listener.forget();
-    listener.publish("homeassistant/status", b"online", false);
+    subscriber.clear();
+    subscriber.publish("homeassistant/status", b"online", false);
     of("camfire_-porch_-yard");
-    listener.wait_state("yard", "live");
+    subscriber.wait_state("yard", "live");
     assert!(camfire.end("TERM").success());
-    listener.forget();
+    subscriber.clear();
     let mut camfire = Camfire::run(CAMERA, &flags);
     of("camfire_-porch_-yard");
     assert_eq!(of("camfire_-porch_-door").payload, "", "it is taken back");
     assert!(camfire.end("TERM").success());
-    listener.forget();
+    subscriber.clear();
     flags.extend(["--set".into(), "homeassistant.discovery=false".into()]);
     let _camfire = Camfire::run(CAMERA, &flags);
     assert_eq!(of("camfire_-porch").payload, "");
@@ -511,14 +511,14 @@ fn home_assistant_is_told_what_there_is_and_what_is_gone() {
 #[test]
 fn events_are_told_in_frigates_shape_too() {
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let mut flags = broker.flags();
     flags.extend(["--set".into(), "frigate.events=true".into()]);
     let config = format!("node.name = 'porch'\n[cameras.yard]\nsource = '{}'\n", clip());
     let _camfire = Camfire::run(&config, &flags);
-    let told = listener.wait("frigate/events", |heard| heard.topic == "frigate/events").json();
+    let told = subscriber.wait("frigate/events", |message| message.topic == "frigate/events").json();
     assert_eq!((&told["type"], &told["after"]["camera"]), (&json!("new"), &json!("yard")));
-    let ours = listener.wait_topic("/yard/events").json();
+    let ours = subscriber.wait_topic("/yard/events").json();
     assert_eq!(told["after"]["id"], ours["id"]);
 }
 

@@ -2,7 +2,7 @@
 //! and what it does where the port is taken, or a client only holds its place.
 
 use crate::support::{
-    Broker, Camfire, Listener, camfire_output, clip, free_port,
+    Broker, Camfire, Subscriber, camfire_output, clip, free_port,
     http::{Answer, get},
     root, stdout, wait_for,
 };
@@ -59,8 +59,8 @@ fn promtool(arguments: &[&str], text: &str) -> (bool, String) {
 }
 
 /// A scrape after which the clip's frames are all accounted for.
-fn scrape_at_rest(listener: &Listener, port: u16) -> String {
-    listener.wait_state("yard", "ended");
+fn scrape_at_rest(subscriber: &Subscriber, port: u16) -> String {
+    subscriber.wait_state("yard", "ended");
     wait_for("the clip's last frame", || {
         let page = scrape(port);
         (value(&page, "camfire_frames_pending{camera=\"yard\"}") == 0.0).then_some(page)
@@ -70,11 +70,11 @@ fn scrape_at_rest(listener: &Listener, port: u16) -> String {
 #[test]
 fn metrics_are_sound_and_tell_what_the_stats_tell() {
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let port = free_port();
     let mut camfire = Camfire::run(&config(port), &broker.flags());
-    listener.wait_topic("/test/detections");
-    let page = scrape_at_rest(&listener, port);
+    subscriber.wait_topic("/test/detections");
+    let page = scrape_at_rest(&subscriber, port);
     assert_eq!(promtool(&["check", "metrics"], &page), (true, String::new()), "{page}");
 
     let account = |page: &str, camera: &str, outcome: &str| {
@@ -94,9 +94,9 @@ fn metrics_are_sound_and_tell_what_the_stats_tell() {
     assert!(value(&page, "camfire_start_time_seconds") > 1.7e9);
 
     // The clip is over: from now on both tell the same of it.
-    listener.forget_topic("/stats");
-    let stats = listener.wait("stats at rest", |heard| {
-        heard.topic.ends_with("/stats") && heard.json()["cameras"]["yard"]["analysed_fps"] == 0.0
+    subscriber.clear_topic("/stats");
+    let stats = subscriber.wait("stats at rest", |message| {
+        message.topic.ends_with("/stats") && message.json()["cameras"]["yard"]["analysed_fps"] == 0.0
     });
     let (stats, page) = (stats.json(), scrape(port));
     let yard = &stats["cameras"]["yard"];
@@ -235,13 +235,13 @@ fn a_port_that_is_taken_is_told_once_and_had_when_it_is_free() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let camfire = Camfire::run(&config(port), &broker.flags());
     camfire.wait_log(&format!(
         "Web server cannot listen; trying again, seeing goes on. address=127.0.0.1:{port}"
     ));
-    listener.forget_topic("/test/detections");
-    listener.wait_topic("/test/detections");
+    subscriber.clear_topic("/test/detections");
+    subscriber.wait_topic("/test/detections");
     drop(taken);
     camfire.wait_log("Web server listens");
     scrape(port);
