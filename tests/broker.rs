@@ -65,8 +65,8 @@ fn an_unreachable_broker_is_logged_once_per_reason_and_analysis_continues() {
     camfire.wait_log("Camera is live");
     camfire.wait_log(&format!("127.0.0.1:{port}"));
     assert_eq!(camfire.log().matches("Broker is away").count(), 1, "{}", camfire.log());
-    // From now on the port accepts connections, and each is closed after the CONNECT packet. When the third attempt
-    // arrives, two have failed for this new reason.
+    // From now on the port accepts connections, and each is closed after the CONNECT packet. When the third
+    // attempt arrives, two have failed for this new reason.
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     for _ in 0..3 {
         let (mut client, _) = server.accept().unwrap();

@@ -5,7 +5,7 @@ use crate::support::{
     http::HttpServer,
     launch_to_end, root,
     rtsp::{RtspServer, Stream},
-    stderr, stdout, wait_for,
+    stderr, stdout,
 };
 use std::path::Path;
 
@@ -70,12 +70,12 @@ fn a_clip_without_loop_ends_after_its_last_frame() {
     subscriber.wait_state("yard", "ended");
     assert!(camfire.end("TERM").success());
     subscriber.wait("offline", |message| message.payload == "offline");
-    let stats = subscriber.all().into_iter().rfind(|message| message.topic.ends_with("/stats")).unwrap().json();
+    let stats =
+        subscriber.all().into_iter().rfind(|message| message.topic.ends_with("/stats")).unwrap().json();
     let counts = &stats["cameras"]["yard"];
     // With realtime = false the clip waits for the workers, so no frame is dropped.
     assert_eq!(counts["dropped"], 0, "{counts}");
-    let (captured, analysed) =
-        (counts["captured"].as_u64().unwrap(), counts["analysed"].as_u64().unwrap());
+    let (captured, analysed) = (counts["captured"].as_u64().unwrap(), counts["analysed"].as_u64().unwrap());
     let truth = std::fs::read_to_string(root().join("assets/demo.truth.json")).unwrap();
     let truth: serde_json::Value = serde_json::from_str(&truth).unwrap();
     assert_eq!(captured, truth["frames"].as_u64().unwrap());
@@ -258,8 +258,8 @@ fn http_cameras_send_mjpeg_or_stills() {
     subscriber.wait("more than one still", |message| {
         message.topic.ends_with("/still/detections") && message.json()["frame"].as_u64() > Some(3)
     });
-    // Frames of the stream that are not due are skipped before they are decoded. A still is requested only when one is
-    // due, so none is skipped.
+    // Frames of the stream that are not due are skipped before they are decoded. A still is requested only
+    // when one is due, so none is skipped.
     let stats = subscriber.wait("skipped frames", |message| {
         message.topic.ends_with("/stats")
             && message.json()["cameras"]["video"]["skipped_rate"].as_u64() > Some(10)
@@ -294,7 +294,10 @@ fn tracks_continue_across_stills() {
     assert_ne!(events("end")[0]["reason"], "camera_lost");
     assert!(events("end")[0]["duration_s"].as_f64().unwrap() >= 1.0, "{:#?}", events("end"));
     let states = subscriber.all().into_iter().filter(|message| message.topic.ends_with("/yard/status"));
-    assert_eq!(states.map(|message| message.json()["state"].clone()).collect::<Vec<_>>(), ["starting", "live"]);
+    assert_eq!(
+        states.map(|message| message.json()["state"].clone()).collect::<Vec<_>>(),
+        ["starting", "live"]
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Faults of cameras, each with a real RTSP server: how camfire detects it and recovers. A second, healthy camera must
-//! not be affected.
+//! Faults of cameras, each with a real RTSP server: how camfire detects it and recovers. A second, healthy
+//! camera must not be affected.
 
 use crate::support::{
     Broker, Camfire, Subscriber,
@@ -16,15 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A camfire with one camera whose source fails during the test and one healthy camera, and a subscriber to both.
+/// A camfire with one camera whose source fails during the test and one healthy camera, and a subscriber to
+/// both.
 struct FaultTest {
     camfire: Camfire,
     subscriber: Subscriber,
     _broker: Broker,
 }
 
-/// Maximum time from the repair of the source to the next detection. Long enough for busy machines; `docs/capture.md`
-/// lists measured times.
+/// Maximum time from the repair of the source to the next detection. Long enough for busy machines;
+/// `docs/capture.md` lists measured times.
 const MAX_RECOVERY: Duration = Duration::from_secs(20);
 
 impl FaultTest {
@@ -61,7 +62,8 @@ impl FaultTest {
         });
     }
 
-    /// Stops camfire. The frame counts of both cameras must add up, and the healthy camera must have lost no frame.
+    /// Stops camfire. The frame counts of both cameras must add up, and the healthy camera must have lost no
+    /// frame.
     fn end(mut self) {
         self.subscriber.clear();
         self.subscriber.wait_topic("/healthy/detections");
@@ -138,7 +140,8 @@ fn a_change_of_resolution_does_not_interrupt_the_stream() {
     let test = FaultTest::start(&server.url(), "");
     test.wait("live");
     test.subscriber.wait("a detection of the new size", |message| {
-        message.topic.ends_with("/faulty/detections") && message.json()["size"] == serde_json::json!([322, 242])
+        message.topic.ends_with("/faulty/detections")
+            && message.json()["size"] == serde_json::json!([322, 242])
     });
     test.wait_for_counts("no failed frames", |counts| counts["failed"] == 0);
     test.end();
@@ -272,7 +275,8 @@ fn a_server_that_sends_noise_is_unreachable_until_it_is_replaced() {
 
 #[test]
 fn a_hanging_pipeline_leaves_other_cameras_running_and_in_the_end_the_process_exits() {
-    // The element identity sleeps for two minutes in each frame, and its pipeline cannot be stopped meanwhile.
+    // The element identity sleeps for two minutes in each frame, and its pipeline cannot be stopped
+    // meanwhile.
     let broker = Broker::start();
     let subscriber = broker.subscribe();
     let config = "stats.interval = '1s'\n[cameras.healthy]\nsource = 'test://ball'\n\

@@ -1,5 +1,5 @@
-//! A small HTTP server in place of HTTP cameras: files of a folder, an endless MJPEG stream, and a sequence of stills.
-//! And a client for a single request.
+//! A small HTTP server in place of HTTP cameras: files of a folder, an endless MJPEG stream, and a sequence
+//! of stills. And a client for a single request.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,9 +17,10 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves the files of `folder`. `/video` is an endless MJPEG stream that repeats its `frame.jpg` 10 times per
-    /// second. `/next.jpg` is another of its files `00000.jpg`, `00001.jpg` and so on at each request, and the last
-    /// one when all have been sent. With `login`, requests need these Basic credentials (base64, as in the header).
+    /// Serves the files of `folder`. `/video` is an endless MJPEG stream that repeats its `frame.jpg` 10
+    /// times per second. `/next.jpg` is another of its files `00000.jpg`, `00001.jpg` and so on at each
+    /// request, and the last one when all have been sent. With `login`, requests need these Basic credentials
+    /// (base64, as in the header).
     pub fn start(folder: PathBuf, login: Option<&'static str>) -> HttpServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

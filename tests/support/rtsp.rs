@@ -37,8 +37,8 @@ impl Stream {
         ))
     }
 
-    /// An endless synthetic stream: 640 x 360, 15 frames and one keyframe per second, encoded by `x264enc`, `x265enc` or
-    /// `jpegenc`.
+    /// An endless synthetic stream: 640 x 360, 15 frames and one keyframe per second, encoded by `x264enc`,
+    /// `x265enc` or `jpegenc`.
     pub fn synthetic(encoder: &str) -> Stream {
         let encode = match encoder {
             "x264enc" => {
