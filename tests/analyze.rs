@@ -85,11 +85,11 @@ fn events_do_not_depend_on_the_number_of_workers_or_on_adaptive_decoding() {
 #[test]
 fn zones_labels_and_masks_are_applied() {
     let right = "cameras.clip.zones.right=[[0.5, 0], [1, 0], [1, 1], [0.5, 1]]";
-    let with_zone = events(&analyze("stop", &["--set", right]));
+    let with_zone = events(&analyze("noise", &["--set", right]));
     assert!(with_zone.iter().any(|event| event["changed"][0] == "zones" && event["zones"][0] == "right"));
     let only_cups = events(&analyze("stop", &["--set", "cameras.clip.labels=[\"cup\"]"]));
     assert!(!only_cups.is_empty() && only_cups.iter().all(|event| event["label"] == "cup"), "{only_cups:#?}");
-    let masked = analyze("stop", &["--set", "cameras.clip.masks=[[[0, 0], [1, 0], [1, 1], [0, 1]]]"]);
+    let masked = analyze("noise", &["--set", "cameras.clip.masks=[[[0, 0], [1, 0], [1, 1], [0, 1]]]"]);
     assert!(events(&masked).is_empty());
 }
 

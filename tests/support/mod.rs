@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -248,6 +249,7 @@ fn wait_for_suback(connection: &mut Connection) {
 pub struct Camfire {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     _config: Option<tempfile::TempDir>,
 }
 
@@ -280,7 +282,7 @@ impl Camfire {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let shared = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 eprintln!("camfire | {line}");
                 let mut log = shared.lock().unwrap();
@@ -288,7 +290,7 @@ impl Camfire {
                 log.push('\n');
             }
         });
-        Camfire { child, log, _config: None }
+        Camfire { child, log, reader: Some(reader), _config: None }
     }
 
     /// Its stderr so far.
@@ -307,9 +309,13 @@ impl Camfire {
         self.wait()
     }
 
-    /// Waits for the process to exit.
+    /// Waits for the process to exit. From then on its log is complete.
     pub fn wait(&mut self) -> ExitStatus {
-        wait_for("camfire to exit", || self.child.try_wait().unwrap())
+        let status = wait_for("camfire to exit", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 
     /// Its process id.
