@@ -1,7 +1,7 @@
-//! Time, injected: nothing else in camfire asks the system what time it is.
+//! The injected clock: no other code in camfire reads the system's time.
 //!
-//! Two clocks that must not be mixed: [`Clock::now`] is the time of day that subscribers read and that may jump;
-//! [`Clock::monotonic`] counts from the start of the process and is the only one that durations are taken from.
+//! Two kinds of time must not be mixed: [`Clock::now`] is the time of day in messages, which may jump;
+//! [`Clock::monotonic`] counts from the start of the process and is the only source of durations.
 
 use crate::{lifecycle, sync::lock};
 use jiff::Timestamp;
@@ -12,34 +12,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where a stage gets its time from.
+/// A source of time for the stages.
 pub trait Clock: Send + Sync {
     /// Time of day, UTC.
     fn now(&self) -> Timestamp;
 
-    /// Time since the clock was made; never goes back.
+    /// Time since the clock was created. Never goes back.
     fn monotonic(&self) -> Duration;
 
-    /// Whether the time of day keeps to a time server; `None` where that is not known.
+    /// Whether the time of day is synchronised with a time server, or None if that is not known.
     fn is_synchronised(&self) -> Option<bool>;
 }
 
-/// The machine's own clock.
+/// The system's clock.
 pub struct SystemClock {
     started: Instant,
     synchronised: Arc<Mutex<Synchronised>>,
 }
 
-/// What was last found out, and when.
+/// The last known state, and when it was last queried.
 type Synchronised = (Option<bool>, Option<Instant>);
 
-/// Between two looks: finding out may take a program to be run.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// systemd-timesyncd makes this file when it has set the clock.
-const TIMESYNC_MARK: &str = "/run/systemd/timesync/synchronized";
+/// Minimum time between two queries, because a query may run a program.
+const QUERY_INTERVAL: Duration = Duration::from_secs(60);
+/// systemd-timesyncd creates this file when it has set the clock.
+const TIMESYNC_FILE: &str = "/run/systemd/timesync/synchronized";
 
 impl SystemClock {
-    /// A clock whose monotonic time starts now.
+    /// Creates a clock whose monotonic time starts now.
     pub fn new() -> SystemClock {
         SystemClock { started: Instant::now(), synchronised: Arc::default() }
     }
@@ -56,24 +56,26 @@ impl Clock for SystemClock {
 
     fn is_synchronised(&self) -> Option<bool> {
         let mut known = lock(&self.synchronised);
-        if known.1.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+        if known.1.is_none_or(|at| at.elapsed() >= QUERY_INTERVAL) {
             known.1 = Some(Instant::now());
-            // Whoever asks gets what is known and does not wait: a bus that hangs must not hang a worker.
+            // The caller gets the last known state without waiting: a hanging D-Bus must not block a worker.
             let shared = self.synchronised.clone();
-            let look = move || {
-                let found = look_for_synchronisation();
-                lock(&shared).0 = found;
+            let query = move || {
+                let state = query_synchronised();
+                lock(&shared).0 = state;
             };
-            drop(lifecycle::spawn_helper("clock-look", look));
+            drop(lifecycle::spawn_helper("clock-sync", query));
         }
         known.0
     }
 }
 
-/// Whether the time of day keeps to a time server, asked now and with patience: by timesyncd's mark, or by
-/// what systemd knows of the kernel's clock, whoever sets it. `None` where nobody knows.
-pub fn look_for_synchronisation() -> Option<bool> {
-    if Path::new(TIMESYNC_MARK).exists() {
+/// Queries whether the time of day is synchronised with a time server, or returns None if that is not known.
+///
+/// May block. The answer comes from timesyncd's file or from systemd, which knows the state of the kernel's
+/// clock regardless of which program sets it.
+pub fn query_synchronised() -> Option<bool> {
+    if Path::new(TIMESYNC_FILE).exists() {
         return Some(true);
     }
     let output =
@@ -85,12 +87,12 @@ pub fn look_for_synchronisation() -> Option<bool> {
     }
 }
 
-/// The clock of a recording that is looked at by itself: it was opened at the beginning of 1970, so that its own time reads
-/// like a time of day, the same on every run.
+/// The clock for analysing a recording: the time of day is always the beginning of 1970, so that times are
+/// the recording's own and the same on every run.
 pub struct RecordingClock(SystemClock);
 
 impl RecordingClock {
-    /// A clock whose monotonic time starts now.
+    /// Creates a clock whose monotonic time starts now.
     pub fn new() -> RecordingClock {
         RecordingClock(SystemClock::new())
     }
@@ -110,7 +112,7 @@ impl Clock for RecordingClock {
     }
 }
 
-/// A clock that moves when a test says so.
+/// A clock that only advances when a test calls [`SimulatedClock::advance`].
 #[cfg(test)]
 pub struct SimulatedClock {
     started: Timestamp,
@@ -119,13 +121,13 @@ pub struct SimulatedClock {
 
 #[cfg(test)]
 impl SimulatedClock {
-    /// Starts at 2026-01-01T00:00:00Z.
+    /// Creates a clock at 2026-01-01T00:00:00Z.
     pub fn new() -> SimulatedClock {
         let started = "2026-01-01T00:00:00Z".parse().expect("a valid time");
         SimulatedClock { started, elapsed: Mutex::new(Duration::ZERO) }
     }
 
-    /// Lets `by` pass.
+    /// Advances the clock by `by`.
     pub fn advance(&self, by: Duration) {
         *self.elapsed.lock().expect("no test panics here") += by;
     }

@@ -1,5 +1,7 @@
-//! What can be changed while camfire runs: by commands, for this run only. Written by the publisher, which takes the
-//! commands; read by the camera's stage and the workers at their next turn.
+//! Settings and requests that commands change while camfire runs. They are not saved.
+//!
+//! The publisher, which receives the commands, writes them. The camera stages and the workers read them in
+//! their next iteration.
 
 use crate::{config, sync::lock};
 use std::sync::{
@@ -7,38 +9,38 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// One camera's.
+/// Settings and requests of one camera.
 #[derive(Debug)]
 pub struct CameraControl {
     /// The camera's name.
     pub name: Arc<str>,
     settings: Mutex<CameraSettings>,
-    /// Rises with every change, so that readers need not lock.
+    /// Incremented with every change, so that readers need not lock.
     version: AtomicU64,
     snapshot: AtomicBool,
 }
 
-/// What a camera is set to.
+/// The settings of a camera that commands can change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CameraSettings {
-    /// It is looked at; else its pipeline is closed.
+    /// Whether the camera is analysed. If not, its pipeline is closed.
     pub watching: bool,
-    /// As `cameras.NAME.rate_fps`.
+    /// See `cameras.NAME.rate_fps`.
     pub rate_fps: f64,
-    /// As `cameras.NAME.motion_threshold`.
+    /// See `cameras.NAME.motion_threshold`.
     pub motion_threshold: f64,
-    /// As `objects.score`.
+    /// See `objects.score`.
     pub score: f64,
 }
 
 impl CameraControl {
-    /// As the configuration has it.
+    /// Creates the control with the settings of the configuration.
     pub fn new(camera: &config::Camera, objects: &config::Objects) -> CameraControl {
         let settings = CameraSettings {
             watching: true,
             rate_fps: camera.rate_fps,
             motion_threshold: camera.motion.threshold,
-            // As it was typed, not as the nearest f32 is written.
+            // Rounded to the number in the configuration instead of the nearest f32.
             score: (f64::from(objects.score) * 1e6).round() / 1e6,
         };
         CameraControl {
@@ -49,12 +51,12 @@ impl CameraControl {
         }
     }
 
-    /// What holds now.
+    /// The current settings.
     pub fn settings(&self) -> CameraSettings {
         *lock(&self.settings)
     }
 
-    /// Changes it; true if that makes a difference.
+    /// Changes the settings. Returns true if they differ from before.
     pub fn change(&self, change: impl FnOnce(&mut CameraSettings)) -> bool {
         let mut settings = lock(&self.settings);
         let before = *settings;
@@ -66,60 +68,60 @@ impl CameraControl {
         differs
     }
 
-    /// What holds now, if it has changed since `seen`, which is updated.
+    /// Returns the settings if they have changed since version `seen`, which is updated.
     pub fn changed_since(&self, seen: &mut u64) -> Option<CameraSettings> {
         let version = self.version.load(Ordering::Acquire);
         let is_new = std::mem::replace(seen, version) != version;
         is_new.then(|| self.settings())
     }
 
-    /// Asks for a picture of the next frame.
-    pub fn ask_for_snapshot(&self) {
+    /// Requests a snapshot of the next frame.
+    pub fn request_snapshot(&self) {
         self.snapshot.store(true, Ordering::Relaxed);
     }
 
-    /// Whether one was asked for since the last call.
-    pub fn take_snapshot(&self) -> bool {
-        // Mostly a read alone, which leaves the cache line shared.
+    /// Returns and clears the request for a snapshot.
+    pub fn take_snapshot_request(&self) -> bool {
+        // In the common case this is only a read, which leaves the cache line shared.
         self.snapshot.load(Ordering::Relaxed) && self.snapshot.swap(false, Ordering::Relaxed)
     }
 }
 
-/// Tells what is wrong with a configuration.
-pub type Judge = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Reads the configuration and returns an error text if it is invalid.
+pub type ConfigValidator = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// The node's.
+/// Requests to the node.
 #[derive(Default)]
 pub struct NodeControl {
-    /// Tells what is wrong with the configuration as it is on disk now; none where it cannot be read again.
-    pub judge: Option<Judge>,
+    /// Validates the configuration on disk. None if the configuration cannot be reloaded.
+    pub validate_config: Option<ConfigValidator>,
     reload: AtomicBool,
     stats: AtomicBool,
 }
 
 impl NodeControl {
-    /// With a configuration that can be read again.
-    pub fn new(judge: Judge) -> NodeControl {
-        NodeControl { judge: Some(judge), ..NodeControl::default() }
+    /// Creates the control of a node whose configuration can be reloaded.
+    pub fn new(validate_config: ConfigValidator) -> NodeControl {
+        NodeControl { validate_config: Some(validate_config), ..NodeControl::default() }
     }
 
-    /// Asks for the configuration to be read again.
-    pub fn ask_for_reload(&self) {
+    /// Requests a reload of the configuration.
+    pub fn request_reload(&self) {
         self.reload.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was asked for since the last call.
-    pub fn take_reload(&self) -> bool {
+    /// Returns and clears the request for a reload.
+    pub fn take_reload_request(&self) -> bool {
         self.reload.swap(false, Ordering::Relaxed)
     }
 
-    /// Asks for the counts.
-    pub fn ask_for_stats(&self) {
+    /// Requests a stats message.
+    pub fn request_stats(&self) {
         self.stats.store(true, Ordering::Relaxed);
     }
 
-    /// Whether they were asked for since the last call.
-    pub fn take_stats(&self) -> bool {
+    /// Returns and clears the request for a stats message.
+    pub fn take_stats_request(&self) -> bool {
         self.stats.swap(false, Ordering::Relaxed)
     }
 }
@@ -129,18 +131,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_seen_once_and_by_every_reader() {
+    fn every_reader_sees_a_change_once() {
         let main = config::Main::Text { name: "t".into(), text: "[cameras.yard]\nsource = 'test://'".into() };
         let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
         let control = CameraControl::new(&config.cameras[0], &config.objects);
-        let (mut one, mut other) = (0, 0);
-        assert_eq!(control.changed_since(&mut one), None);
+        let (mut first, mut second) = (0, 0);
+        assert_eq!(control.changed_since(&mut first), None);
         assert!(control.change(|settings| settings.rate_fps = 2.0));
-        assert!(!control.change(|settings| settings.rate_fps = 2.0), "nothing new");
-        assert_eq!(control.changed_since(&mut one).unwrap().rate_fps, 2.0);
-        assert_eq!(control.changed_since(&mut one), None);
-        assert_eq!(control.changed_since(&mut other).unwrap().score, 0.4);
-        control.ask_for_snapshot();
-        assert!(control.take_snapshot() && !control.take_snapshot());
+        assert!(!control.change(|settings| settings.rate_fps = 2.0), "no difference");
+        assert_eq!(control.changed_since(&mut first).unwrap().rate_fps, 2.0);
+        assert_eq!(control.changed_since(&mut first), None);
+        assert_eq!(control.changed_since(&mut second).unwrap().score, 0.4);
+        control.request_snapshot();
+        assert!(control.take_snapshot_request() && !control.take_snapshot_request());
     }
 }

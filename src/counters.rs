@@ -1,10 +1,11 @@
-//! What is counted on the way: by those who handle a camera's frames, failures and where the frames' time goes; by the
-//! publisher, what became of the messages; by the store, what it wrote.
+//! Counters of a node: failures and latencies of each camera, deliveries of the publisher, writes of the
+//! picture store.
 //!
-//! The frames themselves are counted in their camera's slot, see [`crate::queue`].
+//! The frames themselves are counted in their camera's slot; see [`crate::queue`].
 //!
-//! Durations are counted twice: in fine steps since the last message, which tells percentiles, and in coarse ones
-//! ([`Buckets`]) since the start, of which a scraper makes percentiles over any time and any number of nodes.
+//! Durations are recorded twice: in fine histograms since the last stats message, for its percentiles, and in
+//! coarse [`Buckets`] since the start, from which a metrics server computes percentiles over any time and any
+//! number of nodes.
 
 use crate::{
     frame::FrameTimings,
@@ -62,96 +63,99 @@ impl fmt::Debug for Counters {
     }
 }
 
-/// What a camera's stages count about it; the frames themselves are counted in its slot.
+/// Counters of one camera's stages. The frames themselves are counted in its slot.
 #[derive(Debug, Default)]
 pub struct CameraCounters {
-    /// Failures after which it was opened anew.
+    /// Restarts after a failure.
     pub restarts: AtomicU64,
-    /// Pipelines that could not be taken down and were left behind.
+    /// Pipelines that did not stop and were abandoned.
     pub hung_teardowns: AtomicU64,
-    /// Frames flow.
+    /// The camera is sending frames.
     pub live: AtomicBool,
     /// Only keyframes are being decoded.
     pub keyframes_only: AtomicBool,
-    /// Looks of the network at its frames.
+    /// Inferences on the camera's frames.
     pub inferences: AtomicU64,
-    /// How long they took, microseconds.
+    /// Total time of the inferences, microseconds.
     pub inference_us: AtomicU64,
-    /// Pictures that the decoder says are damaged.
+    /// Frames that the decoder marked as damaged.
     pub damaged: AtomicU64,
-    /// Where the last of the frames that have come ends, in nanoseconds of the stream's own time since it was opened.
+    /// End of the last frame, in nanoseconds of stream time since the stream was opened.
     pub reached_ns: AtomicU64,
-    /// Where the frames' time went.
+    /// Latencies of the frames by stage.
     latencies: Mutex<LatencyHistograms>,
 }
 
 impl CameraCounters {
-    /// Where the frames' time went since the last call.
+    /// Returns the latency percentiles since the last call, by stage.
     pub fn take_latencies(&self) -> Latencies {
         lock(&self.latencies).take()
     }
 
-    /// Where the frames' time went since the start, in the order of [`STAGES`].
+    /// Returns the latencies since the start, in the order of [`STAGES`].
     pub fn latencies_since_start(&self) -> [Buckets; STAGES.len()] {
         lock(&self.latencies).since_start.clone()
     }
 }
 
-/// What the store counts about its disk.
+/// Counters of the picture store.
 #[derive(Debug, Default)]
 pub struct StoreCounters {
-    /// Bytes of pictures that were written since the start.
+    /// Bytes of pictures written since the start.
     pub written_bytes: AtomicU64,
-    /// Size of all that lie there.
+    /// Total size of the stored pictures.
     pub file_bytes: AtomicU64,
 }
 
-/// What the publisher counts about the way to the broker.
+/// Counters of the publisher.
 #[derive(Debug, Default)]
 pub struct DeliveryCounters {
-    /// A broker is connected.
+    /// The connection to the broker is established.
     pub connected: AtomicBool,
-    /// Connections that stood, since the start.
+    /// Connections established since the start.
     pub connections: AtomicU64,
-    /// Durable messages that were taken into the outbox.
+    /// Durable messages accepted into the outbox.
     pub accepted: AtomicU64,
-    /// Durable messages that were handed to a connection, repeats counted.
+    /// Durable messages sent, repeats included.
     pub sent: AtomicU64,
-    /// Durable messages that a broker has acknowledged, repeats not counted.
+    /// Durable messages acknowledged by the broker, repeats not included.
     pub acknowledged: AtomicU64,
-    /// Durable messages that had to go unsent, for want of room or because no broker takes them.
+    /// Durable messages that were discarded unsent, because the outbox was full or because no broker accepts
+    /// them.
     pub lost: AtomicU64,
-    /// Durable messages that wait for an acknowledgement now.
+    /// Durable messages in the outbox that are not acknowledged yet.
     pub waiting: AtomicU64,
-    /// Age of the oldest of them.
+    /// Age of the oldest of them, seconds.
     pub oldest_waiting_s: AtomicU64,
-    /// Bytes that the outbox has handed to the kernel for its disk.
+    /// Bytes that the outbox has written to disk.
     pub disk_bytes: AtomicU64,
-    /// Size of the outbox's files.
+    /// Size of the outbox's files, bytes.
     pub file_bytes: AtomicU64,
-    /// From capture to the broker's acknowledgement.
+    /// Latency from capture to the broker's acknowledgement.
     ack_latency: Mutex<AckLatency>,
 }
 
 impl DeliveryCounters {
-    /// The broker has acknowledged a message `latency` after the capture of its frame.
+    /// Records that the broker acknowledged a message `latency` after the capture of its frame.
     pub fn record_ack_latency(&self, latency: Duration) {
-        let mut after = lock(&self.ack_latency);
-        after.fine.saturating_record(latency.as_micros() as u64);
-        after.since_start.record(latency);
+        let mut histograms = lock(&self.ack_latency);
+        histograms.fine.saturating_record(latency.as_micros() as u64);
+        histograms.since_start.record(latency);
     }
 
-    /// From capture to acknowledgement since the start.
+    /// Returns the latencies from capture to acknowledgement since the start.
     pub fn ack_latency_since_start(&self) -> Buckets {
         lock(&self.ack_latency).since_start.clone()
     }
 
-    /// Percentiles from capture to acknowledgement since the last call.
+    /// Returns the latency percentiles from capture to acknowledgement since the last call. None if there
+    /// were none.
     pub fn take_ack_latency(&self) -> Option<Percentiles> {
         take_percentiles(&mut lock(&self.ack_latency).fine)
     }
 }
 
+/// Latencies from capture to acknowledgement: since the last stats message, and since the start.
 #[derive(Debug)]
 struct AckLatency {
     fine: Histogram<u64>,
@@ -164,20 +168,22 @@ impl Default for AckLatency {
     }
 }
 
-/// The stages of a frame's way that [`Latencies`] tells of, by name.
+/// Names of the stages of the frame path, in the order of the fields of [`Latencies`].
 pub const STAGES: [&str; 5] = ["decode", "queue", "infer", "publish", "total"];
-/// Seconds: from a fast network's look to a frame that was long in a slow board's hands.
+/// Bucket bounds of frame latencies in seconds: from one inference of a fast network to a frame on an
+/// overloaded board.
 const FRAME_BOUNDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Seconds: from a broker at hand to one that was away for days.
+/// Bucket bounds of delivery latencies in seconds: from a nearby broker to one that was unreachable for a
+/// day.
 const DELIVERY_BOUNDS: &[f64] =
     &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 
-/// How many durations there were up to each of some bounds, and their sum.
+/// Histogram of durations with fixed bounds, and their sum.
 #[derive(Debug, Clone)]
 pub struct Buckets {
-    /// Seconds, ascending.
+    /// Upper bounds in seconds, ascending.
     bounds: &'static [f64],
-    /// By the first bound that holds the duration; at the end those beyond all bounds.
+    /// Number of durations by bucket: the first whose bound is not exceeded. The last bucket has no bound.
     counts: Vec<u64>,
     sum: Duration,
 }
@@ -193,54 +199,55 @@ impl Buckets {
         self.sum += duration;
     }
 
-    /// Each bound in seconds, the last one infinite, with how many durations lie between it and the one before.
+    /// Returns each bucket's upper bound in seconds, the last one infinite, and its number of durations.
     pub fn counts(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied()).collect()
     }
 
-    /// How many there were.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All together, in seconds.
+    /// The sum of the durations, in seconds.
     pub fn sum_s(&self) -> f64 {
         self.sum.as_secs_f64()
     }
 }
 
-/// Microseconds up to a minute, to two digits: 17 KiB.
+/// Creates a histogram of microseconds up to a minute, to two significant digits. It takes 17 KiB.
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(60_000_000, 2).expect("the bounds are sound")
+    Histogram::new_with_max(60_000_000, 2).expect("the bounds are valid")
 }
 
-/// The percentiles of all that was recorded, if anything was; begins anew.
+/// Returns the percentiles of the recorded values and clears the histogram. None if it is empty.
 fn take_percentiles(histogram: &mut Histogram<u64>) -> Option<Percentiles> {
-    let of = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-    let found = (!histogram.is_empty()).then(|| Percentiles { p50: of(0.5), p95: of(0.95), p99: of(0.99) });
+    let ms_at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    let percentiles =
+        (!histogram.is_empty()).then(|| Percentiles { p50: ms_at(0.5), p95: ms_at(0.95), p99: ms_at(0.99) });
     histogram.reset();
-    found
+    percentiles
 }
 
-/// A frame's timings on its way to whoever publishes it.
+/// A frame's timings on their way to the publisher, which completes and records them.
 #[derive(Debug, Clone)]
 pub struct FrameTrace {
-    /// When it was where.
+    /// When the frame passed each stage.
     pub timings: FrameTimings,
-    /// Where that is recorded.
+    /// The counters that record the latencies.
     pub counters: Arc<CameraCounters>,
 }
 
 impl FrameTrace {
-    /// The frame's message has been handed to the broker's connection at `now`.
+    /// Records the latencies of a frame whose message was sent to the broker at `now`.
     pub fn published(&self, now: Duration) {
         let mut histograms = lock(&self.counters.latencies);
         histograms.record(&self.timings, now);
     }
 }
 
-/// The way of a frame in stages, and all of it.
+/// Latencies by stage, since the last stats message and since the start.
 #[derive(Debug)]
 struct LatencyHistograms {
     fine: [Histogram<u64>; STAGES.len()],
@@ -273,29 +280,29 @@ impl LatencyHistograms {
         }
     }
 
-    /// The percentiles of all that was recorded; begins anew.
+    /// Returns the percentiles since the last call.
     fn take(&mut self) -> Latencies {
         let [decode, queue, infer, publish, total] = self.fine.each_mut().map(take_percentiles);
         Latencies { decode, queue, infer, publish, total }
     }
 }
 
-/// Milliseconds by stage; null where no frame was published.
+/// Latency percentiles by stage. None if no frame was published.
 #[derive(Debug, Clone, Serialize)]
 pub struct Latencies {
-    /// From capture, as far as its time is known, to the decoder's picture.
+    /// From capture, as far as its time is known, to the decoded frame.
     pub decode: Option<Percentiles>,
     /// Waiting for a worker.
     pub queue: Option<Percentiles>,
-    /// In a worker's hands: resize and network.
+    /// Analysis by a worker, inferences included.
     pub infer: Option<Percentiles>,
-    /// From there to the broker's connection.
+    /// From the end of the analysis until the message is sent to the broker.
     pub publish: Option<Percentiles>,
-    /// From capture to the broker's connection.
+    /// From capture until the message is sent to the broker.
     pub total: Option<Percentiles>,
 }
 
-/// Of many frames, in milliseconds.
+/// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[allow(missing_docs, reason = "the name says it")]
 pub struct Percentiles {
@@ -307,7 +314,7 @@ pub struct Percentiles {
     pub p99: f64,
 }
 
-/// Serializes milliseconds to a tenth.
+/// Serializes a value rounded to 0.1.
 pub fn tenths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 10.0).round() / 10.0)
 }
@@ -317,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latencies_are_told_by_stage_and_begin_anew() {
+    fn latencies_are_recorded_by_stage_and_reset_when_taken() {
         let counters = Arc::new(CameraCounters::default());
         let ms = Duration::from_millis;
         for i in 0..100 {
@@ -338,12 +345,12 @@ mod tests {
         assert!(total.p99 >= total.p95);
         assert!(counters.take_latencies().total.is_none());
         let [decode, .., total] = counters.latencies_since_start();
-        assert_eq!((decode.count(), decode.sum_s()), (100, 1.0), "they never begin anew");
+        assert_eq!((decode.count(), decode.sum_s()), (100, 1.0), "never reset");
         assert_eq!(total.count(), 100);
     }
 
     #[test]
-    fn a_duration_counts_in_the_first_bucket_that_holds_it() {
+    fn a_duration_counts_in_the_first_bucket_whose_bound_is_not_exceeded() {
         let mut buckets = Buckets::new(&[0.1, 1.0]);
         for ms in [0, 100, 101, 1000, 1001, 1_000_000] {
             buckets.record(Duration::from_millis(ms));
@@ -353,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_are_told_since_the_last_call_and_since_the_start() {
+    fn ack_latencies_are_recorded_since_the_last_call_and_since_the_start() {
         let counters = DeliveryCounters::default();
         counters.record_ack_latency(Duration::from_millis(20));
         assert!((counters.take_ack_latency().unwrap().p50 - 20.0).abs() < 1.0);

@@ -1,19 +1,19 @@
-//! One error for the daemon: what kind it is decides the exit code and whether a stage tries again.
+//! The error type of the daemon. Its kind determines the exit code.
 
 use std::fmt;
 
-/// What went wrong, as far as anyone reacts to it.
+/// The kind of an error, as far as code reacts to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The user gave something that cannot be used: config, arguments, model, labels.
+    /// Invalid input from the user: configuration, arguments, model or labels.
     Input,
-    /// A camera gives no picture.
+    /// A camera delivers no frames.
     Source,
-    /// The machine let us down.
+    /// The system failed.
     System,
 }
 
-/// A message for a person, its kind and what it came from.
+/// An error message for the user, its kind and its cause.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -22,12 +22,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error without a deeper cause.
+    /// Creates an error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error { kind, message: message.into(), cause: None }
     }
 
-    /// An error that explains `cause`.
+    /// Creates an error with a cause.
     pub fn caused(
         kind: ErrorKind,
         message: impl Into<String>,
@@ -36,7 +36,7 @@ impl Error {
         Error { kind, message: message.into(), cause: Some(cause.into()) }
     }
 
-    /// 2 for wrong input, 1 for everything else.
+    /// The process's exit code: 2 for invalid input, 1 for all other errors.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             ErrorKind::Input => 2,
@@ -46,7 +46,7 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// The whole chain on one line: message, then each cause.
+    /// Writes the whole chain on one line: the message, then each cause.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         let mut cause = self.cause.as_deref().map(|c| c as &dyn std::error::Error);

@@ -1,20 +1,20 @@
-//! One picture on its way from a camera to a worker.
+//! One video frame on its path from a camera to a worker.
 //!
-//! The pixels stay where the decoder put them: a [`Frame`] borrows its planes through [`Planes`], so that this file and
-//! all that look at frames need not know GStreamer. Dropping a frame gives its buffer back to the decoder's pool, which
-//! is why the frame way never keeps more than two of a camera alive.
+//! The pixels stay in the decoder's buffer. A [`Frame`] reads its planes through [`Planes`], so that this
+//! file and the vision code do not depend on GStreamer. Dropping a frame returns its buffer to the decoder's
+//! pool, which is why the frame queues never keep more than two frames of a camera alive.
 
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// How the pixels lie in memory.
+/// Layout of the pixels in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFormat {
-    /// Planes Y, U, V; the chroma planes have half the width and half the height, rounded up.
+    /// Planes Y, U and V. The chroma planes have half the width and half the height, rounded up.
     I420,
     /// Planes Y and interleaved UV of half the width and half the height, rounded up.
     Nv12,
-    /// One plane of Y, U, Y, V for each two pixels.
+    /// One plane with Y, U, Y, V for every two pixels.
     Yuy2,
     /// One plane of luma.
     Gray8,
@@ -22,40 +22,40 @@ pub enum PixelFormat {
     Rgb,
 }
 
-/// The matrix between RGB and YUV.
+/// Matrix of the conversion between RGB and YUV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum YuvMatrix {
-    /// Standard definition.
+    /// BT.601, for standard definition.
     Bt601,
-    /// High definition.
+    /// BT.709, for high definition.
     Bt709,
 }
 
-/// How a YUV picture's numbers are meant.
+/// Meaning of the values of a YUV or grey image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colorimetry {
-    /// Between RGB and YUV.
+    /// Matrix of the conversion between RGB and YUV.
     pub matrix: YuvMatrix,
-    /// Luma from 0 to 255 rather than from 16 to 235.
+    /// Luma ranges from 0 to 255. If false, from 16 to 235.
     pub full_range: bool,
 }
 
-/// By how much a picture must be turned, clockwise, to be upright.
+/// Clockwise rotation that makes a stored image upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rotation {
-    /// It is upright.
+    /// No rotation.
     #[default]
     None,
-    /// By 90 degrees.
+    /// 90 degrees.
     Right,
-    /// By 180 degrees.
+    /// 180 degrees.
     Half,
-    /// By 270 degrees.
+    /// 270 degrees.
     Left,
 }
 
 impl Rotation {
-    /// By so many degrees clockwise, if that is a rotation.
+    /// The rotation by this many degrees clockwise. None if it is not a multiple of 90 below 360.
     pub fn of_degrees(degrees: u16) -> Option<Rotation> {
         match degrees {
             0 => Some(Rotation::None),
@@ -66,107 +66,108 @@ impl Rotation {
         }
     }
 
-    /// What was wide becomes high.
+    /// Whether the rotation swaps width and height.
     pub fn is_sideways(self) -> bool {
         matches!(self, Rotation::Right | Rotation::Left)
     }
 }
 
-/// One plane's bytes.
+/// The bytes of one plane.
 #[derive(Clone, Copy)]
 pub struct Plane<'a> {
-    /// Row by row from the top.
+    /// The rows from top to bottom.
     pub data: &'a [u8],
-    /// From one row's first byte to the next row's.
+    /// Distance between the first bytes of two rows.
     pub stride_bytes: usize,
 }
 
-/// Whatever keeps the pixels alive.
+/// Owner of an image's pixels.
 pub trait Planes: Send {
-    /// Plane `index`, counted as in [`PixelFormat`].
+    /// Plane `index`, in the order given at [`PixelFormat`].
     fn plane(&self, index: usize) -> Plane<'_>;
 }
 
-/// A picture of some camera or file.
+/// An image of a camera or a file.
 pub struct Image {
-    /// How the pixels lie.
+    /// Layout of the pixels.
     pub format: PixelFormat,
     /// Columns.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Only of meaning for YUV and grey.
+    /// Used for YUV and grey only.
     pub colorimetry: Colorimetry,
-    /// How it is to be looked at.
+    /// How the stored image is displayed.
     pub view: View,
     /// The pixels.
     pub planes: Box<dyn Planes>,
 }
 
-/// How a stored picture is to be looked at.
+/// How a stored image is displayed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct View {
-    /// Width of a pixel in its heights.
+    /// Width of a pixel divided by its height.
     pub pixel_aspect: f64,
-    /// The rows are of two moments in turn; only the first one's are looked at.
+    /// Alternating rows belong to two fields of different times. Only the first field is used.
     pub interlaced: bool,
-    /// To see it upright.
+    /// Rotation that makes the image upright.
     pub rotation: Rotation,
 }
 
 impl View {
-    /// As it is stored.
+    /// Displayed as stored: square pixels, progressive, upright.
     pub const PLAIN: View = View { pixel_aspect: 1.0, interlaced: false, rotation: Rotation::None };
 }
 
-/// Where a capture time comes from, best first.
+/// Source of a capture time, the most accurate first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CaptureClock {
-    /// The camera's own clock, as its RTCP sender reports tell it.
+    /// The camera's clock, from its RTCP sender reports.
     Sender,
-    /// The moment the kernel's driver had the picture.
+    /// The kernel driver's timestamp.
     Driver,
-    /// This machine's clock less the frame's age in the pipeline.
+    /// This host's clock, less the frame's age in the pipeline.
     Pipeline,
-    /// This machine's clock when the frame came out of the decoder.
+    /// This host's clock when the frame was decoded.
     Arrival,
-    /// The recording's own time, from when it was opened.
+    /// The position in the recording, added to the time at which it was opened.
     Clip,
 }
 
-/// A camera's picture with its time.
+/// An image of a camera with its times.
 pub struct Frame {
-    /// Counts the camera's captured frames from 1, skipped and dropped ones too.
+    /// Number of the frame among all captured ones of the camera, from 1. Skipped and dropped frames count.
     pub number: u64,
-    /// When it was seen.
+    /// Capture time.
     pub captured_at: Timestamp,
-    /// How that is known.
+    /// Source of the capture time.
     pub capture_clock: CaptureClock,
-    /// The same on a time line that never jumps as the time of day may: only the time between frames has a meaning.
+    /// The same on the stream's time line, which does not jump when the time of day is set. Only differences
+    /// between frames have a meaning.
     pub stream_time: Duration,
-    /// Where its time went so far.
+    /// When the frame passed each stage so far.
     pub timings: FrameTimings,
-    /// The picture.
+    /// The image.
     pub image: Image,
 }
 
-/// When a frame was where, on [`crate::clock::Clock::monotonic`].
+/// When a frame passed each stage, on [`crate::clock::Clock::monotonic`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FrameTimings {
-    /// It was seen.
+    /// Captured.
     pub captured: Duration,
-    /// It came out of the decoder.
+    /// Decoded.
     pub decoded: Duration,
-    /// It was put before the workers.
+    /// Offered to the workers.
     pub queued: Duration,
-    /// A worker took it.
+    /// Taken by a worker.
     pub started: Duration,
-    /// The network had looked at it.
+    /// Analysed, with all inferences.
     pub inferred: Duration,
 }
 
-/// Planes that own their bytes: decoded photos and tests.
+/// Planes that own their bytes, with the stride of each; for decoded photos and tests.
 pub struct OwnedPlanes(pub Vec<(Vec<u8>, usize)>);
 
 impl Planes for OwnedPlanes {
@@ -177,7 +178,7 @@ impl Planes for OwnedPlanes {
 }
 
 impl Image {
-    /// An RGB picture from packed bytes, `width * height * 3` of them.
+    /// Creates an RGB image from `width * height * 3` packed bytes.
     pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Image {
         debug_assert_eq!(rgb.len(), width * height * 3);
         Image {

@@ -1,8 +1,9 @@
-//! Starting, stopping and proof of life.
+//! Stopping stages and detecting that they hang.
 //!
-//! [`Stop`] is how every stage learns that it is time to go: the daemon drops the [`Stopper`] and whoever waits wakes.
-//! [`Heartbeat`] is a stage's proof that its loop still turns; [`stuck`] is what the watchdog asks before it is fed. A helper
-//! ([`spawn_helper`]) is a thread for a call that may hang.
+//! The daemon stops its stages by dropping the [`StopTrigger`], which wakes every stage that waits on a
+//! [`StopSignal`]. A stage updates its [`Heartbeat`] on every iteration of its loop; the systemd watchdog is
+//! only fed while [`hung_stages`] returns none. A helper ([`spawn_helper`]) is a thread for a call that may
+//! hang.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::{
@@ -13,71 +14,71 @@ use std::{
     time::Duration,
 };
 
-/// Dropping it tells every [`Stop`] that it is time.
-pub struct Stopper(#[expect(dead_code, reason = "dropping it is its use")] Sender<()>);
+/// Stops all stages that hold the [`StopSignal`] when it is dropped.
+pub struct StopTrigger(#[expect(dead_code, reason = "dropping it closes the channel")] Sender<()>);
 
-/// Tells whether it is time to stop.
+/// Tells a stage to stop.
 #[derive(Clone)]
-pub struct Stop(Receiver<()>);
+pub struct StopSignal(Receiver<()>);
 
-/// A pair of them.
-pub fn stop_pair() -> (Stopper, Stop) {
+/// Creates a trigger and its signal.
+pub fn stop_signal() -> (StopTrigger, StopSignal) {
     let (sender, receiver) = crossbeam_channel::bounded(0);
-    (Stopper(sender), Stop(receiver))
+    (StopTrigger(sender), StopSignal(receiver))
 }
 
-impl Stop {
-    /// Whether it is time.
-    pub fn is_time(&self) -> bool {
+impl StopSignal {
+    /// Whether the stage should stop.
+    pub fn is_triggered(&self) -> bool {
         self.wait(Duration::ZERO)
     }
 
-    /// Sleeps for `pause`, or until it is time: then true.
+    /// Sleeps for `pause`. Returns true at once if the stage should stop.
     pub fn wait(&self, pause: Duration) -> bool {
         matches!(self.0.recv_timeout(pause), Err(RecvTimeoutError::Disconnected))
     }
 }
 
-/// A stage's heartbeat: when its loop last turned.
+/// The time of the last iteration of a stage's loop.
 #[derive(Clone)]
 pub struct Heartbeat {
-    /// The stage's thread, for messages.
+    /// Name of the stage's thread, for messages.
     name: Arc<str>,
-    /// Milliseconds of the monotonic clock.
+    /// Time of the last iteration in milliseconds of the monotonic clock.
     last_beat_ms: Arc<AtomicU64>,
 }
 
 impl Heartbeat {
-    /// Alive from `now` on.
+    /// Creates a heartbeat with its first beat at `now`.
     pub fn new(name: &str, now: Duration) -> Heartbeat {
         let heartbeat = Heartbeat { name: name.into(), last_beat_ms: Arc::default() };
         heartbeat.beat(now);
         heartbeat
     }
 
-    /// Still turning at `now`.
+    /// Records an iteration at `now`.
     pub fn beat(&self, now: Duration) {
         self.last_beat_ms.store(now.as_millis() as u64, Ordering::Relaxed);
     }
 }
 
-/// Starts a thread that nobody joins: for a call that may never come back, and that must not take a stage with it.
+/// Starts a thread that is never joined, for a call that may never return and must not block a stage.
 ///
-/// Errors: a system without room for a thread.
+/// Errors: the system cannot start a thread.
 pub fn spawn_helper(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     std::thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
 }
 
-/// The names of the stages that have not turned for longer than `limit`.
+/// Returns the names of the stages whose last heartbeat is older than `timeout`.
 ///
-/// A stage turns while frames flow, while it waits for a camera or a broker that is away, and while it has nothing to
-/// do. It does not turn when it hangs, and then only a restart of the process helps.
-pub fn stuck(heartbeats: &[Heartbeat], now: Duration, limit: Duration) -> Vec<String> {
-    let late = |heartbeat: &&Heartbeat| {
+/// A stage's loop iterates while frames flow, while it waits for an unreachable camera or broker, and while
+/// it is idle. If it hangs, only a restart of the process helps.
+pub fn hung_stages(heartbeats: &[Heartbeat], now: Duration, timeout: Duration) -> Vec<String> {
+    let is_hung = |heartbeat: &&Heartbeat| {
         let beat = Duration::from_millis(heartbeat.last_beat_ms.load(Ordering::Relaxed));
-        now.saturating_sub(beat) > limit
+        now.saturating_sub(beat) > timeout
     };
-    heartbeats.iter().filter(late).map(|heartbeat| heartbeat.name.to_string()).collect()
+    heartbeats.iter().filter(is_hung).map(|heartbeat| heartbeat.name.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -85,24 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_ends_when_the_stopper_goes() {
-        let (stopper, stop) = stop_pair();
-        assert!(!stop.is_time());
+    fn waiting_ends_when_the_trigger_is_dropped() {
+        let (trigger, stop) = stop_signal();
+        assert!(!stop.is_triggered());
         assert!(!stop.wait(Duration::from_millis(1)));
-        drop(stopper);
-        assert!(stop.is_time());
+        drop(trigger);
+        assert!(stop.is_triggered());
         assert!(stop.wait(Duration::from_secs(60)));
     }
 
     #[test]
-    fn only_a_stage_that_does_not_turn_is_stuck() {
+    fn only_a_stage_without_heartbeats_is_hung() {
         let seconds = Duration::from_secs;
         let (camera, publish) =
             (Heartbeat::new("camera-yard", seconds(0)), Heartbeat::new("publish", seconds(0)));
         camera.beat(seconds(8));
         publish.beat(seconds(20));
         let heartbeats = [camera, publish];
-        assert_eq!(stuck(&heartbeats, seconds(18), seconds(10)), [""; 0]);
-        assert_eq!(stuck(&heartbeats, seconds(19), seconds(10)), ["camera-yard"]);
+        assert_eq!(hung_stages(&heartbeats, seconds(18), seconds(10)), [""; 0]);
+        assert_eq!(hung_stages(&heartbeats, seconds(19), seconds(10)), ["camera-yard"]);
     }
 }

@@ -1,19 +1,24 @@
-//! camfire: cameras in, what is seen out over MQTT.
+//! camfire: an edge video analytics daemon that analyses camera streams and publishes the results over MQTT.
 //!
-//! The way of one frame, left to right, never back:
+//! The path of a frame:
 //!
 //! ```text
-//! camera -> newest-frame slot -> ready queue -> worker: motion, tracks, looks -> messages -> publisher: outbox -> MQTT
-//!                                                                             -> pictures -> store -> disk
+//! camera stage -> slot (newest frame) -> ready queue -> worker: motion detection, tracking, inference
+//!     worker -> message queue -> publisher: outbox -> MQTT broker
+//!     worker -> picture queue -> store -> disk
 //! ```
 //!
-//! `cli/` has a file a subcommand; [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`])
-//! and joins them by [`queue`]s; [`vision`] is what is done to a frame, pure; [`reporter`] puts it into words; [`record`]s are
-//! what is counted on the way, told by [`stats`] and [`metrics`]; [`config`] is what the user wants, [`control`] what was
-//! asked for meanwhile.
+//! - `cli/` has one file per subcommand.
+//! - [`daemon`] starts the stages ([`camera`], [`workers`], [`publish`], [`store`], [`web`]) and connects
+//!   them with queues ([`queue`]).
+//! - [`vision`] analyses frames without I/O. [`workers::reporter`] turns the results into messages, which
+//!   [`wire`] defines.
+//! - [`counters`] holds all counts. They are published as stats messages and as metrics.
+//! - [`config`] is the user's configuration, [`control`] the changes that commands make at run time.
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod camera;
 mod cli;
 mod clock;
@@ -37,7 +42,7 @@ mod workers;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Edge video analytics: watches cameras, sees what is in them, tells MQTT.
+/// Edge video analytics: analyses camera streams and publishes the results over MQTT.
 #[derive(Parser)]
 #[command(name = "camfire", version, max_term_width = 100)]
 struct Arguments {
@@ -47,25 +52,25 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The daemon: watch the configured cameras and publish what is seen
+    /// Run the daemon: analyse the configured cameras and publish the results
     Run(cli::run::Arguments),
-    /// See it work: the bundled clip, a private broker, and what comes out of it
+    /// Analyse the bundled clip, publish to a private broker and print the events
     Demo(cli::demo::Arguments),
-    /// Tell everything that is wrong with a configuration
+    /// Validate a configuration
     Check(cli::check::Arguments),
-    /// Tell what this machine has: GStreamer, cameras, CPU, engine, broker
+    /// Report what this machine supports: GStreamer, cameras, CPU, engine, broker
     Doctor(cli::doctor::Arguments),
-    /// Run a recording through the whole analysis and print what happens in it
+    /// Analyse a recording and print its events
     Analyze(cli::analyze::Arguments),
-    /// Classify photos with the very same eyes as the daemon
+    /// Classify photos with the same preprocessing and model as the daemon
     Classify(cli::classify::Arguments),
-    /// Take one picture of a camera
+    /// Save one frame of a camera as a JPEG image
     Snapshot(cli::snapshot::Arguments),
-    /// Time the network on this machine
+    /// Measure the network's inference time on this machine
     Bench(cli::bench::Arguments),
-    /// Put invented boards on a broker, to see what it takes
+    /// Simulate devices that publish to a broker
     Simulate(cli::simulate::Arguments),
-    /// Subscribe and print what is seen as it comes
+    /// Subscribe to a broker and print events as they arrive
     Watch(cli::watch::Arguments),
 }
 

@@ -1,11 +1,11 @@
-//! What the kernel counts of this process, read from `/proc/self`.
+//! Memory and CPU time of this process, and disk writes of a thread, read from `/proc`.
 
 use std::fs;
 
-/// The unit of times in `/proc`: `USER_HZ`, which is 100 on every architecture that camfire is built for (proc(5)).
-const TICKS_A_SECOND: f64 = 100.0;
+/// Unit of times in `/proc`: `USER_HZ`, which is 100 on every architecture that camfire supports (proc(5)).
+const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Memory that is resident.
+/// Resident memory, or None if it cannot be read.
 pub fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -13,15 +13,23 @@ pub fn resident_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// CPU time of all threads, in the program and in the kernel for it, in seconds.
+/// CPU time of all threads in user and kernel mode, in seconds, or None if it cannot be read.
 pub fn cpu_s() -> Option<f64> {
-    ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_A_SECOND)
+    ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_PER_SECOND)
 }
 
-/// `utime` and `stime`, fields 14 and 15 of `stat`. The second field is a name in brackets that may hold anything.
+/// Bytes that the calling thread has caused to be written to disk, in whole pages, or None if they cannot be
+/// read.
+pub fn thread_written_bytes() -> Option<u64> {
+    let counts = fs::read_to_string("/proc/thread-self/io").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
+}
+
+/// The sum of `utime` and `stime`, fields 14 and 15 of `stat`. The second field is a name in parentheses that
+/// may contain any character.
 fn ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
@@ -30,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_memory_and_cpu_time() {
+    fn memory_and_cpu_time_are_read() {
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
         assert!(cpu_s().is_some_and(|seconds| seconds >= 0.0));
         let stat = "12 (a) b) S 1 12 12 0 -1 4194304 100 0 0 0 250 75 0 0 20 0 5 0";

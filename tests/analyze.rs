@@ -377,7 +377,7 @@ fn sources_that_cannot_be_analysed_are_refused_with_a_reason() {
         (vec!["analyze", "no-such-clip.mp4"], "no-such-clip.mp4"),
         (vec!["analyze", "Cargo.toml"], "Cargo.toml"),
         (vec!["analyze", "src"], "src: is a directory"),
-        (vec!["analyze", "rtsp://yard/stream"], "rtsp://yard/stream: is "),
+        (vec!["analyze", "rtsp://yard/stream"], "is the address of a camera"),
         (
             vec!["analyze", "assets/demo.mp4", "--set", "cameras.yard.rate_fps=2"],
             "--set cameras.yard.rate_fps=2: without --config the only camera is named clip",

@@ -1,5 +1,5 @@
-//! Loads arbitrary bytes as a model: the result is an error or a model, never a panic, an endless loop or more memory
-//! than the file's size justifies.
+//! Loads arbitrary bytes as a model: the result is an error or a model, never a panic, an endless loop or
+//! more memory than the file's size justifies.
 
 #![no_main]
 

@@ -1,7 +1,8 @@
-//! Changes some bytes of a valid model: whatever still loads must run, with equal results on every kernel set, and take
-//! no more memory than the file's size justifies.
+//! Changes some bytes of a valid model: whatever still loads must run, with equal results on every kernel
+//! set, and take no more memory than the file's size justifies.
 //!
-//! The input's first byte chooses one of the engine's test graphs. Each following three bytes are a position and a byte.
+//! The input's first byte chooses one of the engine's test graphs. Each following three bytes are a position
+//! and a byte.
 
 #![no_main]
 

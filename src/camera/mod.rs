@@ -3,9 +3,9 @@
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer. [`template`] defines the
 //! pipelines for each kind of source and [`choice`] selects one; [`decode`] decides which frames are decoded
-//! and [`pace`] which are analysed; [`watchdog`] detects a stalled attempt, [`probe`] a camera that can be
-//! reached again; [`report`] publishes the status. The stage has a thread of its own. Frames leave through
-//! the camera's slot, its status through messages.
+//! and [`pace`] which are analysed; [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled
+//! attempt, [`probe`] a camera that can be reached again; [`report`] publishes the status. The stage has a
+//! thread of its own. Frames leave through the camera's slot, its status through messages.
 
 pub mod choice;
 mod decode;
@@ -13,6 +13,7 @@ pub mod gst;
 mod pace;
 mod probe;
 mod report;
+mod retry;
 pub mod template;
 mod watchdog;
 
@@ -21,7 +22,7 @@ use crate::{
     config::{Camera, Source},
     control::CameraControl,
     counters::CameraCounters,
-    lifecycle::{Heartbeat, Stop},
+    lifecycle::{Heartbeat, StopSignal},
     queue::{
         frames::{Interruption, Slot},
         messages::MessageSender,
@@ -62,7 +63,7 @@ pub struct CameraStage {
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// When to stop.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog of the process.
     pub heartbeat: Heartbeat,
 }
@@ -142,7 +143,7 @@ impl CameraStage {
     pub fn run(self) {
         let mut choice = PipelineChoice::new(self.pipelines.clone(), gst::missing);
         let mut report = StatusReporter::new(&self);
-        let mut backoff = pace::Backoff::new(self.camera.max_backoff, fastrand::u64(..));
+        let mut retry = retry::RetryDelay::new(self.camera.max_backoff, fastrand::u64(..));
         let mut codec_changes = 0;
         report.starting(&choice);
         loop {
@@ -183,9 +184,9 @@ impl CameraStage {
             // Only here: tracks survive an expected reopening, as after each still image.
             self.slot.interrupt(Interruption::Failed);
             self.counters.restarts.fetch_add(1, Ordering::Relaxed);
-            let pause = backoff.pause(streamed.unwrap_or_default(), failure.kind);
+            let delay = retry.after(streamed.unwrap_or_default(), failure.kind);
             report.failed(&failure, &choice);
-            if self.wait_for_camera(pause, failure.kind) {
+            if self.wait_for_camera(delay, failure.kind) {
                 break;
             }
         }
@@ -265,6 +266,6 @@ impl CameraStage {
             }
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }

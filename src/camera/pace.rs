@@ -1,6 +1,5 @@
-//! Rate limiting by stream time, and the backoff between attempts at a camera that failed. Pure.
+//! Rate limiting by stream time. Pure.
 
-use super::FailureKind as Trouble;
 use std::time::Duration;
 
 /// Limits a stream to a number of frames per second of stream time.
@@ -40,48 +39,6 @@ impl RateLimit {
     }
 }
 
-/// The pauses between attempts: short after a good run, longer and longer after failures in a row, and never
-/// the same for two cameras, which a common switch may have taken down together.
-#[derive(Debug)]
-pub struct Backoff {
-    longest: Duration,
-    failures: u32,
-    random: fastrand::Rng,
-}
-
-/// Long enough a run that the next failure is a new story. By time, not by frames: a camera that gives fifty frames
-/// and dies, again and again, must not be asked ever faster.
-const GOOD_RUN: Duration = Duration::from_secs(60);
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// For what only a person can mend; asked again all the same, for they do.
-const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(30);
-/// Cameras lock counts after some wrong passwords.
-const DENIED_PAUSE: Duration = Duration::from_secs(60);
-/// How much shorter a pause may be.
-const JITTER: f64 = 0.2;
-
-impl Backoff {
-    /// Before the first failure.
-    pub fn new(longest: Duration, seed: u64) -> Backoff {
-        Backoff { longest, failures: 0, random: fastrand::Rng::with_seed(seed) }
-    }
-
-    /// How long to wait after a run that streamed for `streamed` and ended in a failure.
-    pub fn pause(&mut self, streamed: Duration, trouble: Trouble) -> Duration {
-        if streamed >= GOOD_RUN {
-            self.failures = 0;
-        }
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
-        self.failures += 1;
-        let pause = match trouble {
-            Trouble::Denied => DENIED_PAUSE,
-            Trouble::Unsupported => UNSUPPORTED_PAUSE.max(self.longest),
-            _ => doubled.min(self.longest),
-        };
-        pause.mul_f64(1.0 - JITTER * self.random.f64())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,27 +65,5 @@ mod tests {
     fn the_grid_starts_again_after_a_gap_or_a_jump_backwards() {
         assert_eq!(due(5.0, [0, 5000, 5040, 5080, 5200]), [0, 5000, 5200]);
         assert_eq!(due(5.0, [9000, 9100, 0, 100, 200]), [9000, 0, 200]);
-    }
-
-    #[test]
-    fn pauses_grow_and_a_healthy_minute_ends_the_growth() {
-        let mut backoff = Backoff::new(Duration::from_secs(30), 7);
-        let mut pause =
-            |streamed, trouble| backoff.pause(Duration::from_secs(streamed), trouble).as_secs_f64();
-        for longest in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
-            let pause = pause(0, Trouble::Unreachable);
-            assert!((0.8 * longest..=longest).contains(&pause), "{pause} of {longest}");
-        }
-        assert!(pause(59, Trouble::Stalled) >= 24.0);
-        assert!(pause(60, Trouble::Stalled) <= 0.5);
-        assert!(pause(0, Trouble::Denied) >= 48.0);
-        assert!(pause(0, Trouble::Unsupported) >= 24.0);
-    }
-
-    #[test]
-    fn two_cameras_do_not_come_back_in_step() {
-        let pauses =
-            |seed| Backoff::new(Duration::from_secs(30), seed).pause(Duration::ZERO, Trouble::Unreachable);
-        assert_ne!(pauses(1), pauses(2));
     }
 }

@@ -1,5 +1,5 @@
-//! `camfire analyze`: runs a recording through the same analysis as a camera, in the recording's own time and as fast as
-//! possible.
+//! `camfire analyze`: runs a recording through the same analysis as a camera, in the recording's own time and
+//! as fast as possible.
 
 use super::{
     annotate::Target,
@@ -32,7 +32,8 @@ use std::{
 const CONFIG: &str = "[cameras.clip]\nsource = \"test://\"";
 /// The module that logs camera states.
 const CAMERA_STATUS_MODULE: &str = "camfire::camera::report";
-/// The clip may end this much before its declared duration: containers round, and the last frame may have no duration.
+/// The clip may end this much before its declared duration: containers round, and the last frame may have no
+/// duration.
 const MAX_MISSING_END: Duration = Duration::from_secs(1);
 
 /// Arguments of `camfire analyze`.
@@ -48,7 +49,8 @@ pub struct Arguments {
     /// Which camera of the configuration, if it has several
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
-    /// Override one key, for example --set cameras.clip.rate_fps=15; repeatable. Without --config the camera is named clip
+    /// Override one key, for example --set cameras.clip.rate_fps=15; repeatable. Without --config the camera
+    /// is named clip
     #[arg(long, value_name = "KEY=VALUE", value_parser = setup::key_value)]
     set: Vec<(String, String)>,
     /// Also print the detections of each analysed frame
@@ -72,8 +74,8 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     let target = arguments.annotate.as_deref().map(|file| Target::check(clip, file)).transpose()?;
     let truth = arguments.truth.as_deref().map(Truth::read).transpose()?;
     let config = configuration(&arguments)?;
-    // Events go to stdout, so the log only has warnings. Camera states are not logged, because they describe retries
-    // that a clip does not get.
+    // Events go to stdout, so the log only has warnings. Camera states are not logged, because they describe
+    // retries that a clip does not get.
     match config.log.level {
         config::LogLevel::Info => {
             setup::start_log_without(config::LogLevel::Warn, Some(CAMERA_STATUS_MODULE))
@@ -234,7 +236,8 @@ fn configuration(arguments: &Arguments) -> Result<Config, Error> {
 
 /// Whether the clip has ended, by the camera's status.
 ///
-/// Errors ([`ErrorKind::Input`]): it cannot be read. The daemon would retry, and report the clip's events twice.
+/// Errors ([`ErrorKind::Input`]): it cannot be read. The daemon would retry, and report the clip's events
+/// twice.
 fn has_ended(status: &CameraStatus, clip: &Path) -> Result<bool, Error> {
     match (status.state, &status.reason) {
         (CameraState::Ended, _) => Ok(true),

@@ -1,7 +1,7 @@
 //! The annotated clip that `camfire analyze --annotate` writes: its file, and what is drawn on it.
 //!
-//! It is written to a temporary file beside the target and renamed at the end, so the target is always complete. Problems
-//! with the target are reported before the analysis starts.
+//! It is written to a temporary file beside the target and renamed at the end, so the target is always
+//! complete. Problems with the target are reported before the analysis starts.
 
 use crate::{
     camera::{Ended, gst},
@@ -44,7 +44,8 @@ pub struct Target {
 impl Target {
     /// Checks that the target can be written, without changing it.
     ///
-    /// Errors ([`ErrorKind::Input`]): it is the recording itself, not an MP4, not a regular file, or not writable.
+    /// Errors ([`ErrorKind::Input`]): it is the recording itself, not an MP4, not a regular file, or not
+    /// writable.
     pub fn check(clip: &Path, name: &Path) -> Result<Target, Error> {
         let refuse = |why: &str| Error::new(ErrorKind::Input, format!("{}: {why}", name.display()));
         let unwritable = |e: io::Error| Error::caused(ErrorKind::Input, name.display().to_string(), e);
@@ -99,7 +100,8 @@ impl Target {
             })
     }
 
-    /// Writes the clip with the objects of `frames` drawn on it. Stops early when `is_cancelled` returns true.
+    /// Writes the clip with the objects of `frames` drawn on it. Stops early when `is_cancelled` returns
+    /// true.
     ///
     /// Errors: see [`gst::transcode`]. On errors, and if stopped, no file is left.
     pub fn write(
@@ -144,7 +146,7 @@ fn draw_settings(rgb: &mut [u8], size: (usize, usize), camera: &Camera) {
     let mut outline = |corners: &[(f64, f64)], name: &str, colour| {
         let corners: Vec<(f64, f64)> =
             corners.iter().map(|(x, y)| (x * size.0 as f64, y * size.1 as f64)).collect();
-        picture::outline(rgb, size, &corners, name, colour);
+        picture::draw_polygon(rgb, size, &corners, name, colour);
     };
     for mask in &camera.masks {
         outline(mask, "mask", Rgb888::RED);
@@ -171,6 +173,6 @@ fn draw_objects(rgb: &mut [u8], size: (usize, usize), frame: &Detections, number
         let number = numbers.get(object.id.as_str()).copied().unwrap_or_default();
         let still = if object.moving { "" } else { " stationary" };
         let text = format!("#{} {}{still}", number + 1, caption(&object.label, object.score));
-        picture::mark(rgb, size, &rect, &text, COLOURS[number % COLOURS.len()]);
+        picture::draw_box(rgb, size, &rect, &text, COLOURS[number % COLOURS.len()]);
     }
 }

@@ -44,7 +44,8 @@ struct Line<'a> {
     top: Vec<Class>,
 }
 
-/// Prints the best classes of each photo. Files that are not photos are reported on stderr and make the exit status 1.
+/// Prints the best classes of each photo. Files that are not photos are reported on stderr and make the exit
+/// status 1.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let model =
         Model::open(&Network { labels: arguments.labels, ..arguments.network.into() }, &Default::default())?;

@@ -1,7 +1,7 @@
 //! `camfire demo`: the daemon on the bundled clip, a private broker, and a subscriber that prints the events.
 //!
-//! GStreamer decodes the clip, the daemon publishes to a mosquitto on a free loopback port, and the demo subscribes to it
-//! like any client. Without mosquitto it prints a notice and reads from the daemon directly.
+//! GStreamer decodes the clip, the daemon publishes to a mosquitto on a free loopback port, and the demo
+//! subscribes to it like any client. Without mosquitto it prints a notice and reads from the daemon directly.
 
 use super::{
     output::{EventLine, try_write_line},
@@ -86,7 +86,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         if Instant::now() >= next_tick {
             next_tick += Duration::from_secs(1);
-            daemon.turn();
+            daemon.tick();
         }
         match events.next(&daemon, Duration::from_millis(50)) {
             Ok(Some(line)) => {

@@ -3,7 +3,7 @@
 use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{choice::PipelineChoice, gst, template},
-    clock::look_for_synchronisation,
+    clock::query_synchronised,
     config::{Camera, Network},
     error::Error,
     publish::mqtt::{self, subscriber::Subscriber},
@@ -115,7 +115,8 @@ fn engine(network: &Network) -> Result<String, String> {
     Ok(format!("{} ({}), {} {sha256}{fallback}", engine.name(), engine.kernels(), identity.name))
 }
 
-/// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an error.
+/// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an
+/// error.
 fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
         let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();
@@ -154,7 +155,7 @@ fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
 
 /// Whether the clock is synchronised, as the times in messages require.
 fn clock() -> Finding {
-    let text = match look_for_synchronisation() {
+    let text = match query_synchronised() {
         Some(true) => Ok("synchronised to a time server".to_string()),
         Some(false) => Err("not synchronised to a time server: captured_at may be wrong".to_string()),
         None => Ok("unknown whether it is synchronised to a time server".to_string()),

@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand, and what they share.
 //!
-//! Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 invalid input, 128 plus the signal
-//! number if a signal ended the command early.
+//! Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 invalid input, 128 plus
+//! the signal number if a signal ended the command early.
 
 pub mod analyze;
 mod annotate;

@@ -21,8 +21,8 @@ pub struct Arguments {
     config: ConfigArguments,
 }
 
-/// A pipeline that hangs on teardown keeps its threads, memory and often its device. After this many, only a restart of
-/// the process helps.
+/// A pipeline that hangs on teardown keeps its threads, memory and often its device. After this many, only a
+/// restart of the process helps.
 const MAX_HUNG_TEARDOWNS: u64 = 3;
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
@@ -90,7 +90,7 @@ fn run_daemon(
             tracing::error!("Too many pipelines hang; exiting so that systemd restarts camfire.");
             break Exit::Unrecoverable;
         }
-        if signals.take_hangup() | control.take_reload() {
+        if signals.take_hangup() | control.take_reload_request() {
             match config.load() {
                 Ok(fresh) => break Exit::Reload(Box::new(fresh)),
                 Err(error) => {
@@ -98,7 +98,7 @@ fn run_daemon(
                 }
             }
         }
-        let stuck = daemon.turn();
+        let stuck = daemon.tick();
         if stuck.is_empty() {
             notify(NotifyState::Watchdog);
         } else if is_healthy {

@@ -84,9 +84,9 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
         .collect();
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-    let (judge_camera, judge) =
-        (Some(template::validate as config::CameraJudge), Some(model::judge as config::Judge));
-    config::load(&config::Inputs { main, environment, flags, credentials, state, judge_camera, judge })
+    let (validate_camera, validate) =
+        (Some(template::validate as config::CameraValidator), Some(model::validate as config::Validator));
+    config::load(&config::Inputs { main, environment, flags, credentials, state, validate_camera, validate })
 }
 
 /// Options that select a network and its engine.
@@ -150,8 +150,8 @@ pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
     }
 }
 
-/// Formats lines for the journal: a priority such as `<4>` in front (sd-daemon(3)) and no time, because the journal has
-/// its own. Fields stay in the line, where `journalctl` shows them.
+/// Formats lines for the journal: a priority such as `<4>` in front (sd-daemon(3)) and no time, because the
+/// journal has its own. Fields stay in the line, where `journalctl` shows them.
 struct Journal(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for Journal
@@ -183,7 +183,8 @@ fn is_journal() -> bool {
         .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// Signal handling. The first SIGTERM or SIGINT is reported, the second ends the process at once. SIGHUP is separate.
+/// Signal handling. The first SIGTERM or SIGINT is reported, the second ends the process at once. SIGHUP is
+/// separate.
 pub struct Signals {
     /// Receives one byte per signal.
     pipe: UnixStream,

@@ -1,5 +1,6 @@
-//! `camfire simulate`: simulates many devices that publish events to a broker, each with a real connection and outbox.
-//! Shows the load that a broker or cluster can take, and that nothing is lost, before a fleet is rolled out.
+//! `camfire simulate`: simulates many devices that publish events to a broker, each with a real connection
+//! and outbox. Shows the load that a broker or cluster can take, and that nothing is lost, before a fleet is
+//! rolled out.
 
 use super::{
     output,
@@ -7,11 +8,14 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Config, LogLevel},
+    config::{self, Config, LogLevel},
     counters::{DeliveryCounters, Percentiles},
     error::{Error, ErrorKind},
     lifecycle::Heartbeat,
-    publish::{mqtt::connection, publisher::Publisher},
+    publish::{
+        mqtt::connection,
+        publisher::{Integrations, Publisher},
+    },
     queue::{self, messages::MessageSender},
     wire::{
         messages::{Best, Event, EventType, Header, Message},
@@ -53,7 +57,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// How long to wait at the end for acknowledgements
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = config::parse_duration)]
     patience: Duration,
     /// Print the result as JSON
     #[arg(long)]
@@ -178,28 +182,25 @@ fn start(
     let mut config = config.clone();
     config.node.name = format!("{}-{number}", config.node.name);
     config.mqtt.client_id = format!("{}-{number}", config.mqtt.client_id);
-    // Devices start with different brokers, so that they spread over a cluster and over the survivors of a failure
-    // (docs/fleet.md).
+    // Devices start with different brokers, so that they spread over a cluster and over the survivors of a
+    // failure (docs/fleet.md).
     let brokers = config.mqtt.brokers.len();
     config.mqtt.brokers.rotate_left((number - 1) as usize % brokers);
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
-    let (dialer, pump, happened) = connection::connections(config.mqtt.clone(), &topics);
+    let (dialer, event_loop, link_events) = connection::connections(config.mqtt.clone(), &topics);
     let (sender, messages) = queue::messages::messages(16, Message::is_durable);
     let (node, counters): (Arc<str>, Arc<DeliveryCounters>) =
         (config.node.name.as_str().into(), Arc::default());
     let publisher = Publisher {
         node: node.clone(),
-        config: config.mqtt,
+        mqtt: config.mqtt,
         outbox: config.outbox,
         messages,
         dialer: Box::new(dialer),
-        happened,
+        link_events,
         counters: counters.clone(),
-        commander: None,
-        discovery: BTreeMap::new(),
-        birth_topic: None,
-        frigate_topic: None,
+        integrations: Integrations::default(),
         topics,
         clock: clock.clone(),
         heartbeat: Heartbeat::new("publish", clock.monotonic()),
@@ -210,12 +211,12 @@ fn start(
             .spawn(work)
             .map_err(|e| Error::caused(ErrorKind::System, format!("cannot start a thread for {node}"), e))
     };
-    let pump = move || {
-        if let Err(error) = pump.run() {
+    let event_loop = move || {
+        if let Err(error) = event_loop.run() {
             tracing::error!(%error, "Cannot start the MQTT connection thread.");
         }
     };
-    let threads = vec![spawn(Box::new(move || publisher.run()))?, spawn(Box::new(pump))?];
+    let threads = vec![spawn(Box::new(move || publisher.run()))?, spawn(Box::new(event_loop))?];
     Ok(Device { node, messages: sender, counters, threads })
 }
 

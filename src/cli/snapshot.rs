@@ -82,7 +82,7 @@ fn write_heatmap(config: &Config, frame: &Image, file: &Path) -> Result<String, 
     let best = classifier.classify(frame, 1)?[0];
     let label = model.labels.get(best.index);
     let Some(heatmap) = classifier.heatmap(best.index) else {
-        return Ok(format!("no heatmap of {label}: the network has no evidence for it"));
+        return Ok(format!("no heatmap of {label}: no part of the frame supports it"));
     };
     let png = picture::grey_png(&heatmap.grey, heatmap.width, heatmap.height);
     std::fs::write(file, png).map_err(|e| Error::caused(ErrorKind::System, file.display().to_string(), e))?;

@@ -1,8 +1,8 @@
 //! Scores the events of a clip against its ground truth.
 //!
-//! A truth file lists the objects in a clip, each with its label, times and boxes (see `assets/README.md`). Objects and
-//! events are paired one to one, those that agree in most frames first. A second event of the same object is a false
-//! positive.
+//! A truth file lists the objects in a clip, each with its label, times and boxes (see `assets/README.md`).
+//! Objects and events are paired one to one, those that agree in most frames first. A second event of the
+//! same object is a false positive.
 
 use crate::{
     error::{Error, ErrorKind},
@@ -110,7 +110,7 @@ impl Truth {
         let labels: BTreeSet<&String> =
             self.objects.iter().map(|object| &object.label).filter(is_checked).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
-        let problems = groups.judge(&labels);
+        let problems = groups.validate_labels(&labels);
         if problems.is_empty() {
             return Ok(());
         }

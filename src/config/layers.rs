@@ -1,18 +1,21 @@
-//! Puts the layers on top of each other: defaults, main file, `conf.d/*.toml` beside it, environment, flags.
+//! The layers of a configuration, lowest first: defaults, main file, `conf.d/*.toml`, environment, flags.
 //!
-//! Every value is checked where it stands, and its place is kept, so that whatever is said about it later can name the
-//! line, the variable or the flag. The merging itself is the `config` crate's. Environment and flags are handed in;
-//! files are read here and nowhere else, but for those with passwords in them.
+//! Each value is checked in its own layer. Its location is recorded, so that every problem can name the line,
+//! the variable or the flag. The `config` crate merges the layers. Environment and flags are passed in; all
+//! files except those with passwords are read here.
 
 use super::{
-    Inputs, Main,
-    key::{self, Key, Meaning, Unknown},
-    problems::{self, Place, Problem},
+    inputs::{Inputs, Main},
+    key::{Key, KeyKind},
+    lookup::{Entry, dotted, lookup},
+    problems::{self, Location, Problem},
     raw::{self, Raw},
+    renamed::RENAMED,
+    suggest::UnknownKey,
 };
 use config::{Map, Source};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -22,40 +25,43 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
-/// Where the main file is unless one is named.
+/// The main file, unless another one is given.
 const MAIN_FILE: &str = "/etc/camfire/camfire.toml";
 
-/// In front of every environment variable that is ours.
+/// Prefix of camfire's environment variables.
 const PREFIX: &str = "CAMFIRE_";
 
-/// All that was given, from the bottom up.
+/// All layers, and the problems found in them.
 #[derive(Default)]
 pub(super) struct Layers {
-    /// Where each value that counts comes from, by its dotted key; cameras are in here themselves.
+    /// Origin of each effective value, by its dotted key. Cameras and regions have an entry of their own.
     pub(super) origins: BTreeMap<String, Origin>,
+    /// The files that were read, lowest layer first.
     pub(super) files: Vec<PathBuf>,
+    /// All problems found so far, in any order.
     pub(super) problems: Vec<Problem>,
+    /// Warnings for the user, one line each.
     pub(super) warnings: Vec<String>,
-    /// What counts of `[groups]`. Their names may be anything, which the `config` crate's paths cannot hold. One whose
-    /// classes were refused is here without any.
+    /// The effective `[groups]`, kept apart because paths of the `config` crate cannot contain every group
+    /// name. A group whose classes were rejected has no classes here.
     pub(super) groups: BTreeMap<String, Vec<String>>,
-    /// A file could not be taken in whole, so nothing can be said to be missing.
+    /// A file could not be read completely, so missing keys must not be reported.
     pub(super) is_incomplete: bool,
     sources: Vec<Layer>,
 }
 
-/// Who gave a value, and what.
+/// Where a value was set, and which.
 pub(super) struct Origin {
-    pub(super) place: Place,
-    /// As typed, without secrets; none for a camera as such.
+    pub(super) location: Location,
+    /// The value as written, without secrets. None for cameras and regions.
     pub(super) shown: Option<String>,
-    /// It broke its rule and does not count; that has been said already.
+    /// The value breaks its own rule, which is among the problems already.
     pub(super) is_broken: bool,
-    /// An empty text.
+    /// The value is an empty string.
     pub(super) is_empty: bool,
 }
 
-/// The sound values of one file, of the environment or of the flags, by dotted key.
+/// The valid values of one file, of the environment or of the flags, by dotted key.
 #[derive(Debug, Clone, Default)]
 struct Layer(Map<String, config::Value>);
 
@@ -70,18 +76,18 @@ impl Source for Layer {
 }
 
 impl Layers {
-    /// Reads and checks everything that `inputs` names.
+    /// Reads and checks all layers of `inputs`.
     pub(super) fn gather(inputs: &Inputs) -> Layers {
         let mut layers = Layers::default();
         match &inputs.main {
             Main::Text { name, text } => layers.add_text(name, text, None),
             Main::File(path) => {
                 layers.add_file(path, true);
-                layers.add_directory_beside(path);
+                layers.add_directory_next_to(path);
             }
             Main::Default => {
                 layers.add_file(Path::new(MAIN_FILE), false);
-                layers.add_directory_beside(Path::new(MAIN_FILE));
+                layers.add_directory_next_to(Path::new(MAIN_FILE));
             }
         }
         layers.add_environment(&inputs.environment);
@@ -89,23 +95,20 @@ impl Layers {
         layers
     }
 
-    /// The merged values; every one of them is of its key's kind.
+    /// Merges the layers. Each value is of its key's kind.
     pub(super) fn merge(&self) -> Result<Raw, config::ConfigError> {
         let mut builder = config::Config::builder();
+        let mut tables: Vec<(String, &[Key])> = Vec::new();
         for (section, keys) in raw::SECTIONS {
-            for key in *keys {
-                builder = builder.set_default(format!("{section}.{}", key.name), key.default_value())?;
-            }
+            tables.push((section.to_string(), *keys));
         }
-        for camera in self.cameras() {
-            for key in raw::CAMERA {
-                builder =
-                    builder.set_default(format!("cameras.{camera}.{}", key.name), key.default_value())?;
-            }
-        }
-        for region in self.regions() {
-            for key in raw::REGION {
-                builder = builder.set_default(format!("{region}.{}", key.name), key.default_value())?;
+        tables.extend(self.cameras().map(|camera| (format!("cameras.{camera}"), raw::CAMERA)));
+        tables.extend(self.regions().into_iter().map(|region| (region, raw::REGION)));
+        for (section, keys) in tables {
+            for key in keys {
+                if let Some(default) = key.default_value() {
+                    builder = builder.set_default(format!("{section}.{}", key.name), default)?;
+                }
             }
         }
         for layer in &self.sources {
@@ -114,18 +117,52 @@ impl Layers {
         builder.build()?.try_deserialize()
     }
 
-    /// For a fault of our own: the table of keys and the structs below [`Raw`] do not agree.
-    pub(super) fn refuse_merge(&mut self, error: &config::ConfigError) {
-        let rule = format!("cannot be put together, which is a bug in camfire: {error}");
-        self.problems.push(Problem { place: Place::Nowhere, key: "configuration".into(), value: None, rule });
+    /// Reports that the layers could not be merged: the table of keys and the structs below [`Raw`] differ,
+    /// which is a bug.
+    pub(super) fn add_merge_error(&mut self, error: &config::ConfigError) {
+        let rule = format!("cannot be merged, which is a bug in camfire: {error}");
+        self.problems.push(Problem {
+            location: Location::Unset,
+            key: "configuration".into(),
+            value: None,
+            rule,
+        });
+    }
+
+    /// Whether the value of this key breaks its own rule.
+    pub(super) fn is_broken(&self, key: &str) -> bool {
+        self.origins.get(key).is_some_and(|origin| origin.is_broken)
+    }
+
+    /// Adds a problem of `key`, located at its value or, if it has none, at its section.
+    pub(super) fn add_problem(&mut self, key: &str, rule: impl Into<String>) {
+        let (location, value) = self.origin(key);
+        self.problems.push(Problem { location, key: key.into(), value, rule: rule.into() });
+    }
+
+    /// Adds a warning about `key`, located like a problem.
+    pub(super) fn add_warning(&mut self, key: &str, text: &str) {
+        let (location, value) = self.origin(key);
+        let about = Problem { location, key: key.into(), value, rule: text.into() };
+        self.warnings.push(about.to_string());
+    }
+
+    fn origin(&self, key: &str) -> (Location, Option<String>) {
+        let section = || key.rsplit_once('.').and_then(|(section, _)| self.origins.get(section));
+        match (self.origins.get(key), section()) {
+            (Some(origin), _) => (origin.location.clone(), origin.shown.clone()),
+            // A flag is shown with its value, but this key has none.
+            (None, Some(origin)) if origin.location != Location::Flag => (origin.location.clone(), None),
+            (None, _) => (Location::Unset, None),
+        }
     }
 
     fn cameras(&self) -> impl Iterator<Item = &str> {
         self.origins.keys().filter_map(|key| key.strip_prefix("cameras.")).filter(|name| !name.contains('.'))
     }
 
-    /// `cameras.NAME.regions.NAME` of each.
-    fn regions(&self) -> std::collections::BTreeSet<String> {
+    /// The sections `cameras.NAME.regions.NAME`.
+    fn regions(&self) -> BTreeSet<String> {
         let region = |key: &String| {
             let levels: Vec<&str> = key.split('.').collect();
             (levels.len() >= 4 && levels[0] == "cameras" && levels[2] == "regions")
@@ -134,19 +171,19 @@ impl Layers {
         self.origins.keys().filter_map(region).collect()
     }
 
-    fn add_file(&mut self, path: &Path, must_be_there: bool) {
+    fn add_file(&mut self, path: &Path, must_exist: bool) {
         match fs::read_to_string(path) {
             Ok(text) => {
                 let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode()).ok();
                 self.add_text(&path.display().to_string(), &text, mode);
                 self.files.push(path.to_path_buf());
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be_there => {}
-            Err(error) => self.refuse_file(path, &error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
+            Err(error) => self.add_file_error(path, &error),
         }
     }
 
-    fn add_directory_beside(&mut self, main: &Path) {
+    fn add_directory_next_to(&mut self, main: &Path) {
         let directory = main.with_file_name("conf.d");
         let found = fs::read_dir(&directory).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
@@ -162,14 +199,15 @@ impl Layers {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.refuse_file(&directory, &error),
+            Err(error) => self.add_file_error(&directory, &error),
         }
     }
 
-    fn refuse_file(&mut self, path: &Path, error: &io::Error) {
-        let place = Place::File { layer: self.sources.len(), name: path.display().to_string(), line: None };
+    fn add_file_error(&mut self, path: &Path, error: &io::Error) {
+        let location =
+            Location::File { layer: self.sources.len(), name: path.display().to_string(), line: None };
         let rule = format!("cannot be read: {error}");
-        self.problems.push(Problem { place, key: String::new(), value: None, rule });
+        self.problems.push(Problem { location, key: String::new(), value: None, rule });
         self.is_incomplete = true;
     }
 
@@ -183,13 +221,13 @@ impl Layers {
 
     fn add_environment(&mut self, environment: &[(String, String)]) {
         let mut layer = Layer::default();
-        let mut ours: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-        ours.sort();
-        for (name, value) in ours {
-            let place = Place::Environment(name.clone());
+        let mut variables: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        variables.sort();
+        for (name, value) in variables {
+            let location = Location::Environment(name.clone());
             let key = name[PREFIX.len()..].to_lowercase();
             if key.starts_with('_') || !key.contains("__") {
-                self.judge_misnamed_variable(place, &key);
+                self.check_misnamed_variable(location, &key);
                 continue;
             }
             let mut path: Vec<String> = key.split("__").map(str::to_string).collect();
@@ -199,13 +237,14 @@ impl Layers {
             {
                 *camera = known;
             }
-            self.add_text_value(&mut layer, &path, value, format!("{value:?}"), place);
+            self.add_text_value(&mut layer, &path, value, format!("{value:?}"), location);
         }
         self.sources.push(layer);
     }
 
-    /// Variables have neither `-` nor small letters, cameras may: `FRONT_DOOR` is the camera `front-door` if the files
-    /// have that one and no other that it could be.
+    /// Returns the camera that `name` from an environment variable refers to. Variables have neither `-` nor
+    /// lower-case letters, but names of cameras may: `FRONT_DOOR` refers to `front-door` if that is the only
+    /// camera that it can refer to.
     fn camera_in_environment(&self, name: &str) -> Option<String> {
         let folded = |name: &str| name.to_lowercase().replace('-', "_");
         let mut candidates = self.cameras().filter(|camera| folded(camera) == name);
@@ -215,23 +254,26 @@ impl Layers {
         }
     }
 
-    /// `CAMFIRE_MQTT_PORT` and `CAMFIRE__MQTT__PORT` would otherwise be ignored without a word. What is nothing like a
-    /// key may be somebody else's: container platforms set `CAMFIRE_SERVICE_HOST` for a service of that name.
-    fn judge_misnamed_variable(&mut self, place: Place, key: &str) {
+    /// Rejects variables such as `CAMFIRE_MQTT_PORT` and `CAMFIRE__MQTT__PORT`, which would otherwise be
+    /// ignored. A variable that does not resemble a key is ignored with a warning, because others set such
+    /// variables: container platforms set `CAMFIRE_SERVICE_HOST` for a service named camfire.
+    fn check_misnamed_variable(&mut self, location: Location, key: &str) {
         let words: Vec<&str> = key.split('_').filter(|word| !word.is_empty()).collect();
         let flat = words.join("_");
-        let known: Vec<(String, String)> = (raw::SECTIONS.iter())
-            .flat_map(|(section, keys)| keys.iter().map(move |key| (section, key.name)))
-            .map(|(section, key)| (format!("{section}_{key}"), format!("{section}__{key}").to_uppercase()))
-            .collect();
+        let variable = |path: &str| path.replace('.', "__").to_uppercase();
+        let keys = (raw::SECTIONS.iter())
+            .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{}", key.name)))
+            .map(|path| (path.replace('.', "_"), variable(&path)));
+        let renamed = RENAMED.iter().map(|(old, new)| (old.replace('.', "_"), variable(new)));
+        let known: Vec<(String, String)> = keys.chain(renamed).collect();
         let near = (known.iter())
             .find(|(name, _)| strsim::damerau_levenshtein(&flat, name) <= 1)
             .map(|(_, variable)| variable.as_str())
             .or((words.len() > 2 && words[0] == "cameras").then_some("CAMERAS__NAME__KEY"));
         if let Some(near) = near {
             let rule = format!("is not a setting; did you mean {PREFIX}{near}?");
-            self.problems.push(Problem { place, key: String::new(), value: None, rule });
-        } else if let Place::Environment(name) = place {
+            self.problems.push(Problem { location, key: String::new(), value: None, rule });
+        } else if let Location::Environment(name) = location {
             self.warnings.push(format!(
                 "{name} (environment): is ignored; settings are named like CAMFIRE_MQTT__PORT"
             ));
@@ -241,10 +283,10 @@ impl Layers {
     fn add_flags(&mut self, flags: &[(String, String)]) {
         let mut layer = Layer::default();
         for (key, value) in flags {
-            // A group's name may have dots in it.
+            // The name of a group may contain dots.
             let levels = if key.starts_with("groups.") { 2 } else { usize::MAX };
             let path: Vec<String> = key.splitn(levels, '.').map(str::to_string).collect();
-            self.add_text_value(&mut layer, &path, value, value.clone(), Place::Flag);
+            self.add_text_value(&mut layer, &path, value, value.clone(), Location::Flag);
         }
         self.sources.push(layer);
     }
@@ -254,47 +296,47 @@ impl Layers {
         layer: &mut Layer,
         path: &[String],
         text: &str,
-        typed: String,
-        place: Place,
+        written: String,
+        location: Location,
     ) {
-        match key::meaning(path) {
-            Ok(Meaning::Key(key)) => {
+        match lookup(path) {
+            Ok(Entry::Key(key)) => {
                 if let [section, camera, ..] = path
                     && section == "cameras"
                 {
-                    if let Err(unknown) = key::meaning(&path[..2]) {
-                        return self.refuse(path, Some(&typed), place, unknown);
+                    if let Err(unknown) = lookup(&path[..2]) {
+                        return self.add_unknown_key(path, Some(&written), location, unknown);
                     }
-                    self.note_section(&["cameras", camera], place.clone());
+                    self.note_section(&["cameras", camera], location.clone());
                 }
-                self.add_value(layer, key, path, &key.read_text(text), &typed, place);
+                self.add_value(layer, key, path, &key.read_text(text), &written, location);
             }
-            Ok(Meaning::Section) => {
-                let unknown = Unknown { rule: "is a section; name a key below it".into(), is_secret: false };
-                self.refuse(path, Some(&typed), place, unknown);
+            Ok(Entry::Section) => {
+                let unknown = UnknownKey::because("is a section; set one of its keys instead");
+                self.add_unknown_key(path, Some(&written), location, unknown);
             }
-            Err(unknown) => self.refuse(path, Some(&typed), place, unknown),
+            Err(unknown) => self.add_unknown_key(path, Some(&written), location, unknown),
         }
     }
 
-    fn note_section(&mut self, path: &[&str], place: Place) {
-        let origin = Origin { place, shown: None, is_broken: false, is_empty: false };
+    fn note_section(&mut self, path: &[&str], location: Location) {
+        let origin = Origin { location, shown: None, is_broken: false, is_empty: false };
         self.origins.entry(path.join(".")).or_insert(origin);
     }
 
-    /// Takes in one value, or says which rule it breaks.
+    /// Adds a value to the layer if it is valid, or a problem if it is not.
     fn add_value(
         &mut self,
         layer: &mut Layer,
         key: &Key,
         path: &[String],
         value: &Value,
-        typed: &str,
-        place: Place,
+        written: &str,
+        location: Location,
     ) {
-        let is_secret = matches!(key.kind, key::Kind::Secret)
-            || path.last().is_some_and(|name| problems::is_secret(name));
-        let shown = if is_secret { "***".into() } else { problems::shown(typed) };
+        let is_secret =
+            matches!(key.kind, KeyKind::Secret) || path.last().is_some_and(|name| problems::is_secret(name));
+        let shown = if is_secret { "***".into() } else { problems::shown(written) };
         let checked = key.check(value);
         let dotted = dotted(path);
         let is_broken = checked.is_err();
@@ -312,41 +354,36 @@ impl Layers {
             }
             Err(rule) => {
                 let value = Some(shown.clone());
-                self.problems.push(Problem { place: place.clone(), key: dotted.clone(), value, rule });
+                self.problems.push(Problem { location: location.clone(), key: dotted.clone(), value, rule });
             }
         }
         let is_empty = value.as_str().is_some_and(str::is_empty);
-        self.origins.insert(dotted, Origin { place, shown: Some(shown), is_broken, is_empty });
+        self.origins.insert(dotted, Origin { location, shown: Some(shown), is_broken, is_empty });
     }
 
-    /// Says why there is no such key.
-    fn refuse(&mut self, path: &[String], typed: Option<&str>, place: Place, unknown: Unknown) {
+    /// Adds the problem that there is no such key.
+    fn add_unknown_key(
+        &mut self,
+        path: &[String],
+        written: Option<&str>,
+        location: Location,
+        unknown: UnknownKey,
+    ) {
         let is_secret = unknown.is_secret || path.iter().any(|name| problems::is_secret(name));
-        let value = typed.map(|typed| if is_secret { "***".into() } else { problems::shown(typed) });
-        self.problems.push(Problem { place, key: dotted(path), value, rule: unknown.rule });
+        let value = written.map(|written| if is_secret { "***".into() } else { problems::shown(written) });
+        self.problems.push(Problem { location, key: dotted(path), value, rule: unknown.rule });
     }
 }
 
-/// The key at a path, as TOML wants it typed.
-pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
-    path.iter().map(|name| quoted(name.as_ref())).collect::<Vec<_>>().join(".")
-}
-
-fn quoted(name: &str) -> String {
-    let is_bare =
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if is_bare { name.to_string() } else { format!("{name:?}") }
-}
-
-/// Takes one file into the layers.
+/// Reads one file into the layers.
 struct FileReader<'a> {
     layers: &'a mut Layers,
     name: &'a str,
     text: &'a str,
-    /// Who may read the file.
+    /// Permissions of the file. None for text from the binary.
     mode: Option<u32>,
     layer: Layer,
-    /// Where what can be relied on ends.
+    /// Offset of the first syntax error. Values behind it are ignored.
     end: usize,
 }
 
@@ -355,11 +392,11 @@ impl FileReader<'_> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             let at = error.span().map_or(0, |span| span.start);
-            // Behind a broken line, a key may seem to be in a section where it is not.
+            // After a broken line, a key may appear to be in another section than it is.
             self.end = self.end.min(at);
             self.layers.is_incomplete = true;
             let problem = Problem {
-                place: self.place(at),
+                location: self.location(at),
                 key: String::new(),
                 value: None,
                 rule: error.message().to_string(),
@@ -369,10 +406,10 @@ impl FileReader<'_> {
         self.walk(&mut Vec::new(), table.get_ref());
     }
 
-    fn place(&self, at: usize) -> Place {
+    fn location(&self, at: usize) -> Location {
         let line =
             self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|b| **b == b'\n').count() + 1;
-        Place::File { layer: self.layers.sources.len(), name: self.name.to_string(), line: Some(line) }
+        Location::File { layer: self.layers.sources.len(), name: self.name.to_string(), line: Some(line) }
     }
 
     fn walk(&mut self, path: &mut Vec<String>, table: &DeTable<'_>) {
@@ -381,53 +418,56 @@ impl FileReader<'_> {
                 continue;
             }
             path.push(name.get_ref().to_string());
-            let place = self.place(name.span().start);
-            let typed = &self.text[value.span()];
-            match (key::meaning(path), value.get_ref()) {
-                (Ok(Meaning::Key(key)), _) => self.add(key, path, value, place),
-                (Ok(Meaning::Section), DeValue::Table(below)) => {
+            let location = self.location(name.span().start);
+            let written = &self.text[value.span()];
+            match (lookup(path), value.get_ref()) {
+                (Ok(Entry::Key(key)), _) => self.add(key, path, value, location),
+                (Ok(Entry::Section), DeValue::Table(below)) => {
                     match &path[..] {
                         [cameras, camera] if cameras == "cameras" => {
-                            self.layers.note_section(&["cameras", camera], place)
+                            self.layers.note_section(&["cameras", camera], location)
                         }
                         [cameras, camera, regions, region] if regions == "regions" => {
-                            self.layers.note_section(&[cameras, camera, regions, region], place);
+                            self.layers.note_section(&[cameras, camera, regions, region], location);
                         }
                         _ => {}
                     }
                     self.walk(path, below);
                 }
-                (Ok(Meaning::Section), _) => {
+                (Ok(Entry::Section), _) => {
                     let header = path.join(".") + if path[..] == ["cameras"] { ".NAME" } else { "" };
-                    let rule = format!("is a section; write [{header}] and its keys below");
-                    self.layers.refuse(path, None, place, Unknown { rule, is_secret: false });
+                    let rule = format!("is a section; write [{header}] and its keys below it");
+                    self.layers.add_unknown_key(path, None, location, UnknownKey::because(rule));
                 }
-                (Err(unknown), DeValue::Table(_)) => self.layers.refuse(path, None, place, unknown),
-                (Err(unknown), _) => self.layers.refuse(path, Some(typed), place, unknown),
+                (Err(unknown), DeValue::Table(_)) => {
+                    self.layers.add_unknown_key(path, None, location, unknown)
+                }
+                (Err(unknown), _) => self.layers.add_unknown_key(path, Some(written), location, unknown),
             }
             path.pop();
         }
     }
 
-    fn add(&mut self, key: &Key, path: &[String], value: &Spanned<DeValue<'_>>, place: Place) {
-        let typed = if value.get_ref().is_table() { "a table" } else { &self.text[value.span()] };
-        // The one TOML value that has no `toml::Value` is a number beyond 64 bits. Not-a-number breaks every rule too.
+    fn add(&mut self, key: &Key, path: &[String], value: &Spanned<DeValue<'_>>, location: Location) {
+        let written = if value.get_ref().is_table() { "a table" } else { &self.text[value.span()] };
+        // The only TOML value without a `toml::Value` is a number that exceeds 64 bits. NaN breaks every rule
+        // as well.
         let value = serde::Deserialize::deserialize(ValueDeserializer::from(value.clone()))
             .unwrap_or(Value::Float(f64::NAN));
-        let is_open = self.mode.is_some_and(|mode| mode & 0o004 != 0);
-        if matches!(key.kind, key::Kind::Secret)
-            && is_open
+        let is_readable_by_all = self.mode.is_some_and(|mode| mode & 0o004 != 0);
+        if matches!(key.kind, KeyKind::Secret)
+            && is_readable_by_all
             && value.as_str().is_some_and(|text| !text.is_empty())
         {
             let about = Problem {
-                place: place.clone(),
+                location: location.clone(),
                 key: path.join("."),
                 value: None,
-                rule: "this file can be read by everyone on this machine; use password_file, or chmod o-r"
+                rule: "this file is readable by all users of this machine; use password_file, or run chmod o-r on it"
                     .into(),
             };
             self.layers.warnings.push(about.to_string());
         }
-        self.layers.add_value(&mut self.layer, key, path, &value, typed, place);
+        self.layers.add_value(&mut self.layer, key, path, &value, written, location);
     }
 }

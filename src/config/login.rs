@@ -1,50 +1,49 @@
-//! User and password: from keys, a file, systemd's credentials or an address, and never from two of them.
+//! User name and password: from keys, a file, systemd's credentials or a URL, but only from one of them.
 //!
-//! What is read here goes into a [`Login`] and nowhere else: problems name the file, not what is in it.
+//! A password that is read here is put into a [`Login`] and nowhere else: problems name the file, not its
+//! contents.
 
-use super::{
-    Login,
-    rules::{Rules, given},
-    source::UrlLogin,
-};
+use super::{layers::Layers, raw::non_empty, source::UrlLogin, types::Login};
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-/// The three keys, as typed.
-pub(super) struct Typed {
+/// The three keys of a login, as written.
+pub(super) struct LoginKeys {
     pub(super) user: String,
     pub(super) password: String,
     pub(super) password_file: String,
 }
 
-/// The login of `section`, if there is one. `credential` is its password's name among the credentials.
-pub(super) fn choose(
-    rules: &mut Rules<'_>,
+/// Returns the login of `section`, if it has one. `credential` is the file that systemd passes its password
+/// in. Problems are added to `layers`.
+pub(super) fn read(
+    layers: &mut Layers,
     section: &str,
-    typed: Typed,
+    keys: LoginKeys,
     from_url: Option<UrlLogin>,
-    credential: &str,
+    credential: Option<&Path>,
 ) -> Option<Login> {
     let key = |name: &str| format!("{section}.{name}");
-    if ["user", "password", "password_file"].iter().any(|name| rules.is_broken(&key(name))) {
+    if ["user", "password", "password_file"].iter().any(|name| layers.is_broken(&key(name))) {
         return None;
     }
-    let (user, password, file) = (given(typed.user), given(typed.password), given(typed.password_file));
+    let (user, password, file) =
+        (non_empty(keys.user), non_empty(keys.password), non_empty(keys.password_file));
     let keys =
         [("user", user.is_some()), ("password", password.is_some()), ("password_file", file.is_some())];
     if from_url.is_some() {
-        for (name, _) in keys.iter().filter(|(_, is_given)| *is_given) {
-            rules.problem(
+        for (name, _) in keys.iter().filter(|(_, is_set)| *is_set) {
+            layers.add_problem(
                 &key(name),
-                "is given while the source has a user in it; take that one out of the address",
+                "is set, but the source contains a user name as well; remove it from the URL",
             );
         }
-        if keys.iter().any(|(_, is_given)| *is_given) {
+        if keys.iter().any(|(_, is_set)| *is_set) {
             return None;
         }
         if from_url.as_ref().is_some_and(|login| login.password.is_some()) {
-            rules.warn(
+            layers.add_warning(
                 &key("source"),
-                "a password in an address is easily passed on; user and password_file are better",
+                "a URL with a password is easily shared; use user and password_file instead",
             );
         }
     }
@@ -52,24 +51,24 @@ pub(super) fn choose(
         Some(login) => (Some(login.user), login.password),
         None => (user, password),
     };
-    // Where the password is, to name it when its user is missing.
+    // The origin is the key to report if the user name is missing.
     let (password, origin) = match (password, file) {
         (Some(_), Some(_)) => {
-            rules.problem(
+            layers.add_problem(
                 &key("password_file"),
-                format!("is given together with {section}.password; keep one of them"),
+                format!("is set, but {section}.password is as well; keep one of them"),
             );
             return None;
         }
         (Some(password), None) => (Some(password), key("password")),
         (None, Some(file)) => {
-            (password_file(rules, &key("password_file"), Path::new(&file)), key("password_file"))
+            (password_file(layers, &key("password_file"), Path::new(&file)), key("password_file"))
         }
         (None, None) => {
-            let path = rules.machine.credentials.map(|directory| directory.join(credential));
-            let password = path.as_deref().and_then(|path| credential_file(rules, &key("user"), path));
-            if let (None, Some(_), Some(path)) = (&user, &password, &path) {
-                rules.problem(&key("user"), format!("is needed with the password in {}", path.display()));
+            let password = credential.and_then(|path| credential_file(layers, &key("user"), path));
+            if let (None, Some(_), Some(path)) = (&user, &password, credential) {
+                let rule = format!("is required, because there is a password in {}", path.display());
+                layers.add_problem(&key("user"), rule);
                 return None;
             }
             (password, key("password"))
@@ -78,48 +77,45 @@ pub(super) fn choose(
     match (user, password) {
         (Some(user), password) => Some(Login { user, password: password.unwrap_or_default() }),
         (None, Some(_)) => {
-            rules.problem(&origin, format!("needs {section}.user as well"));
+            layers.add_problem(&origin, format!("requires {section}.user"));
             None
         }
         (None, None) => None,
     }
 }
 
-fn password_file(rules: &mut Rules<'_>, key: &str, path: &Path) -> Option<String> {
-    match read(path) {
+fn password_file(layers: &mut Layers, key: &str, path: &Path) -> Option<String> {
+    match read_password(path) {
         Ok(password) => {
             let is_open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0);
             if is_open {
-                rules.warn(
+                layers.add_warning(
                     key,
-                    "this file can be read by everyone on this machine; chmod o-r would keep it secret",
+                    "this file is readable by all users of this machine; run chmod o-r on it",
                 );
             }
             Some(password)
         }
         Err(error) => {
-            rules.problem(key, format!("cannot be read: {error}"));
+            layers.add_problem(key, format!("cannot be read: {error}"));
             None
         }
     }
 }
 
-fn credential_file(rules: &mut Rules<'_>, key: &str, path: &Path) -> Option<String> {
-    match read(path) {
+fn credential_file(layers: &mut Layers, key: &str, path: &Path) -> Option<String> {
+    match read_password(path) {
         Ok(password) => Some(password),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            rules.problem(
-                key,
-                format!("has its password in {}, which cannot be read: {error}", path.display()),
-            );
+            layers.add_problem(key, format!("the password in {} cannot be read: {error}", path.display()));
             None
         }
     }
 }
 
-/// The password in a file, without the newline that editors and `echo` leave behind it.
-fn read(path: &Path) -> io::Result<String> {
+/// Reads the password in a file, without the newline that editors and `echo` append.
+fn read_password(path: &Path) -> io::Result<String> {
     let text = fs::read_to_string(path)?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     Ok(password.strip_suffix('\r').unwrap_or(password).to_string())

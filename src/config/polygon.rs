@@ -1,13 +1,14 @@
-//! Polygons in parts of a picture's width and height: masks and zones. Pure geometry.
+//! Polygons for masks and zones, in fractions of the image's width and height. Pure geometry.
 //!
-//! A dozen lines beside the crates for geometry, which bring a hundred times as much for two questions.
+//! A dozen lines of code instead of a geometry crate, which would be a hundred times larger for this one
+//! function.
 
-/// A closed line of corners, each 0 to 1 from the left and from the top.
+/// A closed polygon. Its corners are (x, y) from the top left, 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Polygon(pub Vec<(f64, f64)>);
 
 impl Polygon {
-    /// Whether the point is inside: a ray from it crosses the outline an odd number of times.
+    /// Whether the point is inside: a ray from it crosses the outline an odd number of times (even-odd rule).
     pub fn contains(&self, (x, y): (f64, f64)) -> bool {
         self.sides().fold(false, |inside, (a, b)| {
             let crosses = (a.1 > y) != (b.1 > y) && x < (b.0 - a.0) * (y - a.1) / (b.1 - a.1) + a.0;
@@ -26,8 +27,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inside_is_inside_also_of_a_hollow_form() {
-        // A U.
+    fn points_are_inside_or_outside_a_concave_polygon() {
+        // The shape of a U.
         let u = Polygon(vec![
             (0.1, 0.1),
             (0.3, 0.1),

@@ -1,56 +1,56 @@
-//! What is wrong with a configuration: every problem with its place, key, value and the rule it breaks.
+//! Problems of a configuration: each with its location, key, value and the rule that the value breaks.
 //!
-//! One problem is one line, because that is what a journal, a terminal and `grep` can hold. What is shown has gone
-//! through [`redact`]: a password, alone or inside an address, never gets into a `Problem`.
+//! A problem is formatted as one line, for the journal, the terminal and `grep`. Values pass through
+//! [`redact`] first, so a `Problem` never contains a password, alone or inside a URL.
 
 use std::fmt;
 
-/// Longer values are cut when they are shown: the place says where the rest is.
-const SHOWN_CHARS: usize = 100;
+/// Maximum length of a value in an error text, in characters. Longer ones are truncated.
+const MAX_SHOWN_CHARS: usize = 100;
 
-/// Where a value was given. The order is the order in which problems are told.
+/// Where a value was set. Problems are sorted by it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// A line of a file; no line when the file as a whole is meant.
+pub enum Location {
+    /// A line of a file, or the whole file.
     File {
-        /// Files are read in this order; the main file is 0.
+        /// Index in the order in which files are read; the main file is 0.
         layer: usize,
-        /// As it was given or found.
+        /// Path of the file.
         name: String,
-        /// From 1.
+        /// Line number from 1; None for the whole file.
         line: Option<usize>,
     },
-    /// An environment variable, by its name.
+    /// An environment variable, with its name.
     Environment(String),
     /// `--set` on the command line.
     Flag,
-    /// Nobody gave it: a default, or something that is missing.
-    Nowhere,
+    /// Not set anywhere: a default, or a missing key.
+    Unset,
 }
 
-/// One rule that is broken, and where.
+/// A broken rule and where it is broken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where to go and mend it.
-    pub place: Place,
-    /// Dotted, as in `mqtt.port`; empty when no key is meant.
+    /// Where the value was set.
+    pub location: Location,
+    /// Dotted path, such as `mqtt.port`; empty if the problem has no key.
     pub key: String,
-    /// As it was typed, without secrets.
+    /// The value as written, without secrets.
     pub value: Option<String>,
-    /// What would be right.
+    /// The rule that is broken; error text for the user.
     pub rule: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::File { name, line: Some(line), .. } => write!(f, "{name}:{line}: ")?,
-            Place::File { name, line: None, .. } => write!(f, "{name}: ")?,
-            Place::Environment(name) => write!(f, "{name} (environment): ")?,
-            Place::Flag => f.write_str("--set ")?,
-            Place::Nowhere => {}
+        match &self.location {
+            Location::File { name, line: Some(line), .. } => write!(f, "{name}:{line}: ")?,
+            Location::File { name, line: None, .. } => write!(f, "{name}: ")?,
+            Location::Environment(name) => write!(f, "{name} (environment): ")?,
+            Location::Flag => f.write_str("--set ")?,
+            Location::Unset => {}
         }
-        let equals = if self.place == Place::Flag { "=" } else { " = " };
+        let equals = if self.location == Location::Flag { "=" } else { " = " };
         match &self.value {
             Some(value) => write!(f, "{}{equals}{value}: ", self.key)?,
             None if !self.key.is_empty() => write!(f, "{}: ", self.key)?,
@@ -60,26 +60,26 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong, sorted by place; never empty.
+/// All problems of a configuration, sorted by location; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `None` when there are none.
+    /// Sorts the problems and removes duplicates. Returns None if there are none.
     pub(super) fn from_list(mut list: Vec<Problem>) -> Option<Problems> {
         list.sort();
         list.dedup();
         (!list.is_empty()).then_some(Problems(list))
     }
 
-    /// Each of them, in the order of their places.
+    /// The problems, sorted by location.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
     }
 }
 
 impl fmt::Display for Problems {
-    /// A line each and a last one with the count.
+    /// Writes one line per problem and a last line with their number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.0 {
             writeln!(f, "{problem}")?;
@@ -93,27 +93,28 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Whether a key of this name, known or not, is likely to hold a secret: a misspelt `pasword` is one as well.
+/// Whether a key with this name, known or not, is likely to contain a secret. A misspelt `pasword` is, too.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name != "password_file"
         && ["pass", "pwd", "passwd", "secret", "token"].iter().any(|word| name.contains(word))
 }
 
-/// `text` on one line, of bearable length and without credentials.
+/// Shortens `text` to one line of limited length, without credentials.
 pub(super) fn shown(text: &str) -> String {
     let text = redact(text);
-    let mut line: String = text.chars().take(SHOWN_CHARS).take_while(|c| !matches!(c, '\n' | '\r')).collect();
+    let mut line: String =
+        text.chars().take(MAX_SHOWN_CHARS).take_while(|c| !matches!(c, '\n' | '\r')).collect();
     if line.len() < text.len() {
         line.push_str(" …");
     }
     line
 }
 
-/// `text` without the `user:password` of addresses and without what follows `password=` and the like.
+/// Removes the `user:password` of URLs, and the values of `password=` and the like.
 ///
-/// It rather hides too much: a password typed without percent-encoding may hold any sign, so all that stands between
-/// the first `://` and the last `@` goes.
+/// It hides too much rather than too little: a password that is not percent-encoded may contain any
+/// character, so everything between the first `://` and the last `@` is removed.
 fn redact(text: &str) -> String {
     let mut text = text.to_string();
     if let Some(at) = text.rfind('@') {
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_sound_like_secrets_are_taken_for_such() {
+    fn secret_keys_are_recognized_by_name() {
         for name in ["password", "pasword_1_pass", "PASSWD", "api_token", "passwordfile"] {
             assert!(is_secret(name), "{name}");
         }
@@ -168,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn long_and_many_lined_values_become_one_short_line() {
+    fn long_values_are_shortened_to_one_line() {
         assert_eq!(shown("a\nb"), "a …");
-        assert_eq!(shown(&"x".repeat(300)).chars().count(), SHOWN_CHARS + 2);
+        assert_eq!(shown(&"x".repeat(300)).chars().count(), MAX_SHOWN_CHARS + 2);
     }
 }

@@ -1,23 +1,24 @@
-//! The table of all keys, and what was typed for them: to add a key, add its line here and its meaning in
+//! The tables of all keys, and the values written for them. To add a key, add its line here and use it in
 //! [`super::rules`].
 //!
-//! A line says the key's name, its type in Rust, what it may hold and its default. From it come the serde structs
-//! below [`Raw`], the defaults, the reading of environment and flags, the suggestions for misspelt keys and the
-//! messages about wrong values. What the layers hand over has been checked value by value; nothing here has been held
-//! against anything else.
+//! A line contains the key's name, its Rust type, its kind and its default. The serde structs below [`Raw`],
+//! the defaults, the parsing of environment and flags, suggestions for misspelt keys and the error texts are
+//! all derived from it. Each value in here has been checked by itself, but not against other keys.
 //!
-//! Passwords are in here as typed, so nothing here has a `Debug`.
+//! The structs contain passwords, so none of them implements `Debug`.
 
 use super::{
-    Decode, Durability, LogLevel, OptionValue,
-    key::{AUTO, Key, Kind},
-    source, validators,
+    duration,
+    key::{AUTO, Key, KeyKind},
+    source,
+    types::{Decode, Durability, LogLevel, OptionValue},
+    validators,
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, time::Duration};
 
-/// What `$name "key": $type = $kind, $default` makes: a struct and the `KEYS` that describe it. The key is called
-/// like its field unless a text says otherwise, for keys that are words of Rust.
+/// Defines a struct and its `KEYS` from lines `field "key": type = kind, default;`. The key has the field's
+/// name unless a string gives another one, for keys that are reserved words of Rust.
 macro_rules! keys {
     ($struct:ident {
         $($field:ident $($name:literal)?: $type:ty = $kind:expr, $default:literal;)*
@@ -32,16 +33,16 @@ macro_rules! keys {
             const KEYS: &[Key] = &[$(Key {
                 name: *[stringify!($field) $(, $name)?].last().expect("there is a name"),
                 kind: $kind,
-                default: $default,
+                default: Some($default),
             },)*];
         }
     };
 }
 
-/// The sections by name: the struct of everything typed, and the list of them.
+/// Defines [`Raw`] and [`SECTIONS`] from the sections with fixed names.
 macro_rules! sections {
     ($($section:ident: $struct:ident { $($keys:tt)* })*) => {
-        /// All that was typed or defaulted, each value of the kind that its key asks for.
+        /// The merged values of all layers, defaults included, each of its key's kind.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct Raw {
@@ -50,7 +51,7 @@ macro_rules! sections {
             pub(super) cameras: BTreeMap<String, Camera>,
         }
 
-        /// Every section but the cameras', with its keys.
+        /// The sections with fixed names, each with its keys.
         pub(super) const SECTIONS: &[(&str, &[Key])] = &[$((stringify!($section), $struct::KEYS),)*];
 
         $(keys! { $struct { $($keys)* } })*
@@ -59,136 +60,145 @@ macro_rules! sections {
 
 sections! {
     node: Node {
-        name: String = Kind::Text(validators::name), "";
+        name: String = KeyKind::Text(validators::name), "";
     }
     log: Log {
-        level: LogLevel = Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info";
+        level: LogLevel = KeyKind::Choice(&["error", "warn", "info", "debug", "trace"]), "info";
     }
     mqtt: Mqtt {
-        host: String = Kind::Text(validators::host), "127.0.0.1";
-        port: u16 = Kind::Whole(1, 65_535), "1883";
-        base_topic: String = Kind::Text(validators::topic), "camfire";
-        client_id: String = Kind::Text(validators::line), "";
-        user: String = Kind::Text(validators::line), "";
-        password: String = Kind::Secret, "";
-        password_file: String = Kind::Text(validators::line), "";
-        // The protocol has 16 bits for seconds.
-        keep_alive: Period = Kind::WholeSeconds(SECOND, Duration::from_secs(65_535)), "30s";
-        connect_timeout: Period = Kind::Duration(Duration::from_millis(100), HOUR), "5s";
-        tls: bool = Kind::Boolean, "false";
-        ca_file: String = Kind::Text(validators::line), "";
-        cert_file: String = Kind::Text(validators::line), "";
-        key_file: String = Kind::Text(validators::line), "";
-        alpn: Vec<String> = Kind::Words, "";
-        fallbacks: Vec<String> = Kind::Words, "";
-        max_packet_kib: usize = Kind::Whole(1, 262_144), "1024";
+        host: String = KeyKind::Text(validators::host), "127.0.0.1";
+        port: u16 = KeyKind::Integer(1, 65_535), "1883";
+        base_topic: String = KeyKind::Text(validators::topic), "camfire";
+        client_id: String = KeyKind::Text(validators::line), "";
+        user: String = KeyKind::Text(validators::line), "";
+        password: String = KeyKind::Secret, "";
+        password_file: String = KeyKind::Text(validators::line), "";
+        // The protocol has 16 bits for the seconds.
+        keep_alive: DurationText = KeyKind::WholeSeconds(SECOND, Duration::from_secs(65_535)), "30s";
+        connect_timeout: DurationText = KeyKind::Duration(Duration::from_millis(100), HOUR), "5s";
+        tls: bool = KeyKind::Boolean, "false";
+        ca_file: String = KeyKind::Text(validators::line), "";
+        cert_file: String = KeyKind::Text(validators::line), "";
+        key_file: String = KeyKind::Text(validators::line), "";
+        alpn: Vec<String> = KeyKind::Strings, "";
+        fallbacks: Vec<String> = KeyKind::Strings, "";
+        max_packet_kib: usize = KeyKind::Integer(1, 262_144), "1024";
     }
     outbox: Outbox {
-        file: String = Kind::Text(validators::line), "";
-        durability: Durability = Kind::Choice(&["strict", "grouped", "light"]), "grouped";
-        max_messages: u64 = Kind::Whole(100, 100_000_000), "100000";
-        max_mib: u64 = Kind::Whole(1, 1_000_000), "64";
-        max_age: Period = Kind::Duration(Duration::from_secs(60), YEAR), "7days";
-        replay: Period = Kind::Duration(Duration::ZERO, HOUR), "5s";
-        durable_kinds: Vec<String> = Kind::Words, "";
+        file: String = KeyKind::Text(validators::line), "";
+        durability: Durability = KeyKind::Choice(&["strict", "grouped", "light"]), "grouped";
+        max_messages: u64 = KeyKind::Integer(100, 100_000_000), "100000";
+        max_mib: u64 = KeyKind::Integer(1, 1_000_000), "64";
+        max_age: DurationText = KeyKind::Duration(Duration::from_secs(60), YEAR), "7days";
+        replay: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "5s";
+        durable_kinds: Vec<String> = KeyKind::Strings, "";
     }
     commands: Commands {
-        accept: bool = Kind::Boolean, "false";
+        accept: bool = KeyKind::Boolean, "false";
     }
     engine: Engine {
-        model: String = Kind::Text(validators::line), "";
-        labels: String = Kind::Text(validators::line), "";
-        name: String = Kind::Choice(&["auto", "native", "tract"]), "auto";
-        kernels: String = Kind::Choice(KERNELS), "auto";
-        workers: usize = Kind::Whole(0, 256), "0";
+        model: String = KeyKind::Text(validators::line), "";
+        labels: String = KeyKind::Text(validators::line), "";
+        name: String = KeyKind::Choice(&["auto", "native", "tract"]), "auto";
+        kernels: String = KeyKind::Choice(KERNELS), "auto";
+        workers: usize = KeyKind::Integer(0, 256), "0";
     }
     detections: Detections {
-        top: usize = Kind::Whole(1, 1000), "3";
+        top: usize = KeyKind::Integer(1, 1000), "3";
     }
     objects: Objects {
-        score: f64 = Kind::Number(0.01, 1.0), "0.4";
-        max_inferences_per_frame: usize = Kind::Whole(1, 100), "4";
-        margin: f64 = Kind::Number(0.0, 2.0), "0.15";
-        reclassify_after: Period = Kind::Duration(Duration::from_millis(100), DAY), "5s";
-        confirm: Period = Kind::Duration(Duration::ZERO, HOUR), "200ms";
-        lost_after: Period = Kind::Duration(Duration::from_millis(100), HOUR), "2s";
-        absorb_after: Period = Kind::Duration(SECOND, DAY), "20s";
-        settled_after: Period = Kind::Duration(SECOND, YEAR), "1day";
+        score: f64 = KeyKind::Number(0.01, 1.0), "0.4";
+        max_inferences_per_frame: usize = KeyKind::Integer(1, 100), "4";
+        margin: f64 = KeyKind::Number(0.0, 2.0), "0.15";
+        reclassify_after: DurationText = KeyKind::Duration(Duration::from_millis(100), DAY), "5s";
+        confirm: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "200ms";
+        lost_after: DurationText = KeyKind::Duration(Duration::from_millis(100), HOUR), "2s";
+        absorb_after: DurationText = KeyKind::Duration(SECOND, DAY), "20s";
+        settled_after: DurationText = KeyKind::Duration(SECOND, YEAR), "1day";
     }
     pictures: Pictures {
-        directory: String = Kind::Text(validators::line), "";
-        max_mib: u64 = Kind::Whole(0, 1_000_000_000), "1024";
-        max_age: Period = Kind::Duration(Duration::from_secs(60), YEAR), "30days";
-        quality: u8 = Kind::Whole(10, 100), "80";
-        publish: bool = Kind::Boolean, "false";
+        directory: String = KeyKind::Text(validators::line), "";
+        max_mib: u64 = KeyKind::Integer(0, 1_000_000_000), "1024";
+        max_age: DurationText = KeyKind::Duration(Duration::from_secs(60), YEAR), "30days";
+        quality: u8 = KeyKind::Integer(10, 100), "80";
+        publish: bool = KeyKind::Boolean, "false";
     }
     stats: Stats {
-        interval: Period = Kind::Duration(SECOND, DAY), "10s";
+        interval: DurationText = KeyKind::Duration(SECOND, DAY), "10s";
     }
     homeassistant: HomeAssistant {
-        discovery: bool = Kind::Boolean, "false";
-        prefix: String = Kind::Text(validators::topic), "homeassistant";
+        discovery: bool = KeyKind::Boolean, "false";
+        prefix: String = KeyKind::Text(validators::topic), "homeassistant";
     }
     frigate: Frigate {
-        events: bool = Kind::Boolean, "false";
-        topic: String = Kind::Text(validators::topic), "frigate";
+        events: bool = KeyKind::Boolean, "false";
+        topic: String = KeyKind::Text(validators::topic), "frigate";
     }
     web: Web {
-        listen: String = Kind::Text(validators::listen), "";
-        allow_remote: bool = Kind::Boolean, "false";
+        listen: String = KeyKind::Text(validators::listen), "";
+        allow_remote: bool = KeyKind::Boolean, "false";
     }
 }
 
-/// The keys of every `[cameras.NAME]`.
+/// Keys of each `[cameras.NAME]`.
 pub(super) const CAMERA: &[Key] = Camera::KEYS;
 
 keys! {
     Camera {
-        source: String = Kind::Text(source::form), "";
-        snapshot_source: String = Kind::Text(source::form), "";
-        pipeline: String = Kind::Text(validators::line), "auto";
-        launch: String = Kind::Text(validators::lines), "";
-        repeat "loop": bool = Kind::Boolean, "true";
-        realtime: bool = Kind::Boolean, "true";
-        rate_fps: f64 = Kind::Positive(1000.0), "5";
-        decode: Decode = Kind::Choice(&["auto", "all", "keyframes"]), "auto";
-        keyframe_limit: Period = Kind::Duration(Duration::from_millis(100), HOUR), "2s";
-        rotate: u16 = Kind::Whole(0, 270), "0";
-        stall_timeout: AutoPeriod = Kind::AutoDuration(SECOND, DAY), "auto";
-        first_frame_timeout: Period = Kind::Duration(SECOND, DAY), "10s";
-        max_backoff: Period = Kind::Duration(Duration::from_millis(100), HOUR), "30s";
-        user: String = Kind::Text(validators::line), "";
-        password: String = Kind::Secret, "";
-        password_file: String = Kind::Text(validators::line), "";
-        motion_threshold: f64 = Kind::Number(1.0, 255.0), "8";
-        motion_memory: Period = Kind::Duration(SECOND, DAY), "20s";
-        min_size: f64 = Kind::Number(0.0, 1.0), "0.03";
-        masks: Vec<Corners> = Kind::Polygons, "";
-        labels: Vec<String> = Kind::Words, "";
-        heatmap: bool = Kind::Boolean, "false";
-        zones: BTreeMap<String, Corners> = Kind::Options, "";
-        regions: BTreeMap<String, Region> = Kind::Options, "";
-        options: BTreeMap<String, OptionValue> = Kind::Options, "";
+        source: String = KeyKind::Text(source::validate), "";
+        snapshot_source: String = KeyKind::Text(source::validate), "";
+        pipeline: String = KeyKind::Text(validators::line), "auto";
+        launch: String = KeyKind::Text(validators::lines), "";
+        repeat "loop": bool = KeyKind::Boolean, "true";
+        realtime: bool = KeyKind::Boolean, "true";
+        rate_fps: f64 = KeyKind::Positive(1000.0), "5";
+        decode: Decode = KeyKind::Choice(&["auto", "all", "keyframes"]), "auto";
+        keyframe_limit: DurationText = KeyKind::Duration(Duration::from_millis(100), HOUR), "2s";
+        rotate: u16 = KeyKind::Integer(0, 270), "0";
+        stall_timeout: AutoDurationText = KeyKind::AutoDuration(SECOND, DAY), "auto";
+        first_frame_timeout: DurationText = KeyKind::Duration(SECOND, DAY), "10s";
+        max_backoff: DurationText = KeyKind::Duration(Duration::from_millis(100), HOUR), "30s";
+        user: String = KeyKind::Text(validators::line), "";
+        password: String = KeyKind::Secret, "";
+        password_file: String = KeyKind::Text(validators::line), "";
+        motion_threshold: f64 = KeyKind::Number(1.0, 255.0), "8";
+        motion_memory: DurationText = KeyKind::Duration(SECOND, DAY), "20s";
+        min_size: f64 = KeyKind::Number(0.0, 1.0), "0.03";
+        masks: Vec<Corners> = KeyKind::Polygons, "";
+        labels: Vec<String> = KeyKind::Strings, "";
+        heatmap: bool = KeyKind::Boolean, "false";
+        zones: BTreeMap<String, Corners> = KeyKind::Table, "";
+        regions: BTreeMap<String, Region> = KeyKind::Table, "";
+        options: BTreeMap<String, OptionValue> = KeyKind::Table, "";
     }
 }
 
-/// A polygon's corners in parts of the picture's width and height.
+/// Corners of a polygon, as fractions of the image's width and height.
 pub(super) type Corners = Vec<(f64, f64)>;
 
-/// The keys of every `[cameras.NAME.regions.NAME]`.
+/// Keys of each `[cameras.NAME.regions.NAME]`.
 pub(super) const REGION: &[Key] = Region::KEYS;
 
 keys! {
     Region {
-        part "box": Vec<f64> = Kind::Part, "[0, 0, 1, 1]";
-        every: Period = Kind::Duration(Duration::from_millis(10), DAY), "5s";
-        hold: Period = Kind::Duration(Duration::ZERO, DAY), "10s";
-        score: f64 = Kind::Number(0.01, 1.0), "0.4";
-        labels: Vec<String> = Kind::Words, "";
+        rectangle "box": Vec<f64> = KeyKind::Rectangle, "[0, 0, 1, 1]";
+        every: DurationText = KeyKind::Duration(Duration::from_millis(10), DAY), "5s";
+        hold: DurationText = KeyKind::Duration(Duration::ZERO, DAY), "10s";
+        score: f64 = KeyKind::Number(0.01, 1.0), "0.4";
+        labels: Vec<String> = KeyKind::Strings, "";
     }
 }
 
-/// The sets that the native engine has, see [`engine::KernelSet`].
+/// Any key of `[cameras.NAME.zones]`.
+pub(super) const ZONE: Key = Key { name: "", kind: KeyKind::Polygon, default: None };
+
+/// Any key of `[cameras.NAME.options]`.
+pub(super) const OPTION: Key = Key { name: "", kind: KeyKind::Scalar, default: None };
+
+/// Any key of `[groups]`.
+pub(super) const GROUP: Key = Key { name: "", kind: KeyKind::Classes, default: None };
+
+/// Names of the native engine's kernel sets, see [`engine::KernelSet`].
 const KERNELS: &[&str] = &["auto", "scalar", "avx2", "avx-vnni", "avx512-vnni", "neon", "dotprod", "i8mm"];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -196,31 +206,36 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// A duration typed with its unit, such as `"1m 30s"`.
+/// A duration as written, such as `"1m 30s"`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Period(pub(super) Duration);
+pub(super) struct DurationText(pub(super) Duration);
 
-/// The same, or "auto".
+/// A duration as written, or None for [`AUTO`].
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct AutoPeriod(pub(super) Option<Duration>);
+pub(super) struct AutoDurationText(pub(super) Option<Duration>);
 
-impl TryFrom<String> for AutoPeriod {
-    type Error = humantime::DurationError;
+impl TryFrom<String> for AutoDurationText {
+    type Error = String;
 
-    fn try_from(text: String) -> Result<AutoPeriod, Self::Error> {
+    fn try_from(text: String) -> Result<AutoDurationText, String> {
         if text == AUTO {
-            return Ok(AutoPeriod(None));
+            return Ok(AutoDurationText(None));
         }
-        humantime::parse_duration(&text).map(|duration| AutoPeriod(Some(duration)))
+        duration::parse(&text).map(|duration| AutoDurationText(Some(duration)))
     }
 }
 
-impl TryFrom<String> for Period {
-    type Error = humantime::DurationError;
+impl TryFrom<String> for DurationText {
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Period, Self::Error> {
-        humantime::parse_duration(&text).map(Period)
+    fn try_from(text: String) -> Result<DurationText, String> {
+        duration::parse(&text).map(DurationText)
     }
+}
+
+/// Returns None for an empty string, which means "not set".
+pub(super) fn non_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }

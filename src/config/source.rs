@@ -1,24 +1,25 @@
-//! The address of a camera: what `source = "..."` may say, and what it means.
+//! Addresses of cameras: the syntax and meaning of `source = "..."`.
 //!
-//! Only the form is judged. Whether the device, the clip or the host is there is for the camera to find out.
+//! Only the syntax is checked. Whether the device, the recording or the host exists shows when the camera is
+//! opened.
 
-use super::key;
+use super::{suggest, validators};
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
-/// What is drawn for a bare `test://`; videotestsrc's own default.
+/// Pattern of `test://` alone; videotestsrc's own default.
 const TEST_PATTERN: &str = "smpte";
 
 const SCHEMES: [&str; 10] =
     ["rtsp", "rtsps", "http", "https", "v4l2", "libcamera", "csi", "file", "test", "custom"];
 
-/// What may stand in front of an address, as rules tell it.
-pub(super) const KINDS: &str =
+/// All schemes, for error texts.
+pub(super) const SCHEME_LIST: &str =
     "rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or test://";
 
-/// An address, taken apart.
+/// A parsed address.
 #[derive(Debug, PartialEq)]
 pub(super) enum Address {
-    /// `url` without credentials, and those by themselves, percent-decoded.
+    /// `url` is without credentials; those in `login` are percent-decoded.
     Rtsp {
         url: String,
         login: Option<UrlLogin>,
@@ -37,7 +38,7 @@ pub(super) enum Address {
     Custom,
 }
 
-/// `user[:password]@` of an address.
+/// `user[:password]@` of a URL.
 #[derive(PartialEq)]
 pub(super) struct UrlLogin {
     pub(super) user: String,
@@ -50,12 +51,14 @@ impl std::fmt::Debug for UrlLogin {
     }
 }
 
-/// The form of `source`, without its meaning.
-pub(super) fn form(text: &str) -> Result<(), String> {
+/// Checks the syntax of an address.
+pub(super) fn validate(text: &str) -> Result<(), String> {
     parse(text).map(drop)
 }
 
-/// Takes an address apart, or says what it must look like.
+/// Parses an address.
+///
+/// Errors: the rule that it breaks.
 pub(super) fn parse(text: &str) -> Result<Address, String> {
     if text == "custom" {
         return Ok(Address::Custom);
@@ -78,24 +81,24 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
     }
 }
 
-/// The path in a `file://` address.
+/// Returns the path of a `file://` address.
 ///
-/// On failure, what would be right.
+/// Errors: the rule that the address breaks.
 pub fn file_path(address: &str) -> Result<PathBuf, String> {
     match parse(address)? {
         Address::File(path) => Ok(path),
-        _ => Err("is a camera's address; a recording's path is wanted".into()),
+        _ => Err("is the address of a camera, not the path of a recording".into()),
     }
 }
 
 fn unknown_scheme(text: &str) -> String {
-    let mut rule = format!("must be {KINDS} with an address behind it, or \"custom\"");
+    let mut rule = format!("must start with {SCHEME_LIST}, or be \"custom\"");
     let scheme = text.split(':').next().unwrap_or_default();
     if text.starts_with("/dev/") {
-        rule += "; did you mean v4l2:// before the path?";
+        rule += "; did you mean v4l2:// and this path?";
     } else if text.starts_with('/') {
-        rule += "; did you mean file:// before the path?";
-    } else if let Some(near) = key::nearest(scheme, &SCHEMES) {
+        rule += "; did you mean file:// and this path?";
+    } else if let Some(near) = suggest::nearest(scheme, &SCHEMES) {
         rule += &match near {
             "custom" => "; did you mean \"custom\"?".to_string(),
             scheme => format!("; did you mean {scheme}://?"),
@@ -104,10 +107,10 @@ fn unknown_scheme(text: &str) -> String {
     rule
 }
 
-/// The address of a network camera without its credentials, and those.
+/// Splits the URL of a network camera into the URL without credentials, and the credentials.
 fn network(scheme: &str, rest: &str) -> Result<(String, Option<UrlLogin>), String> {
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // The last @ ends the credentials: many people type a password with an @ in it as it is.
+    // The last @ ends the credentials, because many people do not escape an @ in a password.
     let (login, host) = match authority.rsplit_once('@') {
         Some((login, host)) => (Some(login), host),
         None => (None, authority),
@@ -115,29 +118,31 @@ fn network(scheme: &str, rest: &str) -> Result<(String, Option<UrlLogin>), Strin
     if !is_host_and_port(host) {
         let mut rule = format!("must be {scheme}://host[:port]/path with a port from 1 to 65535");
         if tail.contains('@') {
-            rule += "; in a password write %2F for /, %3F for ? and %23 for #";
+            rule += "; in a password, write %2F for /, %3F for ? and %23 for #";
         }
         return Err(rule);
     }
     if tail.contains(char::is_whitespace) {
-        return Err("must have no spaces in it; write %20".into());
+        return Err("must not contain spaces; write %20".into());
     }
     let login = login.map(url_login).transpose()?;
     Ok((format!("{scheme}://{host}{tail}"), login))
 }
 
-/// libcamera's names hold almost anything: `/base/soc/i2c0mux/i2c@1/imx219@10`.
+/// libcamera's names may contain almost any character: `/base/soc/i2c0mux/i2c@1/imx219@10`.
 fn libcamera(name: &str) -> Result<Address, String> {
     match percent_decode_text(name) {
         Some(name) => Ok(Address::Libcamera(Some(name).filter(|name| !name.is_empty()))),
-        None => Err("must be libcamera:// alone or with a camera's name as libcamera gives it".into()),
+        None => {
+            Err("must be libcamera://, or libcamera:// followed by the camera's name in libcamera".into())
+        }
     }
 }
 
 fn csi(sensor: &str) -> Result<Address, String> {
     match sensor.parse() {
         Ok(sensor @ 0..=15) => Ok(Address::Csi(sensor)),
-        _ => Err("must be csi:// and the number of the sensor, such as csi://0".into()),
+        _ => Err("must be csi:// followed by the number of the sensor, such as csi://0".into()),
     }
 }
 
@@ -151,20 +156,22 @@ fn is_host_and_port(text: &str) -> bool {
     } else {
         text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
     };
-    let port_is_sound = port.is_none_or(|port| {
+    let port_is_valid = port.is_none_or(|port| {
         port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
-    super::validators::host(host).is_ok() && port_is_sound
+    validators::host(host).is_ok() && port_is_valid
 }
 
 fn url_login(text: &str) -> Result<UrlLogin, String> {
     let (user, password) =
         text.split_once(':').map_or((text, None), |(user, password)| (user, Some(password)));
-    let decode =
-        |part: &str| percent_decode_text(part).ok_or("must have a user and a password of plain UTF-8 text");
+    let decode = |part: &str| {
+        percent_decode_text(part)
+            .ok_or("must have a user name and a password in UTF-8 without control characters")
+    };
     let login = UrlLogin { user: decode(user)?, password: password.map(decode).transpose()? };
     if login.user.is_empty() {
-        return Err("must name a user before the @".into());
+        return Err("must have a user name before the @".into());
     }
     Ok(login)
 }
@@ -173,7 +180,7 @@ fn absolute_path(scheme: &str, rest: &str, example: &str) -> Result<PathBuf, Str
     let bytes = percent_decode(rest);
     if bytes.len() < 2 || bytes[0] != b'/' || bytes.contains(&0) {
         return Err(format!(
-            "must be {scheme}:// and an absolute path, so three slashes in a row: {scheme}:///{example}"
+            "must be {scheme}:// followed by an absolute path, with three slashes in a row: {scheme}:///{example}"
         ));
     }
     Ok(PathBuf::from(OsString::from_vec(bytes)))
@@ -182,19 +189,20 @@ fn absolute_path(scheme: &str, rest: &str, example: &str) -> Result<PathBuf, Str
 fn test(pattern: &str) -> Result<Address, String> {
     if !pattern.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         return Err(
-            "must be test:// alone or with a pattern of videotestsrc behind it, such as test://ball".into()
+            "must be test://, or test:// followed by a pattern of videotestsrc, such as test://ball".into()
         );
     }
     let pattern = if pattern.is_empty() { TEST_PATTERN } else { pattern };
     Ok(Address::Test { pattern: pattern.to_string() })
 }
 
-/// The same as text; `None` where that is no UTF-8 or has control characters in it.
+/// Decodes `%20` and the like to text. Returns None if the result is not UTF-8 or contains control
+/// characters.
 fn percent_decode_text(text: &str) -> Option<String> {
     String::from_utf8(percent_decode(text)).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
-/// Undoes `%20` and the like; a `%` that no two hex digits follow stays what it is.
+/// Decodes `%20` and the like. A `%` that is not followed by two hex digits is kept.
 fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -234,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_address() {
+    fn every_kind_of_address_is_parsed() {
         for (text, expected) in [
             ("rtsp://10.0.0.5/stream", rtsp("rtsp://10.0.0.5/stream", None)),
             ("RTSPS://cam.lan:322", rtsp("rtsps://cam.lan:322", None)),
@@ -260,44 +268,47 @@ mod tests {
     }
 
     #[test]
-    fn wrong_addresses_are_told_what_is_right() {
-        const SCHEME: &str = "must be rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, file:// or \
-                              test:// with an address behind it, or \"custom\"";
+    fn invalid_addresses_get_a_precise_error() {
+        const SCHEME: &str = "must start with rtsp://, rtsps://, http://, https://, v4l2://, libcamera://, csi://, \
+                              file:// or test://, or be \"custom\"";
         const HOST: &str = "must be rtsp://host[:port]/path with a port from 1 to 65535";
         let slashes = |scheme: &str, example: &str| {
             format!(
-                "must be {scheme}:// and an absolute path, so three slashes in a row: {scheme}:///{example}"
+                "must be {scheme}:// followed by an absolute path, with three slashes in a row: {scheme}:///{example}"
             )
         };
         for (text, expected) in [
             ("rstp://h/s", format!("{SCHEME}; did you mean rtsp://?")),
             ("ftp://h/s", SCHEME.into()),
             ("http://h:0/s", HOST.replace("rtsp", "http")),
-            ("csi://front", "must be csi:// and the number of the sensor, such as csi://0".into()),
+            ("csi://front", "must be csi:// followed by the number of the sensor, such as csi://0".into()),
             (
                 "libcamera://%00",
-                "must be libcamera:// alone or with a camera's name as libcamera gives it".into(),
+                "must be libcamera://, or libcamera:// followed by the camera's name in libcamera".into(),
             ),
             ("Custom", format!("{SCHEME}; did you mean \"custom\"?")),
-            ("/dev/video0", format!("{SCHEME}; did you mean v4l2:// before the path?")),
-            ("/srv/a.mp4", format!("{SCHEME}; did you mean file:// before the path?")),
+            ("/dev/video0", format!("{SCHEME}; did you mean v4l2:// and this path?")),
+            ("/srv/a.mp4", format!("{SCHEME}; did you mean file:// and this path?")),
             ("rtsp:/h/s", format!("{SCHEME}; did you mean rtsp://?")),
             ("rtsp://", HOST.into()),
             ("rtsp://h:0/s", HOST.into()),
             ("rtsp://h:+554/s", HOST.into()),
             ("rtsp://h:70000/s", HOST.into()),
             ("rtsp://[::1]554/s", HOST.into()),
-            ("rtsp://a:b/c@h/s", format!("{HOST}; in a password write %2F for /, %3F for ? and %23 for #")),
-            ("rtsp://:b@h/s", "must name a user before the @".into()),
-            ("rtsp://a:%ff@h/s", "must have a user and a password of plain UTF-8 text".into()),
-            ("rtsp://h/a b", "must have no spaces in it; write %20".into()),
+            ("rtsp://a:b/c@h/s", format!("{HOST}; in a password, write %2F for /, %3F for ? and %23 for #")),
+            ("rtsp://:b@h/s", "must have a user name before the @".into()),
+            (
+                "rtsp://a:%ff@h/s",
+                "must have a user name and a password in UTF-8 without control characters".into(),
+            ),
+            ("rtsp://h/a b", "must not contain spaces; write %20".into()),
             ("file://clip.mp4", slashes("file", "srv/clips/yard.mp4")),
             ("file:///", slashes("file", "srv/clips/yard.mp4")),
             ("file:///a%00b", slashes("file", "srv/clips/yard.mp4")),
             ("v4l2://dev/video0", slashes("v4l2", "dev/video0")),
             (
                 "test://a b",
-                "must be test:// alone or with a pattern of videotestsrc behind it, such as test://ball"
+                "must be test://, or test:// followed by a pattern of videotestsrc, such as test://ball"
                     .into(),
             ),
         ] {

@@ -1,4 +1,4 @@
-//! The `stats` message: what the counters say, and what has changed since the message before. The metrics page of
+//! The `stats` message: the counters and their changes since the previous message. The metrics page of
 //! [`crate::web`] shows the same [`Counters`].
 
 use crate::{
@@ -16,26 +16,26 @@ use std::{
 pub struct StatsReporter {
     node: Arc<str>,
     counters: Counters,
-    /// When the last message was gathered, on the monotonic clock, and each camera's analysed frames then.
-    before: Option<(Duration, Vec<u64>)>,
+    /// When the previous message was built, on the monotonic clock, and each camera's analysed frames then.
+    previous: Option<(Duration, Vec<u64>)>,
 }
 
 impl StatsReporter {
-    /// Speaks for `node`.
+    /// Creates a reporter for `node`.
     pub fn new(node: Arc<str>, counters: Counters) -> StatsReporter {
-        StatsReporter { node, counters, before: None }
+        StatsReporter { node, counters, previous: None }
     }
 
-    /// Gathers the counts of this moment.
-    pub fn gather(&mut self, clock: &dyn Clock) -> Stats {
+    /// Builds a message with the current counts. Latencies are those since the previous message.
+    pub fn build(&mut self, clock: &dyn Clock) -> Stats {
         let now = clock.monotonic();
         let counts: Vec<_> = self.counters.frame_counts();
         let analysed = counts.iter().map(|counts| counts.analysed).collect();
-        let before = self.before.replace((now, analysed));
+        let previous = self.previous.replace((now, analysed));
         let cameras = self.counters.cameras.iter().zip(counts).enumerate();
         let cameras = cameras.map(|(index, ((name, counters), counts))| {
-            let analysed_fps = before.as_ref().and_then(|(then, before)| {
-                rate_fps(counts.analysed - before[index], now.saturating_sub(*then))
+            let analysed_fps = previous.as_ref().and_then(|(then, analysed)| {
+                rate_fps(counts.analysed - analysed[index], now.saturating_sub(*then))
             });
             let stats = CameraStats {
                 frames: counts,
@@ -49,7 +49,7 @@ impl StatsReporter {
             };
             (name.to_string(), stats)
         });
-        let delivery = delivery(&self.counters.delivery);
+        let delivery = delivery_stats(&self.counters.delivery);
         let pictures = PictureStats {
             disk_bytes: self.counters.store.written_bytes.load(Ordering::Relaxed),
             file_bytes: self.counters.store.file_bytes.load(Ordering::Relaxed),
@@ -69,20 +69,20 @@ impl StatsReporter {
     }
 }
 
-/// To a thousandth; none where no time has passed.
+/// Returns the frames per second, rounded to 0.001, or None if no time has passed.
 fn rate_fps(frames: u64, elapsed: Duration) -> Option<f64> {
     let rate = frames as f64 / elapsed.as_secs_f64();
     (!elapsed.is_zero()).then(|| (rate * 1e3).round() / 1e3)
 }
 
-/// None before there is a pace to speak of.
+/// Extrapolates to the bytes per day. Returns None in the first ten minutes, which are not representative.
 fn per_day(bytes: u64, uptime: Duration) -> Option<u64> {
     const DAY_S: f64 = 86_400.0;
     let is_known = uptime >= Duration::from_secs(600);
     is_known.then(|| (bytes as f64 * DAY_S / uptime.as_secs_f64()) as u64)
 }
 
-fn delivery(counters: &DeliveryCounters) -> DeliveryStats {
+fn delivery_stats(counters: &DeliveryCounters) -> DeliveryStats {
     DeliveryStats {
         connected: counters.connected.load(Ordering::Relaxed),
         connections: counters.connections.load(Ordering::Relaxed),
@@ -104,31 +104,31 @@ mod tests {
     use crate::clock::SimulatedClock;
 
     #[test]
-    fn a_rate_is_of_the_time_that_has_passed() {
+    fn a_rate_is_frames_per_elapsed_time() {
         assert_eq!(rate_fps(10, Duration::from_secs(3)), Some(3.333));
         assert_eq!(rate_fps(0, Duration::from_secs(3)), Some(0.0));
         assert_eq!(rate_fps(0, Duration::ZERO), None);
     }
 
     #[test]
-    fn a_days_bytes_are_told_once_there_is_a_pace() {
+    fn bytes_per_day_are_known_after_ten_minutes() {
         assert_eq!(per_day(1_000_000, Duration::from_secs(599)), None);
         assert_eq!(per_day(1_000_000, Duration::from_secs(3600)), Some(24_000_000));
     }
 
     #[test]
-    fn what_the_publisher_and_the_store_count_is_told() {
+    fn stats_contain_the_counters_of_the_publisher_and_the_store() {
         let counters = Counters::empty(&[]);
         counters.delivery.connected.store(true, Ordering::Relaxed);
         counters.delivery.accepted.store(7, Ordering::Relaxed);
         counters.delivery.record_ack_latency(Duration::from_millis(20));
         counters.store.written_bytes.store(4096, Ordering::Relaxed);
         let mut reporter = StatsReporter::new("porch".into(), counters);
-        let stats = reporter.gather(&SimulatedClock::new());
+        let stats = reporter.build(&SimulatedClock::new());
         assert!(stats.memory_mib > 0 && stats.delivery.connected);
         assert_eq!((stats.delivery.accepted, stats.pictures.disk_bytes), (7, 4096));
         assert!(stats.delivery.ack_latency_ms.is_some());
-        let next = reporter.gather(&SimulatedClock::new());
-        assert!(next.delivery.ack_latency_ms.is_none(), "none since the last message");
+        let next = reporter.build(&SimulatedClock::new());
+        assert!(next.delivery.ack_latency_ms.is_none(), "no acknowledgement since the previous message");
     }
 }

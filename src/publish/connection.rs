@@ -1,72 +1,77 @@
-//! What the publisher needs of a connection to a broker, whatever speaks the protocol.
+//! The publisher's interface to a broker, independent of the protocol.
 //!
-//! A connection is dialled anew each time and never mended: one that reconnects by itself drops what it had queued without
-//! a word. What happens on it comes back as [`LinkEvent`] with the connection's number, so that word of one that was given
-//! up is not taken for another's.
+//! A lost connection is never repaired; a new one is opened instead, because a client that reconnects by
+//! itself silently drops the messages it has queued. Events of a connection arrive as [`LinkEvent`]s with the
+//! number of the connection, so that those of an abandoned connection are not taken for those of its
+//! successor.
 
 /// Opens connections.
 pub trait Dialer: Send {
-    /// How many brokers there are to choose from, at least one.
+    /// Number of configured brokers, at least one.
     fn brokers(&self) -> usize;
 
     /// `host:port` of a broker, for messages.
     fn name(&self, broker: usize) -> String;
 
-    /// Begins to connect to a broker; what comes of it is told as [`LinkEvent`] with `number`.
+    /// Starts connecting to a broker. The outcome is reported as a [`LinkEvent`] with this `number`.
     ///
-    /// Errors, in a user's words: it cannot even be tried, as with a certificate that cannot be read.
+    /// Errors: text for the user if the attempt cannot be started, for example because a certificate cannot
+    /// be read.
     fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Connection>, String>;
 }
 
-/// A connection that is being opened or stands. Dropping it ends it without a goodbye.
+/// A connection that is established or being established. Dropping it aborts it without an MQTT DISCONNECT.
 pub trait Connection: Send {
-    /// Hands a message over; false where there is no room now. With `acknowledged` it will be told as
-    /// [`LinkEvent::Sent`], in the order of handing over, and as [`LinkEvent::Acknowledged`].
+    /// Queues a message for sending. Returns false if the send queue is full.
+    ///
+    /// With `acknowledged` the message is reported as [`LinkEvent::Sent`], in the order of the calls, and
+    /// then as [`LinkEvent::Acknowledged`].
     fn publish(&mut self, topic: &str, acknowledged: bool, retained: bool, payload: &[u8]) -> bool;
 
-    /// Asks for messages; answered by [`LinkEvent::Subscribed`].
+    /// Queues a subscription, answered by [`LinkEvent::Subscribed`]. Returns false if the send queue is full.
     fn subscribe(&mut self, filters: &[String]) -> bool;
 
-    /// Says goodbye; answered by [`LinkEvent::Disconnected`].
+    /// Queues a graceful disconnect, answered by [`LinkEvent::Disconnected`]. Returns false if the send queue
+    /// is full.
     fn disconnect(&mut self) -> bool;
 }
 
-/// What happened on a connection.
+/// An event of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// The broker said yes.
+    /// The broker accepted the connection.
     Connected,
-    /// The broker answered to what was asked for: whether it gives all of it.
+    /// The broker answered the subscription. The value is whether it granted all filters.
     Subscribed(bool),
-    /// Something that was asked for.
+    /// A message for the subscription.
     Received {
-        /// Where it was published.
+        /// MQTT topic.
         topic: String,
-        /// The broker had kept it: it is old.
+        /// Whether the broker had retained the message, so that it is old.
         retained: bool,
-        /// What it says, at most [`LONGEST_RECEIVED`] bytes of it.
+        /// The first [`MAX_RECEIVED_BYTES`] bytes of the payload.
         payload: Vec<u8>,
     },
-    /// The next of the messages that are to be acknowledged went out, under this id.
+    /// The next of the messages to be acknowledged was sent, with this packet id.
     Sent(u16),
-    /// The broker has it.
+    /// The broker acknowledged the message with this packet id.
     Acknowledged(u16),
-    /// It has answered to a question whether it is there.
+    /// The broker answered a ping.
     Alive,
-    /// The goodbye went out.
+    /// The graceful disconnect was sent.
     Disconnected,
-    /// The connection is gone.
+    /// The connection could not be established, or was lost.
     Failed {
-        /// In a user's words.
+        /// Error text for the user.
         why: String,
-        /// The broker said no: it will say no again, until a person changes something.
+        /// Whether the broker refused the connection. It will do so again until a person changes something.
         refused: bool,
     },
 }
 
 impl LinkEvent {
-    /// Whether it is something that the broker itself has said.
-    pub fn is_sign_of_life(&self) -> bool {
+    /// Whether the event proves that the broker is alive: the broker has sent something.
+    pub fn is_from_broker(&self) -> bool {
         match self {
             LinkEvent::Connected
             | LinkEvent::Subscribed(_)
@@ -78,5 +83,6 @@ impl LinkEvent {
     }
 }
 
-/// What comes and is longer is cut: it is nothing that camfire understands.
-pub const LONGEST_RECEIVED: usize = 4097;
+/// Received payloads are truncated to this length. It exceeds the maximum length of a command, so a truncated
+/// payload is still rejected.
+pub const MAX_RECEIVED_BYTES: usize = 4097;

@@ -1,45 +1,53 @@
-//! Events in the shape that Frigate gives them, so that automations written for it can listen to camfire. Pure;
-//! `docs/homeassistant.md` tells what is constant here because camfire knows no such thing.
+//! Events in Frigate's format, so that automations written for Frigate work with camfire. Pure.
+//!
+//! Some of Frigate's fields have no counterpart in camfire and are constant; `docs/homeassistant.md` lists
+//! them.
 
+use super::outbox::{DurableMessage, Outbox};
 use crate::config::{self, UNKNOWN};
-use crate::wire::messages::{Box as Place, Event, EventType};
+use crate::wire::messages::{Box as PixelBox, Event, EventType};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// More things at once than any node tells of: beyond it the oldest is forgotten, as if its end had been missed.
-const MOST_OPEN: usize = 4096;
+/// Maximum number of objects that have not ended; more than any node has at once. Beyond it the oldest is
+/// forgotten, so ends that never arrive cannot fill the memory.
+const MAX_OPEN: usize = 4096;
 
-/// Turns events into Frigate's, each with what was told of its thing before.
+/// The camera that the outbox counts these events for, because Frigate's format has no field for a sequence
+/// number. Not a valid camera name.
+const SEQUENCE: &str = "frigate/events";
+
+/// Translates events into Frigate's, each with the previous state of its object.
 #[derive(Debug, Default)]
 pub struct Frigate {
-    /// What was told last of each thing that has not ended, by its id; ids sort by time.
-    open: BTreeMap<String, Thing>,
+    /// The last published state of each object that has not ended, by id. Ids sort by start time.
+    open: BTreeMap<String, TrackedObject>,
 }
 
-/// The topic of the events; none unless they are asked for.
-pub fn topic(config: &config::Frigate) -> Option<String> {
+/// Topic of the events. None if they are disabled.
+fn topic(config: &config::Frigate) -> Option<String> {
     config.events.then(|| format!("{}/events", config.topic))
 }
 
 impl Frigate {
-    /// The payload for an event. Each must come here once, in order.
+    /// Returns the payload for an event. Must be called once per event, in order.
     pub fn translate(&mut self, event: &Event) -> Vec<u8> {
         let earlier = self.open.remove(&event.id);
-        let after = Thing::new(event, earlier.as_ref());
+        let after = TrackedObject::new(event, earlier.as_ref());
         let message = Message {
             kind: match event.kind {
                 EventType::Start => "new",
                 EventType::Update => "update",
                 EventType::End => "end",
             },
-            before: earlier.unwrap_or_else(|| after.untold()),
+            before: earlier.unwrap_or_else(|| after.before_start()),
             after,
         };
         let payload = serde_json::to_vec(&message).expect("messages have string keys and finite numbers");
         if event.kind != EventType::End {
             self.open.insert(event.id.clone(), message.after);
-            if self.open.len() > MOST_OPEN {
+            if self.open.len() > MAX_OPEN {
                 self.open.pop_first();
             }
         }
@@ -47,29 +55,55 @@ impl Frigate {
     }
 }
 
+/// Creates the messages in Frigate's format: the translated events with their topic.
+pub struct FrigateEvents {
+    topic: String,
+    frigate: Frigate,
+}
+
+impl FrigateEvents {
+    /// None if Frigate's events are disabled.
+    pub fn new(config: &config::Frigate) -> Option<FrigateEvents> {
+        Some(FrigateEvents { topic: topic(config)?, frigate: Frigate::default() })
+    }
+
+    /// Returns the message for an event, with the next sequence number of [`SEQUENCE`]. Must be called once
+    /// per event, in order.
+    pub fn message(&mut self, event: &Event, outbox: &mut Outbox, at_ms: i64) -> DurableMessage {
+        DurableMessage {
+            camera: SEQUENCE.to_string(),
+            seq: outbox.next_seq(SEQUENCE),
+            at_ms,
+            topic: self.topic.clone(),
+            retained: false,
+            payload: self.frigate.translate(event),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Message {
     #[serde(rename = "type")]
     kind: &'static str,
-    before: Thing,
-    after: Thing,
+    before: TrackedObject,
+    after: TrackedObject,
 }
 
 /// Left, top, right and bottom in pixels.
 type Corners = [i64; 4];
-/// Always empty: an object, and a list.
-type NoObject = BTreeMap<(), ()>;
-/// See [`NoObject`].
-type NoList = [(); 0];
+/// A JSON object that is always empty.
+type EmptyObject = BTreeMap<(), ()>;
+/// A JSON array that is always empty.
+type EmptyArray = [(); 0];
 
-/// What Frigate calls a tracked object. Times are seconds since 1970.
+/// Frigate's "tracked object". Times are seconds since 1970.
 #[derive(Debug, Clone, Serialize)]
-struct Thing {
+struct TrackedObject {
     id: String,
     camera: String,
     frame_time: f64,
     snapshot: Option<Snapshot>,
-    /// Whether there is a picture without a box.
+    /// Whether there is a picture without a box drawn on it.
     snapshot_clean: bool,
     label: String,
     sub_label: Option<()>,
@@ -79,60 +113,58 @@ struct Thing {
     end_time: Option<f64>,
     score: f64,
     computed_score: f64,
-    #[serde(rename = "box")]
-    place: Corners,
+    r#box: Corners,
     area: i64,
     /// Width by height.
     ratio: f64,
-    /// The part of the picture that was looked at.
+    /// The part of the frame in which Frigate detected the object; here always the whole frame.
     region: Corners,
     active: bool,
     stationary: bool,
     motionless_count: u32,
-    /// How often it was told that it moves after it did not.
+    /// How often the object was published as moving after it had been stationary.
     position_changes: u32,
     current_zones: Vec<String>,
     entered_zones: Vec<String>,
     has_clip: bool,
     has_snapshot: bool,
-    attributes: NoObject,
-    current_attributes: NoList,
+    attributes: EmptyObject,
+    current_attributes: EmptyArray,
     pending_loitering: bool,
     max_severity: Option<()>,
     current_estimated_speed: f64,
     average_estimated_speed: f64,
     velocity_angle: f64,
-    path_data: NoList,
+    path_data: EmptyArray,
     recognized_license_plate: Option<()>,
 }
 
-/// A thing's best moment.
+/// The best moment of an object.
 #[derive(Debug, Clone, Serialize)]
 struct Snapshot {
     frame_time: f64,
-    #[serde(rename = "box")]
-    place: Corners,
+    r#box: Corners,
     area: i64,
     region: Corners,
     score: f64,
-    attributes: NoList,
+    attributes: EmptyArray,
 }
 
-impl Thing {
-    fn new(event: &Event, earlier: Option<&Thing>) -> Thing {
-        // The score of an unknown thing is that of a label which it does not have.
-        let score = if event.label == UNKNOWN { 0.0 } else { four_digits(event.score.into()) };
+impl TrackedObject {
+    fn new(event: &Event, earlier: Option<&TrackedObject>) -> TrackedObject {
+        // The score of an unknown object belongs to a label that the object does not have.
+        let score = if event.label == UNKNOWN { 0.0 } else { round_to_4_digits(event.score.into()) };
         let [_, _, width, height] = event.r#box;
         let region = [0, 0, event.size[0].into(), event.size[1].into()];
         let has_pictures = event.best.pictures.is_some();
-        let began_to_move = event.moving && earlier.is_none_or(|thing| !thing.active);
-        Thing {
+        let started_moving = event.moving && earlier.is_none_or(|object| !object.active);
+        TrackedObject {
             id: event.id.clone(),
             camera: event.header.camera.as_deref().unwrap_or_default().to_string(),
             frame_time: seconds(event.seen_at),
             snapshot: Some(Snapshot {
                 frame_time: seconds(event.best.at),
-                place: corners(event.best.r#box),
+                r#box: corners(event.best.r#box),
                 area: area(event.best.r#box),
                 region,
                 score,
@@ -141,20 +173,20 @@ impl Thing {
             snapshot_clean: has_pictures,
             label: event.label.clone(),
             sub_label: None,
-            top_score: earlier.map_or(score, |thing| thing.top_score.max(score)),
+            top_score: earlier.map_or(score, |object| object.top_score.max(score)),
             false_positive: false,
             start_time: seconds(event.started_at),
             end_time: (event.kind == EventType::End).then(|| seconds(event.at)),
             score,
             computed_score: score,
-            place: corners(event.r#box),
+            r#box: corners(event.r#box),
             area: area(event.r#box),
-            ratio: four_digits(width as f64 / height.max(1) as f64),
+            ratio: round_to_4_digits(width as f64 / height.max(1) as f64),
             region,
             active: event.moving,
             stationary: !event.moving,
             motionless_count: 0,
-            position_changes: earlier.map_or(0, |thing| thing.position_changes) + u32::from(began_to_move),
+            position_changes: earlier.map_or(0, |object| object.position_changes) + u32::from(started_moving),
             current_zones: event.zones.clone(),
             entered_zones: event.visited_zones.clone(),
             has_clip: false,
@@ -171,10 +203,10 @@ impl Thing {
         }
     }
 
-    /// The thing before anything was told of it: in no zone, without a picture, not yet believed. So whatever compares
-    /// `before` with `after` sees all of it as new.
-    fn untold(&self) -> Thing {
-        Thing {
+    /// The state before the first message: in no zone, without a picture, `false_positive`. An automation
+    /// that compares `before` with `after` then sees a change.
+    fn before_start(&self) -> TrackedObject {
+        TrackedObject {
             snapshot: None,
             snapshot_clean: false,
             top_score: 0.0,
@@ -190,11 +222,11 @@ impl Thing {
     }
 }
 
-fn corners([left, top, width, height]: Place) -> Corners {
+fn corners([left, top, width, height]: PixelBox) -> Corners {
     [left, top, left + width, top + height]
 }
 
-fn area([_, _, width, height]: Place) -> i64 {
+fn area([_, _, width, height]: PixelBox) -> i64 {
     width * height
 }
 
@@ -202,7 +234,7 @@ fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1e3
 }
 
-fn four_digits(value: f64) -> f64 {
+fn round_to_4_digits(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
@@ -245,12 +277,12 @@ mod tests {
         }
     }
 
-    fn told(frigate: &mut Frigate, event: &Event) -> Value {
+    fn translated(frigate: &mut Frigate, event: &Event) -> Value {
         serde_json::from_slice(&frigate.translate(event)).unwrap()
     }
 
     #[test]
-    fn a_start_is_written_as_frigate_would() {
+    fn a_start_is_written_in_frigates_format() {
         let before = r#"{"id":"a","camera":"yard","frame_time":1795505463.5,"snapshot":null,"snapshot_clean":false,"label":"cat","sub_label":null,"top_score":0.0,"false_positive":true,"start_time":1795505462.125,"end_time":null,"score":0.8342,"computed_score":0.0,"box":[420,300,670,490],"area":47500,"ratio":1.3158,"region":[0,0,1280,720],"active":true,"stationary":false,"motionless_count":0,"position_changes":0,"current_zones":[],"entered_zones":[],"has_clip":false,"has_snapshot":false,"attributes":{},"current_attributes":[],"pending_loitering":false,"max_severity":null,"current_estimated_speed":0.0,"average_estimated_speed":0.0,"velocity_angle":0.0,"path_data":[],"recognized_license_plate":null}"#;
         let after = r#"{"id":"a","camera":"yard","frame_time":1795505463.5,"snapshot":{"frame_time":1795505463.0,"box":[400,300,600,400],"area":20000,"region":[0,0,1280,720],"score":0.8342,"attributes":[]},"snapshot_clean":true,"label":"cat","sub_label":null,"top_score":0.8342,"false_positive":false,"start_time":1795505462.125,"end_time":null,"score":0.8342,"computed_score":0.8342,"box":[420,300,670,490],"area":47500,"ratio":1.3158,"region":[0,0,1280,720],"active":true,"stationary":false,"motionless_count":0,"position_changes":1,"current_zones":["lawn"],"entered_zones":["path","lawn"],"has_clip":false,"has_snapshot":true,"attributes":{},"current_attributes":[],"pending_loitering":false,"max_severity":null,"current_estimated_speed":0.0,"average_estimated_speed":0.0,"velocity_angle":0.0,"path_data":[],"recognized_license_plate":null}"#;
         let payload = Frigate::default().translate(&event("a", EventType::Start));
@@ -261,55 +293,55 @@ mod tests {
     }
 
     #[test]
-    fn before_is_what_was_after() {
+    fn before_is_the_after_of_the_previous_message() {
         let mut frigate = Frigate::default();
-        let start = told(&mut frigate, &event("a", EventType::Start));
-        let standing = Event { moving: false, score: 0.5, ..event("a", EventType::Update) };
-        let update = told(&mut frigate, &standing);
+        let start = translated(&mut frigate, &event("a", EventType::Start));
+        let stationary = Event { moving: false, score: 0.5, ..event("a", EventType::Update) };
+        let update = translated(&mut frigate, &stationary);
         assert_eq!((&update["type"], &update["before"]), (&json!("update"), &start["after"]));
         let after = &update["after"];
         assert_eq!((&after["active"], &after["stationary"]), (&json!(false), &json!(true)));
         assert_eq!((&after["score"], &after["top_score"]), (&json!(0.5), &json!(0.8342)));
         assert_eq!(after["position_changes"], 1);
-        let moving = told(&mut frigate, &event("a", EventType::Update));
+        let moving = translated(&mut frigate, &event("a", EventType::Update));
         assert_eq!(moving["after"]["position_changes"], 2);
-        let end = told(&mut frigate, &event("a", EventType::End));
+        let end = translated(&mut frigate, &event("a", EventType::End));
         assert_eq!((&end["type"], &end["before"]), (&json!("end"), &moving["after"]));
         assert_eq!(end["after"]["end_time"], json!(1_795_505_465.0));
         assert_eq!(end["after"]["position_changes"], 2);
     }
 
     #[test]
-    fn things_are_kept_apart_and_forgotten_at_their_end() {
+    fn objects_are_independent_and_forgotten_at_their_end() {
         let mut frigate = Frigate::default();
-        told(&mut frigate, &event("a", EventType::Start));
-        let other = told(&mut frigate, &event("b", EventType::Start));
+        translated(&mut frigate, &event("a", EventType::Start));
+        let other = translated(&mut frigate, &event("b", EventType::Start));
         assert_eq!(other["before"]["false_positive"], true);
-        told(&mut frigate, &event("a", EventType::End));
+        translated(&mut frigate, &event("a", EventType::End));
         assert_eq!(frigate.open.keys().collect::<Vec<_>>(), ["b"]);
-        told(&mut frigate, &event("b", EventType::End));
+        translated(&mut frigate, &event("b", EventType::End));
         assert!(frigate.open.is_empty());
-        // Of one whose start was missed there is no before.
-        let end = told(&mut frigate, &event("c", EventType::End));
+        // An end without a start has an empty `before`.
+        let end = translated(&mut frigate, &event("c", EventType::End));
         assert_eq!((&end["before"]["entered_zones"], &end["before"]["end_time"]), (&json!([]), &Value::Null));
         assert!(frigate.open.is_empty());
     }
 
     #[test]
-    fn ends_that_never_come_fill_no_memory() {
+    fn missing_ends_do_not_fill_the_memory() {
         let mut frigate = Frigate::default();
-        for number in 0..=MOST_OPEN {
+        for number in 0..=MAX_OPEN {
             frigate.translate(&event(&format!("{number:05}"), EventType::Start));
         }
-        assert_eq!(frigate.open.len(), MOST_OPEN);
+        assert_eq!(frigate.open.len(), MAX_OPEN);
         assert_eq!(frigate.open.keys().next().unwrap(), "00001");
     }
 
     #[test]
-    fn what_has_no_label_has_no_score() {
+    fn an_unknown_object_has_score_0() {
         let mut frigate = Frigate::default();
         let unknown = Event { label: UNKNOWN.into(), score: 0.35, ..event("a", EventType::Start) };
-        let after = &told(&mut frigate, &unknown)["after"];
+        let after = &translated(&mut frigate, &unknown)["after"];
         assert_eq!(after["label"], "unknown");
         for key in ["score", "computed_score", "top_score"] {
             assert_eq!(after[key], 0.0, "{key}");
@@ -318,17 +350,17 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_are_not_kept_are_not_promised() {
+    fn an_event_without_pictures_has_no_snapshot() {
         let mut start = event("a", EventType::Start);
         start.best.pictures = None;
         start.r#box = [5, 5, 10, 0];
-        let after = &told(&mut Frigate::default(), &start)["after"];
+        let after = &translated(&mut Frigate::default(), &start)["after"];
         assert_eq!((&after["has_snapshot"], &after["snapshot_clean"]), (&json!(false), &json!(false)));
-        assert_eq!(after["ratio"], 10.0, "of a box without height");
+        assert_eq!(after["ratio"], 10.0, "a box without height");
     }
 
     #[test]
-    fn events_go_below_the_topic_if_at_all() {
+    fn events_have_a_topic_if_enabled() {
         let config = |events| config::Frigate { events, topic: "site/frigate".into() };
         assert_eq!(topic(&config(true)).as_deref(), Some("site/frigate/events"));
         assert_eq!(topic(&config(false)), None);

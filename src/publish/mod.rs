@@ -1,16 +1,15 @@
-//! From what was seen to whoever listens.
+//! Publishing: delivers messages to a broker.
 //!
-//! [`messages`] is the wire contract, [`topics`] where each message goes, [`publisher`] the stage that sees to it that they
-//! arrive: from the [`outbox`] on disk over a [`link`], of which [`mqtt`] is the only code that names the protocol.
-//! [`commands`] is what may be asked of camfire that way; [`homeassistant`] and [`frigate`] say the same to those who expect another shape.
+//! [`publisher`] is the stage that owns delivery: it stores durable messages in the [`outbox`] and sends them
+//! over a [`connection`]. [`mqtt`] implements connections and is the only module that uses the protocol.
+//! [`commands`] executes what is received. [`homeassistant`] and [`frigate`] translate to the formats of
+//! those programs. The messages themselves and their topics are defined in [`wire`](crate::wire).
 
 pub mod commands;
 pub mod connection;
 pub mod frigate;
 pub mod homeassistant;
-
 pub mod mqtt;
 pub mod outbox;
 pub mod publisher;
-
 mod reconnect;

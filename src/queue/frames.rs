@@ -1,11 +1,11 @@
 //! The frame queues between cameras and workers.
 //!
-//! Each camera has one [`Slot`]: at most one frame with a worker and one waiting. A newer frame replaces the waiting one,
-//! because a late frame is worthless. Cameras with a waiting frame stand in one ready queue and are served in turn, so a
-//! busy camera cannot starve a quiet one. Offering a frame never blocks.
+//! Each camera has one [`Slot`]: at most one frame with a worker and one waiting. A newer frame replaces the
+//! waiting one, because a late frame is worthless. Cameras with a waiting frame are in one ready queue and
+//! are served in turn, so a busy camera cannot starve a quiet one. Offering a frame never blocks.
 //!
-//! The analysis state of a camera (`T`) travels with its frame in a [`Job`]: only one worker holds it at a time, and no
-//! lock is held while it is used. The camera's side of the slot does not know `T`.
+//! The analysis state of a camera (`T`) travels with its frame in a [`Job`]: only one worker holds it at a
+//! time, and no lock is held while it is used. The camera's side of the slot does not know `T`.
 //!
 //! Invariant of a slot, at every moment:
 //! `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
@@ -82,7 +82,8 @@ pub enum Interruption {
 /// Where each camera's state waits while no worker holds it.
 type States<T> = Arc<[Mutex<Option<Box<T>>>]>;
 
-/// Work for a worker: the next frame of a camera with the camera's state, or an interruption of its stream, or both.
+/// Work for a worker: the next frame of a camera with the camera's state, or an interruption of its stream,
+/// or both.
 ///
 /// Ends with [`Job::finish`]. If it is dropped without that, as in a panic, the frame counts as failed.
 pub struct Job<T> {
@@ -224,8 +225,8 @@ impl Slot {
         state.counts.skipped_rate += 1;
     }
 
-    /// Counts frames that were not decoded: because the scene is still, because they are not wanted, or because decoding
-    /// cannot keep pace.
+    /// Counts frames that were not decoded: because the scene is still, because they are not wanted, or
+    /// because decoding cannot keep pace.
     pub fn count_undecoded(&self, still: u64, unwanted: u64, shed: u64) {
         let mut state = self.lock();
         state.counts.captured += still + unwanted + shed;
@@ -262,7 +263,8 @@ impl Slot {
         drop(replaced);
     }
 
-    /// Reports that no more frames come for now. The next job after the frames so far carries the interruption.
+    /// Reports that no more frames come for now. The next job after the frames so far carries the
+    /// interruption.
     pub fn interrupt(self: &Arc<Self>, interruption: Interruption) {
         let mut state = self.lock();
         if !state.closed {
@@ -272,7 +274,8 @@ impl Slot {
         }
     }
 
-    /// Blocks until no frame is waiting, for sources that need not run in real time. False if `timeout` passed first.
+    /// Blocks until no frame is waiting, for sources that need not run in real time. False if `timeout`
+    /// passed first.
     pub fn wait_until_vacant(&self, timeout: Duration) -> bool {
         let is_full = |state: &mut SlotState| state.waiting.is_some() && !state.closed;
         let (_state, waited) = self
@@ -368,12 +371,12 @@ mod tests {
     fn an_interruption_keeps_its_position_between_frames() {
         let queues = FrameQueues::new(vec![()]);
         let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
-        let seen = |job: &Job<()>| (job.interruption.is_some(), job.frame.is_some());
+        let parts = |job: &Job<()>| (job.interruption.is_some(), job.frame.is_some());
         let next = || {
             let job = jobs.next(AT_ONCE).unwrap();
-            let seen = seen(&job);
+            let parts = parts(&job);
             job.finish(Outcome::Analysed);
-            seen
+            parts
         };
         slot.interrupt(Interruption::Failed);
         assert_eq!(next(), (true, false), "by itself");
@@ -395,9 +398,9 @@ mod tests {
         let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
         let next = || {
             let job = jobs.next(AT_ONCE).unwrap();
-            let seen = (job.interruption, job.frame.is_some());
+            let parts = (job.interruption, job.frame.is_some());
             job.finish(Outcome::Analysed);
-            seen
+            parts
         };
         slot.interrupt(Interruption::Failed);
         offer(&slot);

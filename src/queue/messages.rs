@@ -1,8 +1,8 @@
 //! The message queues from the stages to the publisher.
 //!
-//! Durable messages wait without a limit, because the publisher writes them to disk at once. Of transient messages at most
-//! `capacity` wait; beyond that the oldest are dropped and counted. Sending never blocks, so a publisher that lags behind
-//! cannot hold up the analysis.
+//! Durable messages wait without a limit, because the publisher writes them to disk at once. Of transient
+//! messages at most `capacity` wait; beyond that the oldest are dropped and counted. Sending never blocks, so
+//! a publisher that lags behind cannot hold up the analysis.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::sync::{
@@ -10,7 +10,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Creates a pair of queues: one for messages for which `is_durable` returns true, one for up to `capacity` others.
+/// Creates a pair of queues: one for messages for which `is_durable` returns true, one for up to `capacity`
+/// others.
 pub fn messages<M>(
     capacity: usize,
     is_durable: impl Fn(&M) -> bool + Send + Sync + 'static,
@@ -46,7 +47,8 @@ pub struct MessageSender<M> {
     is_durable: Arc<dyn Fn(&M) -> bool + Send + Sync>,
     durable: Sender<M>,
     transient: Sender<M>,
-    /// Takes out the oldest transient message when the queue is full. The publisher receives from the same queue.
+    /// Takes out the oldest transient message when the queue is full. The publisher receives from the same
+    /// queue.
     oldest: Receiver<M>,
     dropped: Arc<AtomicU64>,
 }

@@ -1,10 +1,12 @@
-//! What is kept on disk: pictures of events, within a cap on bytes and age. The only code that writes there.
+//! Event pictures on disk, limited in bytes and age. The only code that writes to `pictures.directory`.
 //!
-//! [`Store::run`] is a stage: it takes what workers file, writes it under a temporary name first (a reader never sees half
-//! a picture), and makes retention. What cannot be written is told once, and seeing goes on.
+//! [`Store::run`] is a stage. It receives pictures from the workers, frees space for them, and writes each
+//! under a temporary name first, so that no reader sees half a file. A failure is logged once and does not
+//! affect the analysis.
 
 mod retention;
 
+use self::retention::Retention;
 use crate::{
     clock::Clock,
     config,
@@ -23,81 +25,81 @@ use std::{
     time::Duration,
 };
 
-/// Between two looks at how much there is: so many times in the time for which pictures are kept, within these limits.
-const SWEEPS: u32 = 10;
-const SHORTEST_SWEEP: Duration = Duration::from_secs(30);
-const LONGEST_SWEEP: Duration = Duration::from_secs(600);
+/// Number of sweeps of the directory within `pictures.max_age`, if the interval is within the limits below.
+const SWEEPS_PER_MAX_AGE: u32 = 10;
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The stage that writes.
+/// The stage that stores event pictures.
 pub struct Store {
-    /// Where, and how much.
+    /// Directory and limits.
     pub settings: config::Pictures,
-    /// What is to be written; the workers have the other end. It ends when they have.
+    /// Pictures from the workers. The stage ends when all senders are dropped.
     pub files: Receiver<PictureFiling>,
-    /// How many of them had to go because the disk was too slow.
+    /// Events whose pictures the workers dropped because the disk was too slow.
     pub dropped: Arc<AtomicU64>,
-    /// Counts what is written.
+    /// Counts the bytes written and stored.
     pub counters: Arc<StoreCounters>,
-    /// Time.
+    /// Clock.
     pub clock: Arc<dyn Clock>,
-    /// Beats at every turn of the loop; the watchdog reads it.
+    /// Updated on every loop iteration; read by the watchdog.
     pub heartbeat: Heartbeat,
 }
 
 impl Store {
-    /// Writes until nobody is left who could file something.
+    /// Runs until all senders are dropped.
     pub fn run(self) {
-        const TURN: Duration = Duration::from_secs(1);
+        const MAX_WAIT: Duration = Duration::from_secs(1);
         let Some(directory) = self.settings.directory.clone() else { return };
         let config::Pictures { max_bytes, max_age, .. } = self.settings;
-        let pause = (max_age / SWEEPS).clamp(SHORTEST_SWEEP, LONGEST_SWEEP);
-        let mut told = None;
+        let interval = (max_age / SWEEPS_PER_MAX_AGE).clamp(MIN_SWEEP_INTERVAL, MAX_SWEEP_INTERVAL);
+        let mut last_error = None;
         let mut dropping = false;
-        let mut retention = retention::Retention::new(directory.clone(), max_bytes, max_age);
+        let mut retention = Retention::new(directory.clone(), max_bytes, max_age);
         let mut swept_at = None;
         loop {
             let now = self.clock.monotonic();
             self.heartbeat.beat(now);
             let mut outcome = Ok(());
-            if swept_at.is_none_or(|at| now.saturating_sub(at) >= pause) {
+            if swept_at.is_none_or(|at| now.saturating_sub(at) >= interval) {
                 swept_at = Some(now);
                 outcome = retention.sweep(self.clock.now());
             }
-            let filing = self.files.recv_timeout(TURN);
+            let filing = self.files.recv_timeout(MAX_WAIT);
             let dropped = self.dropped.load(Ordering::Relaxed);
             if dropped > 0 && !dropping {
                 dropping = true;
-                tracing::warn!(directory = %directory.display(), "Pictures come faster than they can be written; some are left out.");
+                tracing::warn!(directory = %directory.display(), "Pictures arrive faster than the disk can write them; some are dropped.");
             }
             match filing {
                 Ok(filing) => outcome = self.write(&directory, filing, &mut retention).and(outcome),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if dropped > 0 {
-                        tracing::warn!(count = dropped, "Events whose pictures were left out.");
+                        tracing::warn!(
+                            count = dropped,
+                            "Pictures of some events were dropped because the disk was too slow."
+                        );
                     }
                     return;
                 }
             }
             self.counters.file_bytes.store(retention.bytes(), Ordering::Relaxed);
-            match (outcome, &told) {
+            match (outcome, &last_error) {
                 (Ok(()), _) => {}
                 (Err(error), Some(before)) if error.kind() == *before => {}
                 (Err(error), _) => {
-                    tracing::warn!(directory = %directory.display(), %error, "Pictures cannot be kept; seeing goes on.");
-                    told = Some(error.kind());
+                    tracing::warn!(directory = %directory.display(), %error, "Pictures cannot be stored.");
+                    last_error = Some(error.kind());
                 }
             }
         }
     }
 
-    /// Errors: what cannot be written, or what cannot be removed for it.
-    fn write(
-        &self,
-        directory: &Path,
-        filing: PictureFiling,
-        retention: &mut retention::Retention,
-    ) -> io::Result<()> {
+    /// Writes the pictures of an event, after freeing space for them.
+    ///
+    /// Errors: a file cannot be written or removed, or the pictures exceed the limit.
+    fn write(&self, directory: &Path, filing: PictureFiling, retention: &mut Retention) -> io::Result<()> {
         let PictureFiling { camera, id, started_at, pictures } = filing;
         let names = PictureFiles::new(&camera, id, started_at);
         let files: [(String, &[u8]); 3] = [
@@ -106,32 +108,32 @@ impl Store {
             (names.annotated, &pictures.annotated),
         ];
         let len: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let made = retention.make(len, self.clock.now());
-        if !retention.has(len) {
+        let freed = retention.free_space(len, self.clock.now());
+        if !retention.has_space(len) {
             let full = || {
                 io::Error::new(
                     io::ErrorKind::StorageFull,
-                    format!("no retention for {len} bytes by pictures.max_mib"),
+                    format!("no space for {len} bytes within pictures.max_mib"),
                 )
             };
-            return made.and_then(|()| Err(full()));
+            return freed.and_then(|()| Err(full()));
         }
         for (name, bytes) in files {
             let path = directory.join(name);
             let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
             fs::create_dir_all(&folder)?;
-            let half: PathBuf = path.with_extension("part");
+            let partial: PathBuf = path.with_extension("part");
             let before = fs::metadata(&path).map_or(0, |file| file.len());
-            let written = fs::write(&half, bytes).and_then(|()| fs::rename(&half, &path));
+            let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
             if let Err(error) = written {
-                // Nothing of use is in it.
-                let _ = fs::remove_file(&half);
+                // It is incomplete.
+                let _ = fs::remove_file(&partial);
                 return Err(error);
             }
-            retention.grew(bytes.len() as u64, before);
+            retention.record_write(bytes.len() as u64, before);
             self.counters.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        made
+        freed
     }
 }
 
@@ -142,8 +144,9 @@ mod tests {
     use crate::vision::picture::Pictures;
     use uuid::Uuid;
 
-    /// What a store of so many bytes makes of filings with pictures of so many bytes each.
-    fn store(folder: &Path, max_bytes: u64, sizes: &[usize]) -> (PictureFiles, Arc<StoreCounters>) {
+    /// Runs a store limited to `max_bytes` on filings of one event, each with three pictures of one of the
+    /// `sizes`.
+    fn run_store(folder: &Path, max_bytes: u64, sizes: &[usize]) -> (PictureFiles, Arc<StoreCounters>) {
         let clock = Arc::new(SimulatedClock::new());
         let (sender, files) = crossbeam_channel::unbounded();
         let settings = config::Pictures {
@@ -172,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_kept_by_camera_and_day_and_newer_ones_replace_them() {
+    fn pictures_are_stored_by_camera_and_day_and_replace_earlier_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let (names, counters) = store(folder.path(), 1 << 20, &[10, 10]);
+        let (names, counters) = run_store(folder.path(), 1 << 20, &[10, 10]);
         assert_eq!(names.crop, "yard/2026-01-01/00000000-0000-0000-0000-000000000000-crop.jpg");
         let read = |name: &str| fs::read(folder.path().join("pictures").join(name)).unwrap();
         assert_eq!(read(&names.crop), [2; 10]);
@@ -184,16 +187,16 @@ mod tests {
         assert_eq!(
             fs::read_dir(folder.path().join("pictures/yard/2026-01-01")).unwrap().count(),
             3,
-            "nothing else"
+            "no other files"
         );
     }
 
     #[test]
-    fn what_is_more_than_there_may_be_is_not_written() {
+    fn pictures_larger_than_the_limit_are_not_written() {
         let folder = tempfile::tempdir().unwrap();
-        let (names, _) = store(folder.path(), 100, &[34]);
+        let (names, _) = run_store(folder.path(), 100, &[34]);
         assert!(!folder.path().join("pictures").join(names.crop).exists());
-        let (names, _) = store(folder.path(), 100, &[34, 10, 34]);
+        let (names, _) = run_store(folder.path(), 100, &[34, 10, 34]);
         assert_eq!(fs::read(folder.path().join("pictures").join(names.crop)).unwrap(), [2; 10]);
     }
 }

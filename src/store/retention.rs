@@ -1,7 +1,7 @@
-//! Retention for pictures: the oldest go when there are too many bytes, and all that are too old.
+//! Retention of event pictures: deletes those that are too old, and the oldest when they take too much space.
 //!
-//! What lies in the directory is looked at now and then; in between it is only added up. Nothing but what this program
-//! names is ever removed: `<camera>/<day>/<id>-<what>.jpg`.
+//! The directory is read in sweeps; in between, only the bytes written are added up. Only files that camfire
+//! itself has named are ever deleted: `<camera>/<day>/<id>-<kind>.jpg`.
 
 use jiff::Timestamp;
 use std::{
@@ -11,62 +11,66 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// When room has to be made, so much more is made at once, in parts of all: looking through everything is slow.
+/// When space is needed, one part in this many of the limit is freed in addition, because reading the
+/// directory is slow.
 const SPARE: u64 = 20;
 
-/// Of one directory.
+/// The retention of one directory.
 pub(super) struct Retention {
     directory: PathBuf,
-    most_bytes: u64,
-    oldest: Duration,
+    max_bytes: u64,
+    max_age: Duration,
+    /// Size of the pictures, as of the last sweep and the writes since then.
     bytes: u64,
+    /// Deletes a file. Replaced in tests.
     remove: fn(&Path) -> io::Result<()>,
 }
 
 impl Retention {
-    pub(super) fn new(directory: PathBuf, most_bytes: u64, oldest: Duration) -> Retention {
-        Retention { directory, most_bytes, oldest, bytes: 0, remove: |path| fs::remove_file(path) }
+    pub(super) fn new(directory: PathBuf, max_bytes: u64, max_age: Duration) -> Retention {
+        Retention { directory, max_bytes, max_age, bytes: 0, remove: |path| fs::remove_file(path) }
     }
 
-    /// What there is, as far as it is known.
+    /// Size of the pictures.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Removes what is too old at `now`, and counts the rest.
-    pub(super) fn sweep(&mut self, now: Timestamp) -> io::Result<()> {
-        self.make_down_to(self.most_bytes, now)
-    }
-
-    /// Makes room for `len` more bytes, as far as so many may be there at all.
+    /// Reads the directory, deletes the pictures that exceed the limits, and updates the size.
     ///
-    /// Errors: what cannot be looked at or removed; there may be room all the same.
-    pub(super) fn make(&mut self, len: u64, now: Timestamp) -> io::Result<()> {
-        if self.has(len) {
-            return Ok(());
-        }
-        if len > self.most_bytes {
-            return Ok(());
-        }
-        self.make_down_to(self.most_bytes.saturating_sub(len + self.most_bytes / SPARE), now)
+    /// Errors: a folder cannot be read or a file cannot be deleted. The others are processed nevertheless.
+    pub(super) fn sweep(&mut self, now: Timestamp) -> io::Result<()> {
+        self.shrink_to(self.max_bytes, now)
     }
 
-    /// Whether there is room for `len` more bytes.
-    pub(super) fn has(&self, len: u64) -> bool {
-        self.bytes + len <= self.most_bytes
+    /// Deletes the oldest pictures until there is space for `len` more bytes. Does nothing if `len` exceeds
+    /// the limit.
+    ///
+    /// Errors: as for [`Retention::sweep`]. There may be space nevertheless.
+    pub(super) fn free_space(&mut self, len: u64, now: Timestamp) -> io::Result<()> {
+        if self.has_space(len) || len > self.max_bytes {
+            return Ok(());
+        }
+        self.shrink_to(self.max_bytes.saturating_sub(len + self.max_bytes / SPARE), now)
     }
 
-    /// A file was written in place of one of `before` bytes.
-    pub(super) fn grew(&mut self, bytes: u64, before: u64) {
+    /// Whether there is space for `len` more bytes.
+    pub(super) fn has_space(&self, len: u64) -> bool {
+        self.bytes + len <= self.max_bytes
+    }
+
+    /// Records that a file of `bytes` bytes was written. It replaced one of `before` bytes.
+    pub(super) fn record_write(&mut self, bytes: u64, before: u64) {
         self.bytes = (self.bytes + bytes).saturating_sub(before);
     }
 
-    fn make_down_to(&mut self, most: u64, now: Timestamp) -> io::Result<()> {
-        let limit = system_time(now).checked_sub(self.oldest).unwrap_or(SystemTime::UNIX_EPOCH);
-        // Oldest first; names decide between equals.
+    /// Deletes the pictures that are too old, and the oldest until at most `max_bytes` are left.
+    fn shrink_to(&mut self, max_bytes: u64, now: Timestamp) -> io::Result<()> {
+        let limit = system_time(now).checked_sub(self.max_age).unwrap_or(SystemTime::UNIX_EPOCH);
+        // Sorted by time, then by name.
         let mut files = BTreeSet::new();
         self.bytes = 0;
-        // One folder that cannot be read, one file that cannot be removed, keep no other from going.
+        // A folder that cannot be read or a file that cannot be deleted must not stop the deletion of others.
         let mut outcome = Ok(());
         let mut days = Vec::new();
         for camera in folders(&self.directory)? {
@@ -92,7 +96,7 @@ impl Retention {
             }
         }
         for (modified, path, len) in files {
-            if modified >= limit && self.bytes <= most {
+            if modified >= limit && self.bytes <= max_bytes {
                 break;
             }
             match (self.remove)(&path) {
@@ -100,7 +104,7 @@ impl Retention {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes -= len,
                 Err(error) => outcome = Err(error),
             }
-            // The day's folder goes with its last picture; one that is not empty stays.
+            // Deletes the day's folder after its last picture. Fails if the folder is not empty.
             let _ = path.parent().map(fs::remove_dir);
         }
         outcome
@@ -111,9 +115,9 @@ fn system_time(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.as_millisecond()).unwrap_or_default())
 }
 
-/// The folders in a folder; none if it is not there yet.
-fn folders(of: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(of) {
+/// The folders in a folder. Empty if the folder does not exist.
+fn folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(parent) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -122,23 +126,27 @@ fn folders(of: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| path.is_dir() && !path.is_symlink()).collect())
 }
 
+/// Whether camfire has named this file. `.part` is the temporary name of a file that is being written.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let id = name.get(..36).and_then(|id| uuid::Uuid::parse_str(id).ok());
-    id.is_some()
-        && ["-crop.jpg", "-frame.jpg", "-marked.jpg", "-crop.part", "-frame.part", "-marked.part"]
-            .contains(&&name[36..])
+    let Some((id, rest)) = name.split_at_checked(36) else { return false };
+    let Some((kind, extension)) = rest.split_once('.') else { return false };
+    // Before schema 3, annotated pictures were named `<id>-marked.jpg`.
+    uuid::Uuid::parse_str(id).is_ok()
+        && ["-crop", "-frame", "-annotated", "-marked"].contains(&kind)
+        && ["jpg", "part"].contains(&extension)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::files::PictureFiles;
 
     fn name(number: u8) -> String {
         format!("{}-crop.jpg", uuid::Uuid::from_bytes([number; 16]))
     }
 
-    /// A file of 100 bytes that is so old at `now`.
+    /// Writes a file of 100 bytes that is `age_s` seconds old at `now`.
     fn write(folder: &Path, name: &str, now: Timestamp, age_s: u64) -> PathBuf {
         let day = folder.join("yard/2026-01-01");
         fs::create_dir_all(&day).unwrap();
@@ -150,29 +158,41 @@ mod tests {
     }
 
     #[test]
-    fn one_file_that_cannot_be_removed_keeps_no_other() {
+    fn a_file_that_cannot_be_deleted_does_not_protect_others() {
         let folder = tempfile::tempdir().unwrap();
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let files: Vec<PathBuf> = (1..=3)
             .map(|number| write(folder.path(), &name(number), now, 1000 * u64::from(number)))
             .collect();
-        let mut room = Retention::new(folder.path().into(), 320, Duration::from_secs(9000));
-        room.remove = |path| match path.ends_with(name(3)) {
+        let mut retention = Retention::new(folder.path().into(), 320, Duration::from_secs(9000));
+        retention.remove = |path| match path.ends_with(name(3)) {
             true => Err(io::ErrorKind::PermissionDenied.into()),
             false => fs::remove_file(path),
         };
-        room.sweep(now).unwrap();
+        retention.sweep(now).unwrap();
         assert!(
-            room.make(100, now).is_err() && room.has(100),
-            "there is room, and it is told what went wrong"
+            retention.free_space(100, now).is_err() && retention.has_space(100),
+            "space was freed, and the error is returned"
         );
         assert_eq!(files.iter().map(|file| file.exists()).collect::<Vec<_>>(), [true, false, true]);
-        room.oldest = Duration::ZERO;
-        assert!(room.sweep(now).is_err() && !files[0].exists() && files[2].exists());
+        retention.max_age = Duration::ZERO;
+        assert!(retention.sweep(now).is_err() && !files[0].exists() && files[2].exists());
     }
 
     #[test]
-    fn the_oldest_go_first_and_what_is_not_ours_stays() {
+    fn only_names_of_camfires_pictures_are_ours() {
+        let files = PictureFiles::new("yard", uuid::Uuid::nil(), Timestamp::UNIX_EPOCH);
+        for name in [&files.crop, &files.frame, &files.annotated] {
+            assert!(is_ours(Path::new(name)), "{name}");
+            assert!(is_ours(&Path::new(name).with_extension("part")), "{name}");
+            assert!(is_ours(Path::new(&name.replace("annotated", "marked"))), "{name}");
+            assert!(!is_ours(&Path::new(name).with_extension("png")), "{name}");
+        }
+        assert!(!is_ours(Path::new("holiday.jpg")) && !is_ours(Path::new(&files.crop.replace("-crop", ""))));
+    }
+
+    #[test]
+    fn the_oldest_pictures_are_deleted_first_and_foreign_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let write = |name: &str, age_s: u64| write(folder.path(), name, now, age_s);
@@ -180,14 +200,14 @@ mod tests {
             (1..=5).map(|number| write(&name(number), 1000 * u64::from(number))).collect();
         let foreign = write("holiday.jpg", 1_000_000);
         let there = || files.iter().map(|file| file.exists()).collect::<Vec<_>>();
-        let mut room = Retention::new(folder.path().into(), 1000, Duration::from_secs(4500));
-        room.sweep(now).unwrap();
+        let mut retention = Retention::new(folder.path().into(), 1000, Duration::from_secs(4500));
+        retention.sweep(now).unwrap();
         assert_eq!(there(), [true, true, true, true, false], "one is too old");
-        room.most_bytes = 420;
-        room.make(10, now).unwrap();
-        assert_eq!(there(), [true, true, true, true, false], "there is room");
-        room.make(100, now).unwrap();
-        assert_eq!(there(), [true, true, false, false, false], "with something to spare");
+        retention.max_bytes = 420;
+        retention.free_space(10, now).unwrap();
+        assert_eq!(there(), [true, true, true, true, false], "there is space");
+        retention.free_space(100, now).unwrap();
+        assert_eq!(there(), [true, true, false, false, false], "spare space is freed too");
         assert!(foreign.exists());
         Retention::new(folder.path().join("nowhere"), 1, Duration::ZERO).sweep(now).unwrap();
     }

@@ -1,47 +1,49 @@
-//! Connected areas of a mask of cells.
+//! Connected components of a mask of cells.
 //!
-//! Runs of marked cells along the rows are joined where they are near each other (union-find). Runs rather than cells,
-//! because they also say which cells a blob holds, and because cells that nearly touch can be joined without a second,
-//! thickened mask; the crates that label images do neither.
+//! The runs of set cells along the rows are joined by union-find if they are close to each other. Working on
+//! runs instead of cells also yields the cells of each component, and joins components with a gap between
+//! them without dilating the mask first. The crates that label images do neither.
 
-/// Marked cells along a row, from `start` up to but not with `end`.
+/// A sequence of set cells along a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// The row.
     pub y: usize,
-    /// The first cell.
+    /// The first column.
     pub start: usize,
-    /// Behind the last cell.
+    /// One past the last column.
     pub end: usize,
 }
 
-/// A connected area, in cells.
+/// A connected component, in cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
     /// The first column.
     pub left: usize,
     /// The first row.
     pub top: usize,
-    /// Behind the last column.
+    /// One past the last column.
     pub right: usize,
-    /// Behind the last row.
+    /// One past the last row.
     pub bottom: usize,
-    /// Cells in it.
+    /// Number of cells.
     pub area: usize,
-    /// Those cells, row by row.
+    /// The cells, row by row.
     pub runs: Vec<Run>,
 }
 
-/// The blobs of a mask of `width` cells a row in which cells of `mark` count; parts that are at most `reach` cells apart
-/// are one. From top to bottom, by their first cells.
-pub fn find(mask: &[u8], width: usize, mark: u8, reach: usize) -> Vec<Blob> {
+/// Finds the connected components of the cells with this value in a mask of `width` cells per row.
+///
+/// Parts with at most `max_gap` cells between them are connected. The blobs are ordered by their first cell,
+/// from top to bottom.
+pub fn find(mask: &[u8], width: usize, value: u8, max_gap: usize) -> Vec<Blob> {
     let mut runs: Vec<Run> = Vec::new();
-    // Of each row, where its runs begin in `runs`.
+    // Index in `runs` of the first run of each row.
     let mut rows = vec![0];
     for (y, row) in mask.chunks_exact(width.max(1)).enumerate() {
         let mut start = None;
         for (x, &cell) in row.iter().enumerate() {
-            match (cell == mark, start) {
+            match (cell == value, start) {
                 (true, None) => start = Some(x),
                 (false, Some(from)) => {
                     runs.push(Run { y, start: from, end: x });
@@ -57,35 +59,36 @@ pub fn find(mask: &[u8], width: usize, mark: u8, reach: usize) -> Vec<Blob> {
     }
     let mut parents: Vec<usize> = (0..runs.len()).collect();
     for y in 0..rows.len() - 1 {
-        for above in y.saturating_sub(reach + 1)..=y {
-            join_rows(&runs, rows[above]..rows[above + 1], rows[y]..rows[y + 1], reach, &mut parents);
+        for above in y.saturating_sub(max_gap + 1)..=y {
+            join_rows(&runs, rows[above]..rows[above + 1], rows[y]..rows[y + 1], max_gap, &mut parents);
         }
     }
     collect(&runs, &mut parents)
 }
 
-/// Joins the runs of one row with those near them of another, or of the same.
+/// Joins the runs of a row with those close to them in another row or in the same one.
 fn join_rows(
     runs: &[Run],
     above: std::ops::Range<usize>,
     row: std::ops::Range<usize>,
-    reach: usize,
+    max_gap: usize,
     parents: &mut [usize],
 ) {
     let mut first = above.start;
     for index in row {
         let run = runs[index];
-        while first < above.end && runs[first].end + reach < run.start {
+        while first < above.end && runs[first].end + max_gap < run.start {
             first += 1;
         }
-        for other in (first..above.end).take_while(|&other| runs[other].start <= run.end + reach) {
+        for other in (first..above.end).take_while(|&other| runs[other].start <= run.end + max_gap) {
             let (a, b) = (root(parents, index), root(parents, other));
-            // The smaller number is the root: blobs come in the order of their first runs.
+            // The smaller index becomes the root, so blobs are in the order of their first runs.
             parents[a.max(b)] = a.min(b);
         }
     }
 }
 
+/// Returns the root of a run's component and shortens the path to it.
 fn root(parents: &mut [usize], mut index: usize) -> usize {
     while parents[index] != index {
         parents[index] = parents[parents[index]];
@@ -94,13 +97,14 @@ fn root(parents: &mut [usize], mut index: usize) -> usize {
     index
 }
 
+/// Collects the runs of each root into a blob.
 fn collect(runs: &[Run], parents: &mut [usize]) -> Vec<Blob> {
     let mut blobs: Vec<Blob> = Vec::new();
-    let mut places = vec![usize::MAX; runs.len()];
+    let mut blob_indices = vec![usize::MAX; runs.len()];
     for (index, run) in runs.iter().enumerate() {
         let root = root(parents, index);
-        if places[root] == usize::MAX {
-            places[root] = blobs.len();
+        if blob_indices[root] == usize::MAX {
+            blob_indices[root] = blobs.len();
             blobs.push(Blob {
                 left: run.start,
                 top: run.y,
@@ -110,7 +114,7 @@ fn collect(runs: &[Run], parents: &mut [usize]) -> Vec<Blob> {
                 runs: Vec::new(),
             });
         }
-        let blob = &mut blobs[places[root]];
+        let blob = &mut blobs[blob_indices[root]];
         blob.left = blob.left.min(run.start);
         blob.right = blob.right.max(run.end);
         blob.bottom = run.y + 1;
@@ -124,16 +128,16 @@ fn collect(runs: &[Run], parents: &mut [usize]) -> Vec<Blob> {
 mod tests {
     use super::*;
 
-    fn blobs(rows: &[&str], reach: usize) -> Vec<(usize, usize, usize, usize, usize)> {
+    fn blobs(rows: &[&str], max_gap: usize) -> Vec<(usize, usize, usize, usize, usize)> {
         let mask: Vec<u8> = rows.iter().flat_map(|row| row.bytes()).map(|c| u8::from(c == b'#')).collect();
-        find(&mask, rows[0].len(), 1, reach)
+        find(&mask, rows[0].len(), 1, max_gap)
             .iter()
             .map(|b| (b.left, b.top, b.right - b.left, b.bottom - b.top, b.area))
             .collect()
     }
 
     #[test]
-    fn neighbours_are_one_blob_and_strangers_are_not() {
+    fn neighbouring_cells_are_one_blob_and_distant_cells_are_not() {
         let rows = ["##....#", "#.....#", "......#", ".#.....", "#...###"];
         assert_eq!(
             blobs(&rows, 0),
@@ -144,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn what_meets_further_down_is_one() {
+    fn parts_that_meet_in_a_later_row_are_one_blob() {
         assert_eq!(blobs(&["#..#", "#..#", "####"], 0), [(0, 0, 4, 3, 8)]);
         assert_eq!(blobs(&["#.#.#", ".....", "....."], 1), [(0, 0, 5, 1, 3)], "along a row");
     }
 
     #[test]
-    fn an_empty_mask_has_none_and_a_full_one_is_one() {
+    fn an_empty_mask_has_no_blob_and_a_full_mask_has_one() {
         assert_eq!(blobs(&["....", "...."], 2), []);
         assert_eq!(blobs(&["####", "####"], 2), [(0, 0, 4, 2, 8)]);
         assert_eq!(find(&[], 0, 1, 2), []);

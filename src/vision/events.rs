@@ -1,4 +1,5 @@
-//! What is worth telling of a track: that a thing has come, that something about it changed, that it has gone. Pure.
+//! Events of an object: it started, something about it changed, it ended. Also zones, event ids and the best
+//! sighting.
 
 use super::{rect::Rect, tracks::EndReason};
 use crate::config::polygon::Polygon;
@@ -7,86 +8,88 @@ use jiff::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Something about a thing.
+/// An event of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// The same in all events of a thing; sorts by the time of the first one.
+    /// The same in all events of an object. Ids sort by the start time.
     pub id: Uuid,
     /// What happened.
     pub kind: EventKind,
-    /// When: the time of the picture that showed it.
+    /// Capture time of the frame that caused the event.
     pub at: Timestamp,
-    /// When the thing was first seen.
+    /// When the object was first seen.
     pub started_at: Timestamp,
-    /// When it was last seen.
+    /// When the object was last seen.
     pub seen_at: Timestamp,
-    /// From the one to the other, on the scene's own time line: the time of day may be set meanwhile.
-    pub lasted: Duration,
-    /// The group that it seems to be.
+    /// Time from the first to the last sighting, on the scene's time line, because the time of day may be set
+    /// meanwhile.
+    pub duration: Duration,
+    /// The group that the object was classified as.
     pub label: Option<usize>,
-    /// Mean score of that group, or of the best one, 0 to 1.
+    /// Mean score of that group, or of the best one if there is no label, 0 to 1.
     pub score: f32,
-    /// Where it is, or was last seen.
+    /// Position, or the last known one.
     pub rect: Rect,
-    /// Width and height of the picture.
+    /// Width and height of the upright frame.
     pub size: (f64, f64),
-    /// It does not stand still.
+    /// The object is not stationary.
     pub moving: bool,
-    /// The zones it is in, and all that it has been in, by their place among the camera's.
+    /// The zones that the object is in, by their index among the camera's zones.
     pub zones: Vec<usize>,
-    /// See `zones`.
+    /// All zones that the object has entered so far, by their index, in the order of entry.
     pub visited: Vec<usize>,
-    /// Its best moment so far.
+    /// The best sighting so far.
     pub best: Sighting,
 }
 
-/// What happened to a thing.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
-    /// It has come.
+    /// The object was first reported.
     Start,
-    /// These have changed.
+    /// These fields have changed.
     Update(Vec<ChangedField>),
-    /// It has gone.
+    /// The object is no longer tracked.
     End(EndReason),
 }
 
-/// What can change about a thing.
+/// A field of an object whose change is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangedField {
-    /// What it seems to be.
+    /// The label.
     Label,
-    /// Which zones it is in.
+    /// The zones that the object is in.
     Zones,
-    /// Whether it stands still.
+    /// Whether the object moves.
     Moving,
 }
 
-/// How a thing was seen once.
+/// An object as seen in one frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sighting {
-    /// When.
+    /// Capture time.
     pub at: Timestamp,
-    /// The same on the scene's own time line.
-    pub time: Duration,
-    /// Where.
+    /// The same on the scene's time line.
+    pub scene_time: Duration,
+    /// Position.
     pub rect: Rect,
-    /// How well, for comparison with other moments.
+    /// Picture quality: large, whole, isolated and recognised objects rank highest. In pixels, weighted.
     pub quality: f64,
 }
 
-/// Makes ids: the time in milliseconds, then random bits (UUID version 7), from a seed that only one camera of one run has.
+/// Generates event ids: UUIDs of version 7, of a time in milliseconds and of random bits. The random bits
+/// follow from a seed that differs between cameras and between runs.
 #[derive(Debug)]
 pub struct EventIds(Rng);
 
 impl EventIds {
-    /// From a seed.
+    /// Creates a generator. The same seed gives the same ids.
     pub fn new(seed: u64) -> EventIds {
         EventIds(Rng::with_seed(seed))
     }
 
-    /// The id of a thing that was first seen at `at`.
+    /// Returns the next id, of an object that was first seen at `at`.
     pub fn next(&mut self, at: Timestamp) -> Uuid {
         let mut random = [0; 10];
         self.0.fill(&mut random);
@@ -95,45 +98,49 @@ impl EventIds {
     }
 }
 
-/// Which of a camera's zones a thing is in: where it stands, in the middle of its lower edge. A zone is entered and left
-/// when two pictures in a row say so, for things sway.
+/// Tracks which of a camera's zones an object is in. The centre of the lower edge of its box counts, because
+/// that is where it touches the ground. A zone is entered or left after two frames in a row, because boxes
+/// fluctuate.
 #[derive(Debug, Clone, Default)]
 pub struct ZoneTracker {
-    /// Those it is in.
+    /// The zones that the object is in, by index, sorted.
     pub inside: Vec<usize>,
-    /// Those it has been in, in the order in which it entered them.
+    /// The zones that the object has entered so far, in the order of entry.
     pub visited: Vec<usize>,
-    before: Vec<usize>,
+    /// The zones around the object's position in the last frame.
+    current: Vec<usize>,
 }
 
 impl ZoneTracker {
-    /// Looks where a thing is; true if it has entered or left a zone.
-    pub fn look(&mut self, zones: &[(String, Polygon)], rect: &Rect, (width, height): (f64, f64)) -> bool {
+    /// Updates the zones from the object's box in a frame of the given size. Returns true if a zone was
+    /// entered or left.
+    pub fn update(&mut self, zones: &[(String, Polygon)], rect: &Rect, (width, height): (f64, f64)) -> bool {
         let point = (rect.centre().0 / width, (rect.bottom() / height).min(1.0 - 1e-6));
-        let now: Vec<usize> = (0..zones.len()).filter(|&zone| zones[zone].1.contains(point)).collect();
+        let current: Vec<usize> = (0..zones.len()).filter(|&zone| zones[zone].1.contains(point)).collect();
         let mut inside = self.inside.clone();
         for zone in 0..zones.len() {
-            let (is, was) = (now.contains(&zone), self.before.contains(&zone));
-            if is && was && !inside.contains(&zone) {
+            let (is_in, was_in) = (current.contains(&zone), self.current.contains(&zone));
+            if is_in && was_in && !inside.contains(&zone) {
                 inside.push(zone);
                 if !self.visited.contains(&zone) {
                     self.visited.push(zone);
                 }
             }
-            if !is && !was {
+            if !is_in && !was_in {
                 inside.retain(|&other| other != zone);
             }
         }
         inside.sort_unstable();
-        self.before = now;
+        self.current = current;
         let changed = inside != self.inside;
         self.inside = inside;
         changed
     }
 
-    /// Believes the last look alone, for when nothing was told yet.
-    pub fn begin(&mut self) {
-        self.inside.clone_from(&self.before);
+    /// Enters the zones of the last frame at once, because a start event names the zones that the object is
+    /// in.
+    pub fn enter_current(&mut self) {
+        self.inside.clone_from(&self.current);
         for zone in &self.inside {
             if !self.visited.contains(zone) {
                 self.visited.push(*zone);
@@ -142,15 +149,17 @@ impl ZoneTracker {
     }
 }
 
-/// A better moment must be so much better, and so much later than the one before it: each costs a picture.
-const BETTER: f64 = 1.15;
-const PAUSE: Duration = Duration::from_millis(800);
+/// A sighting must be better than the best one by this factor, because each new best sighting costs a
+/// picture.
+const MIN_IMPROVEMENT: f64 = 1.15;
+/// Minimum time between two best sightings.
+const MIN_INTERVAL: Duration = Duration::from_millis(800);
 
 impl Sighting {
-    /// Whether `other` is worth taking in its place.
-    pub fn gives_way_to(&self, other: &Sighting) -> bool {
-        let passed = other.time.saturating_sub(self.time);
-        other.quality > BETTER * self.quality && passed >= PAUSE
+    /// Whether `other` should replace this sighting as the best one.
+    pub fn is_surpassed_by(&self, other: &Sighting) -> bool {
+        let elapsed = other.scene_time.saturating_sub(self.scene_time);
+        other.quality > MIN_IMPROVEMENT * self.quality && elapsed >= MIN_INTERVAL
     }
 }
 
@@ -171,46 +180,55 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_entered_and_left_when_two_pictures_say_so() {
+    fn a_zone_is_entered_and_left_after_two_frames_in_a_row() {
         let zones = vec![("left".to_string(), Polygon(vec![(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]))];
-        let mut watch = ZoneTracker::default();
-        let mut look = |left: f64| {
-            let changed =
-                watch.look(&zones, &Rect { left, top: 10.0, width: 10.0, height: 20.0 }, (100.0, 50.0));
-            (changed, watch.inside.len(), watch.visited.len())
+        let mut zone_tracker = ZoneTracker::default();
+        let mut update = |left: f64| {
+            let changed = zone_tracker.update(
+                &zones,
+                &Rect { left, top: 10.0, width: 10.0, height: 20.0 },
+                (100.0, 50.0),
+            );
+            (changed, zone_tracker.inside.len(), zone_tracker.visited.len())
         };
-        assert_eq!(look(60.0), (false, 0, 0));
-        assert_eq!(look(40.0), (false, 0, 0));
-        assert_eq!(look(60.0), (false, 0, 0));
-        assert_eq!(look(30.0), (false, 0, 0));
-        assert_eq!(look(20.0), (true, 1, 1));
-        assert_eq!(look(60.0), (false, 1, 1));
-        assert_eq!(look(70.0), (true, 0, 1));
+        assert_eq!(update(60.0), (false, 0, 0));
+        assert_eq!(update(40.0), (false, 0, 0));
+        assert_eq!(update(60.0), (false, 0, 0));
+        assert_eq!(update(30.0), (false, 0, 0));
+        assert_eq!(update(20.0), (true, 1, 1));
+        assert_eq!(update(60.0), (false, 1, 1));
+        assert_eq!(update(70.0), (true, 0, 1));
     }
 
     #[test]
-    fn what_is_in_a_zone_from_the_first_look_on_can_be_told_so() {
+    fn a_zone_can_be_entered_with_the_first_frame() {
         let zones = vec![("all".to_string(), Polygon(vec![(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]))];
-        let mut watch = ZoneTracker::default();
+        let mut zone_tracker = ZoneTracker::default();
         let rect = Rect { left: 10.0, top: 10.0, width: 10.0, height: 20.0 };
-        assert!(!watch.look(&zones, &rect, (100.0, 50.0)));
-        watch.begin();
-        assert_eq!((&watch.inside[..], &watch.visited[..]), (&[0][..], &[0][..]));
-        assert!(!watch.look(&zones, &rect, (100.0, 50.0)), "that is no news");
+        assert!(!zone_tracker.update(&zones, &rect, (100.0, 50.0)));
+        zone_tracker.enter_current();
+        assert_eq!((&zone_tracker.inside[..], &zone_tracker.visited[..]), (&[0][..], &[0][..]));
+        assert!(!zone_tracker.update(&zones, &rect, (100.0, 50.0)), "no change");
     }
 
     #[test]
-    fn a_better_moment_is_so_by_the_scenes_time_whatever_the_time_of_day_does() {
+    fn the_best_sighting_is_replaced_by_the_scenes_time_not_by_the_time_of_day() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let moment = |at, ms, quality| Sighting {
+        let sighting = |at, ms, quality| Sighting {
             at,
-            time: Duration::from_millis(ms),
+            scene_time: Duration::from_millis(ms),
             rect: Rect::default(),
             quality,
         };
-        let first = moment(at("2026-01-01T12:00:00Z"), 0, 1.0);
-        assert!(first.gives_way_to(&moment(at("2026-01-01T11:00:00Z"), 1000, 2.0)), "set back by an hour");
-        assert!(!first.gives_way_to(&moment(at("2026-01-01T13:00:00Z"), 200, 2.0)), "set on by an hour");
-        assert!(!first.gives_way_to(&moment(at("2026-01-01T12:00:01Z"), 1000, 1.1)));
+        let first = sighting(at("2026-01-01T12:00:00Z"), 0, 1.0);
+        assert!(
+            first.is_surpassed_by(&sighting(at("2026-01-01T11:00:00Z"), 1000, 2.0)),
+            "set back by an hour"
+        );
+        assert!(
+            !first.is_surpassed_by(&sighting(at("2026-01-01T13:00:00Z"), 200, 2.0)),
+            "set forward by an hour"
+        );
+        assert!(!first.is_surpassed_by(&sighting(at("2026-01-01T12:00:01Z"), 1000, 1.1)));
     }
 }

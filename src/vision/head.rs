@@ -1,32 +1,34 @@
-//! From the network's map to scores: average over the map, then softmax, both in f32.
+//! The classifier's head: from the network's output map to class scores, by average pooling and softmax in
+//! f32.
 //!
-//! Outside the network on purpose: int8 averages and softmax cost agreement with the float model (96.5 % against
-//! 95.3 % of photos with the same answer), and tract computes both wrong. A model that ends in a softmax of its own is
-//! taken at its word.
+//! It is not part of the network because in int8 both cost agreement with the float model (95.3 % of photos
+//! with the same best class, against 96.5 % here), and because tract computes both wrong. If a model ends in
+//! a softmax of its own, only the pooling is done here.
 
 use engine::Signature;
 
-/// A class and how sure the network is of it.
+/// The score of a class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// Class, counted from 0.
+    /// Index of the class, from 0.
     pub index: usize,
     /// Softmax over all classes, 0 to 1.
     pub score: f32,
 }
 
-/// Where a network saw a class: a small grey picture, row by row. Evidence of what it looked at, not a box.
+/// Where the network saw a class: a small grey image, row by row. It shows what the classification is based
+/// on; it does not localise the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heatmap {
     /// Columns.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// 0 for nothing to 255 for the strongest.
+    /// Activation from 0 to 255, the maximum of the map.
     pub grey: Vec<u8>,
 }
 
-/// Turns maps into scores; keeps its memory between frames.
+/// Converts output maps to scores. Its buffers are reused.
 pub struct Head {
     signature: Signature,
     sums: Vec<i32>,
@@ -34,7 +36,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// A head for maps of this signature.
+    /// Creates a head for output maps of this signature.
     pub fn new(signature: &Signature) -> Head {
         Head {
             signature: signature.clone(),
@@ -43,31 +45,29 @@ impl Head {
         }
     }
 
-    /// Scores of all classes for a map of height x width x classes steps.
+    /// Returns the scores of all classes for a map of height x width x classes quantized values.
     pub fn scores(&mut self, map: &[i8]) -> &[f32] {
         debug_assert_eq!(map.len(), self.signature.map_len());
         self.sums.fill(0);
-        for place in map.chunks_exact(self.signature.classes) {
-            for (sum, &step) in self.sums.iter_mut().zip(place) {
-                *sum += i32::from(step);
+        for position in map.chunks_exact(self.signature.classes) {
+            for (sum, &value) in self.sums.iter_mut().zip(position) {
+                *sum += i32::from(value);
             }
         }
-        let places = (self.signature.map_height * self.signature.map_width) as f32;
+        let positions = (self.signature.map_height * self.signature.map_width) as f32;
         let zero_point = f32::from(self.signature.zero_point);
         let scale = self.signature.scale;
         for (score, &sum) in self.scores.iter_mut().zip(&self.sums) {
-            *score = (sum as f32 / places - zero_point) * scale;
+            *score = (sum as f32 / positions - zero_point) * scale;
         }
         if !self.signature.is_softmax {
             softmax(&mut self.scores);
         }
         &self.scores
     }
-}
 
-impl Head {
-    /// Where in a map a class is: of each place the class's value, from 0 to the strongest place's. None where nothing of
-    /// it is anywhere, or where the map has but one place.
+    /// Returns the heatmap of a class in an output map. None if the class is not active anywhere, or if the
+    /// map has only one position.
     pub fn heatmap(&self, map: &[i8], class: usize) -> Option<Heatmap> {
         let Signature { map_width: width, map_height: height, classes, zero_point, .. } = self.signature;
         if class >= classes || width * height < 2 {
@@ -75,15 +75,15 @@ impl Head {
         }
         let values: Vec<i32> = map
             .chunks_exact(classes)
-            .map(|place| (i32::from(place[class]) - i32::from(zero_point)).max(0))
+            .map(|position| (i32::from(position[class]) - i32::from(zero_point)).max(0))
             .collect();
-        let most = values.iter().copied().max().filter(|&most| most > 0)?;
-        let grey = values.iter().map(|value| (255 * value / most) as u8).collect();
+        let max = values.iter().copied().max().filter(|&max| max > 0)?;
+        let grey = values.iter().map(|value| (255 * value / max) as u8).collect();
         Some(Heatmap { width, height, grey })
     }
 }
 
-/// The `count` best classes, best first; the lower index first where scores are equal.
+/// Returns the `count` best classes, best first. Of equal scores, the lower index comes first.
 pub fn top(scores: &[f32], count: usize) -> Vec<Score> {
     let mut all: Vec<Score> =
         scores.iter().enumerate().map(|(index, &score)| Score { index, score }).collect();
@@ -96,7 +96,7 @@ pub fn top(scores: &[f32], count: usize) -> Vec<Score> {
     all
 }
 
-/// In place; shifted by the largest value so that nothing overflows.
+/// Softmax in place. The values are shifted by the largest one, so that nothing overflows.
 fn softmax(values: &mut [f32]) {
     let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_stay_what_they_are() {
+    fn the_output_of_a_softmax_model_is_not_changed() {
         let mut head =
             Head::new(&Signature { scale: 1.0 / 256.0, map_width: 1, is_softmax: true, ..signature() });
         assert_eq!(head.scores(&[0, -64, -128]), [0.5, 0.25, 0.0]);
@@ -145,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn an_activation_shows_where_a_class_is() {
+    fn a_heatmap_shows_where_a_class_is_active() {
         let head = Head::new(&signature());
         let map = [-128, -128, -124, -124, -128, -126];
         assert_eq!(head.heatmap(&map, 2).unwrap().grey, [255, 127]);
         assert_eq!(head.heatmap(&map, 0).unwrap().grey, [0, 255]);
-        assert_eq!(head.heatmap(&map, 1), None, "nowhere");
+        assert_eq!(head.heatmap(&map, 1), None, "not active");
         assert_eq!(head.heatmap(&map, 3), None, "no such class");
     }
 

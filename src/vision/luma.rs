@@ -1,40 +1,42 @@
-//! A small picture of the brightness: what change and health are judged by, at a hundredth of the work that the whole
-//! picture would take.
+//! The scaled-down brightness image on which motion, change and health detection work, at a hundredth of the
+//! cost of the full image.
 //!
-//! A cell is the mean of the pixels under it, of at most [`ROWS`] rows each. Cells are square in pixels, so the small
-//! picture has the shape of the large one. Values are those of the stream (16 to 235 or 0 to 255), times [`ONE`].
+//! A cell is the mean of the pixels in it, of at most [`MAX_ROWS`] rows. Cells are square in pixels, so the
+//! scaled-down image has the shape of the full one. Values are those of the stream (16 to 235 or 0 to 255),
+//! times [`ONE`].
 
 use crate::frame::{Image, PixelFormat};
 
-/// A cell's value for a brightness of 1: means of many pixels are finer than a byte.
+/// Cell value of brightness 1: means of many pixels have a finer resolution than a byte.
 pub const ONE: u16 = 64;
-/// Rows of pixels that are read for a row of cells.
-const ROWS: usize = 4;
+/// Maximum number of pixel rows that are read per row of cells.
+const MAX_ROWS: usize = 4;
 
-/// A small picture, row by row. Empty until the first [`Luma::shrink`].
+/// A scaled-down brightness image. Empty until the first [`Luma::downscale`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Luma {
-    /// Cells a row.
+    /// Cells per row.
     pub width: usize,
     /// Rows of cells.
     pub height: usize,
-    /// Pixels that a cell is wide and high.
+    /// Width and height of a cell, in pixels.
     pub side: usize,
-    /// The cells, `width * height` of them.
+    /// The `width * height` cells, row by row.
     pub cells: Vec<u16>,
 }
 
 impl Luma {
-    /// Fills it with `image`, at most `most_width` cells wide. False where the picture is empty or a plane is too short.
-    pub fn shrink(&mut self, image: &Image, most_width: usize) -> bool {
-        let side = image.width.div_ceil(most_width).max(1);
+    /// Replaces the cells by those of `image`, at most `max_width` per row. Returns false if the image is
+    /// empty or a plane is too short.
+    pub fn downscale(&mut self, image: &Image, max_width: usize) -> bool {
+        let side = image.width.div_ceil(max_width).max(1);
         let (width, height) = (image.width / side, image.height / side);
         let plane = image.planes.plane(0);
-        // Bytes from one pixel's brightness to the next one's, and the first one's place.
+        // Bytes from the brightness of one pixel to that of the next, and the offset of the first.
         let (step, first) = match image.format {
             PixelFormat::I420 | PixelFormat::Nv12 | PixelFormat::Gray8 => (1, 0),
             PixelFormat::Yuy2 => (2, 0),
-            // Green is most of the brightness.
+            // Green contributes most to the brightness.
             PixelFormat::Rgb => (3, 1),
         };
         let row_len = image.width * step;
@@ -45,9 +47,9 @@ impl Luma {
         }
         (self.width, self.height, self.side) = (width, height, side);
         self.cells.clear();
-        let rows = side.min(ROWS);
+        let rows = side.min(MAX_ROWS);
         let scale = u32::from(ONE);
-        // Rows are added first, for then every byte of a row is treated alike and compilers make vectors of it.
+        // Rows are added up first, because compilers vectorise a loop that treats all bytes of a row alike.
         let mut sums = vec![0u16; row_len];
         for y in 0..height {
             sums.fill(0);
@@ -60,7 +62,7 @@ impl Luma {
             let count = (side * rows) as u32;
             let cells = sums.chunks_exact(side * step).take(width);
             let mean = |sum: u32| (sum * scale / count) as u16;
-            // Most pictures by far have nothing but brightness in the plane, and are a few times as wide as this one.
+            // The common case is a plane of brightness only and a small integer scale: specialised for speed.
             match (side, step) {
                 (1, 1) => self.cells.extend(cells.map(|cell| mean(u32::from(cell[0])))),
                 (2, 1) => self.cells.extend(cells.map(|cell| mean(sum_of::<2>(cell)))),
@@ -78,7 +80,7 @@ impl Luma {
     }
 }
 
-/// The sum of `N` values, a number that the compiler knows.
+/// The sum of `N` values, with `N` known at compile time.
 fn sum_of<const N: usize>(values: &[u16]) -> u32 {
     values[..N].iter().map(|&value| u32::from(value)).sum()
 }
@@ -95,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_means_whatever_the_format() {
-        // Columns 10, 20, 30, ... behind a stride with rubbish in it.
+    fn cells_are_means_in_every_format() {
+        // Columns 10, 20, 30, ...; the padding of the stride is filled with another value.
         let rows = |step: usize| -> Vec<u8> {
             let row: Vec<u8> =
                 (0..8).flat_map(|x| [10 * (x + 1)].into_iter().chain(vec![99; step - 1])).collect();
@@ -104,20 +106,20 @@ mod tests {
         };
         let mut luma = Luma::default();
         for (format, step) in [(PixelFormat::Gray8, 1), (PixelFormat::I420, 1), (PixelFormat::Yuy2, 2)] {
-            assert!(luma.shrink(&image(format, 8, 4, rows(step), 8 * step + 3), 4));
+            assert!(luma.downscale(&image(format, 8, 4, rows(step), 8 * step + 3), 4));
             assert_eq!((luma.width, luma.height), (4, 2), "{format:?}");
             assert_eq!(luma.cells[..4], [15, 35, 55, 75].map(|mean| mean * ONE), "{format:?}");
         }
         let rgb = Image::from_rgb(2, 1, vec![1, 50, 3, 4, 70, 6]);
-        assert!(luma.shrink(&rgb, 2));
+        assert!(luma.downscale(&rgb, 2));
         assert_eq!(luma.cells, [50 * ONE, 70 * ONE]);
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn an_unreadable_image_returns_false() {
         let mut luma = Luma::default();
-        assert!(!luma.shrink(&image(PixelFormat::Gray8, 8, 4, vec![0; 31], 8), 4));
-        assert!(!luma.shrink(&image(PixelFormat::Gray8, 8, 4, vec![0; 32], 7), 4));
-        assert!(!luma.shrink(&image(PixelFormat::Gray8, 0, 0, vec![], 0), 4));
+        assert!(!luma.downscale(&image(PixelFormat::Gray8, 8, 4, vec![0; 31], 8), 4));
+        assert!(!luma.downscale(&image(PixelFormat::Gray8, 8, 4, vec![0; 32], 7), 4));
+        assert!(!luma.downscale(&image(PixelFormat::Gray8, 0, 0, vec![], 0), 4));
     }
 }

@@ -1,12 +1,17 @@
-//! What is seen in a frame: pure functions and the state that travels with a camera's frames.
+//! Vision: what a camera's frames show. Pure functions and the state that travels with the frames.
 //!
-//! [`scene`] is the way in: a camera's memory, and what it makes of a frame. Where something is comes from [`motion`] (the
-//! small picture of [`luma`] against the [`background`], connected to [`blobs`]); which of it is the same thing as before
-//! from [`tracks`] (with [`patch`]es of how things looked); what it is from looks through the network, [`head`]s and
-//! [`groups`], and all looks together from a [`verdict`]; what is worth telling from [`events`] and [`regions`].
+//! [`scene`] is the entry point: one camera's state and the analysis of a frame. Its stages are:
+//! - [`motion`]: the scaled-down image ([`luma`]) is compared with the [`background`], and foreground cells
+//!   are connected to [`blobs`];
+//! - [`tracks`]: motion regions are associated with the objects of earlier frames ([`assignment`],
+//!   [`patch`]);
+//! - classification: the network's output map becomes class scores in [`head`] and label scores in
+//!   [`groups`]; a [`label_accumulator`] combines all inferences of an object;
+//! - [`events`] and [`regions`]: what is reported.
 //!
-//! No threads, no files, no clock but the frame's own time, so that everything here can be replayed.
+//! No threads, no files and no clock but the frames' own times, so that everything can be replayed.
 
+pub mod assignment;
 pub mod background;
 pub mod blobs;
 pub mod change;

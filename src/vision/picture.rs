@@ -1,6 +1,7 @@
-//! Pictures of what was seen: a thing cut out, the whole picture, and a copy of that with its box and name drawn on.
+//! Event pictures: the crop of an object, the whole frame, and the frame with the object's box and label
+//! drawn on it.
 //!
-//! Encoded as JPEG by the image crate, drawn by embedded-graphics. Pure.
+//! The crate image encodes JPEG, embedded-graphics draws. No I/O.
 
 use super::{
     preprocess::Preprocessor,
@@ -22,53 +23,54 @@ use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use std::{convert::Infallible, sync::Arc};
 
-/// Around a thing that is cut out, in parts of its size.
-const MARGIN: f64 = 0.1;
-/// Cut-outs are no larger.
-const MOST_CROP: f64 = 640.0;
+/// Margin of a crop on each side, as a fraction of the object's size.
+const CROP_MARGIN: f64 = 0.1;
+/// Maximum width and height of a crop, in pixels; larger ones are scaled down.
+const MAX_CROP_SIZE: f64 = 640.0;
 const YELLOW: Rgb888 = Rgb888::new(255, 210, 0);
 
-/// JPEG files of one moment of a thing.
+/// The JPEG pictures of an object in one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pictures {
-    /// The thing, cut out.
+    /// The object alone.
     pub crop: Vec<u8>,
-    /// All that the camera saw; the same for all things of a moment.
+    /// The whole frame; shared by all objects of the frame.
     pub frame: Arc<[u8]>,
-    /// The same with the thing's box and name drawn on.
+    /// The whole frame with the object's box and caption drawn on it.
     pub annotated: Vec<u8>,
 }
 
-/// Takes pictures; keeps its memory for the next one of the same size.
+/// Makes pictures. Reuses its buffers for frames of the same size.
 pub struct Painter {
     quality: u8,
-    whole: Option<((usize, usize), Preprocessor)>,
+    /// The preprocessor of the last frame's size.
+    preprocessor: Option<((usize, usize), Preprocessor)>,
 }
 
 impl Painter {
-    /// With a JPEG quality of 10 to 100.
+    /// Creates a painter with a JPEG quality of 10 to 100.
     pub fn new(quality: u8) -> Painter {
-        Painter { quality, whole: None }
+        Painter { quality, preprocessor: None }
     }
 
-    /// All of the picture as a JPEG file.
+    /// Encodes the whole upright image as JPEG.
     ///
     /// Errors ([`ErrorKind::System`]): pixels that cannot be read.
-    pub fn whole(&mut self, image: &Image) -> Result<Vec<u8>, Error> {
+    pub fn frame_jpeg(&mut self, image: &Image) -> Result<Vec<u8>, Error> {
         let (rgb, size) = self.rgb(image)?;
         self.encode(&rgb, size)
     }
 
-    /// All of the picture as one sees it, packed RGB, and its width and height.
+    /// Returns the upright image as packed RGB, and its width and height.
     fn rgb(&mut self, image: &Image) -> Result<(Vec<u8>, (usize, usize)), Error> {
         let (width, height) = upright_size(image);
         let size = (width.round() as usize, height.round() as usize);
-        let known = self.whole.take().filter(|(known, _)| *known == size);
-        let (_, whole) =
-            self.whole.insert(known.unwrap_or_else(|| (size, Preprocessor::new(size.0, size.1))));
-        let rgb = whole
+        let reusable = self.preprocessor.take().filter(|(reusable, _)| *reusable == size);
+        let (_, preprocessor) =
+            self.preprocessor.insert(reusable.unwrap_or_else(|| (size, Preprocessor::new(size.0, size.1))));
+        let rgb = preprocessor
             .run(image, &Rect::whole(image))
-            .map_err(|e| Error::caused(ErrorKind::System, "the picture cannot be read", e))?;
+            .map_err(|e| Error::caused(ErrorKind::System, "the image cannot be read", e))?;
         Ok((rgb.to_vec(), size))
     }
 
@@ -76,27 +78,27 @@ impl Painter {
         let mut jpeg = Vec::new();
         JpegEncoder::new_with_quality(&mut jpeg, self.quality)
             .encode(rgb, width as u32, height as u32, ExtendedColorType::Rgb8)
-            .map_err(|e| Error::caused(ErrorKind::System, "the picture cannot be written as JPEG", e))?;
+            .map_err(|e| Error::caused(ErrorKind::System, "the image cannot be encoded as JPEG", e))?;
         Ok(jpeg)
     }
 }
 
 impl Paint for Painter {
     /// Errors ([`ErrorKind::System`]): pixels that cannot be read.
-    fn paint(&mut self, image: &Image, things: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
-        let unreadable = |e| Error::caused(ErrorKind::System, "the picture cannot be read", e);
+    fn paint(&mut self, image: &Image, objects: &[(Rect, String)]) -> Result<Vec<Pictures>, Error> {
+        let unreadable = |e| Error::caused(ErrorKind::System, "the image cannot be read", e);
         let (clean, size) = self.rgb(image)?;
         let frame: Arc<[u8]> = self.encode(&clean, size)?.into();
         let mut all = Vec::new();
-        for (rect, caption) in things {
-            let around = rect.grown(MARGIN).intersection(&Rect::whole(image));
-            let scale = (MOST_CROP / around.width.max(around.height)).min(1.0);
+        for (rect, caption) in objects {
+            let around = rect.expanded(CROP_MARGIN).intersection(&Rect::whole(image));
+            let scale = (MAX_CROP_SIZE / around.width.max(around.height)).min(1.0);
             let pixels = |length: f64| (length * scale).round().max(1.0) as usize;
             let extent = (pixels(around.width), pixels(around.height));
-            let mut cutter = Preprocessor::new(extent.0, extent.1);
-            let crop = self.encode(cutter.run(image, &around).map_err(unreadable)?, extent)?;
+            let mut cropper = Preprocessor::new(extent.0, extent.1);
+            let crop = self.encode(cropper.run(image, &around).map_err(unreadable)?, extent)?;
             let mut rgb = clean.clone();
-            mark(&mut rgb, size, rect, caption, YELLOW);
+            draw_box(&mut rgb, size, rect, caption, YELLOW);
             let annotated = self.encode(&rgb, size)?;
             all.push(Pictures { crop, frame: frame.clone(), annotated });
         }
@@ -104,17 +106,17 @@ impl Paint for Painter {
     }
 }
 
-/// Encodes a small grey image as a PNG file.
+/// Encodes a small greyscale image as PNG.
 pub fn grey_png(grey: &[u8], width: usize, height: usize) -> Vec<u8> {
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(grey, width as u32, height as u32, ExtendedColorType::L8)
-        .expect("the size fits and memory takes it");
+        .expect("the data has this size and writing to memory cannot fail");
     png
 }
 
-/// Draws a box with a caption over it into packed RGB of `size`.
-pub fn mark(rgb: &mut [u8], size: (usize, usize), rect: &Rect, caption: &str, colour: Rgb888) {
+/// Draws a box with a caption above it on packed RGB of `size`.
+pub fn draw_box(rgb: &mut [u8], size: (usize, usize), rect: &Rect, caption: &str, colour: Rgb888) {
     let mut canvas = Canvas { rgb, size };
     let stroke = (size.0.max(size.1) / 400).max(2) as u32;
     let corner = Point::new(rect.left.round() as i32, rect.top.round() as i32);
@@ -127,8 +129,14 @@ pub fn mark(rgb: &mut [u8], size: (usize, usize), rect: &Rect, caption: &str, co
     );
 }
 
-/// Draws the outline of a polygon with a caption at its topmost corner; corners in pixels.
-pub fn outline(rgb: &mut [u8], size: (usize, usize), corners: &[(f64, f64)], caption: &str, colour: Rgb888) {
+/// Draws the outline of a polygon with a caption at its topmost corner. Corners are in pixels.
+pub fn draw_polygon(
+    rgb: &mut [u8],
+    size: (usize, usize),
+    corners: &[(f64, f64)],
+    caption: &str,
+    colour: Rgb888,
+) {
     use embedded_graphics::primitives::Line;
     let point = |(x, y): &(f64, f64)| Point::new(x.round() as i32, y.round() as i32);
     let mut canvas = Canvas { rgb, size };
@@ -153,14 +161,14 @@ fn draw_caption(
         .text_color(Rgb888::BLACK)
         .background_color(colour)
         .build();
-    // Above the box, or in it where there is no room.
+    // Above the box, or inside it if there is no space above.
     let (width, height) = (10 * caption.chars().count() as i32, 20);
     let x = corner.x.clamp(0, (canvas.size.0 as i32 - width).max(0));
     let y = if corner.y >= height { corner.y - height } else { corner.y.max(0) };
     Text::with_baseline(caption, Point::new(x, y), style, Baseline::Top).draw(canvas).map(|_| ())
 }
 
-/// Packed RGB that can be drawn on; what lies outside is left out.
+/// Packed RGB to draw on. Pixels outside are ignored.
 struct Canvas<'a> {
     rgb: &'a mut [u8],
     size: (usize, usize),
@@ -193,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_show_the_thing_and_where_it_is() {
+    fn pictures_show_the_object_and_its_box() {
         let (width, height) = (320, 200);
         let inside = |x: usize, y: usize| (100..160).contains(&x) && (80..120).contains(&y);
         let rgb = (0..width * height)
@@ -201,29 +209,29 @@ mod tests {
             .collect();
         let image = Image::from_rgb(width, height, rgb);
         let rect = Rect { left: 100.0, top: 80.0, width: 60.0, height: 40.0 };
-        let thing = (rect, "cat 83 %".to_string());
-        let both = Painter::new(90).paint(&image, &[thing.clone(), thing]).unwrap();
-        let [pictures, other] = &both[..] else { panic!("one each") };
+        let object = (rect, "cat 83 %".to_string());
+        let both = Painter::new(90).paint(&image, &[object.clone(), object]).unwrap();
+        let [pictures, other] = &both[..] else { panic!("one set per object") };
         assert!(Arc::ptr_eq(&pictures.frame, &other.frame), "the whole frame is encoded once");
         let open = |jpeg: &[u8]| image::load_from_memory(jpeg).unwrap().to_rgb8();
         let crop = open(&pictures.crop);
-        assert_eq!(crop.dimensions(), (72, 48), "a tenth around it");
+        assert_eq!(crop.dimensions(), (72, 48), "a margin of a tenth");
         assert!(crop.get_pixel(36, 24).0[0] > 180 && crop.get_pixel(1, 1).0[0] < 90);
-        let (frame, marked) = (open(&pictures.frame), open(&pictures.annotated));
-        assert_eq!((frame.dimensions(), marked.dimensions()), ((320, 200), (320, 200)));
+        let (frame, annotated) = (open(&pictures.frame), open(&pictures.annotated));
+        assert_eq!((frame.dimensions(), annotated.dimensions()), ((320, 200), (320, 200)));
         assert!(
-            frame.get_pixel(100, 90).0[1] < 90 && marked.get_pixel(100, 90).0[1] > 120,
+            frame.get_pixel(100, 90).0[1] < 90 && annotated.get_pixel(100, 90).0[1] > 120,
             "the box's left side"
         );
-        assert!(marked.get_pixel(178, 62).0[0] > 200, "the caption's ground");
+        assert!(annotated.get_pixel(178, 62).0[0] > 200, "the caption's background");
     }
 
     #[test]
-    fn what_sticks_out_is_cut() {
+    fn a_box_beyond_the_frame_is_cut() {
         let image = Image::from_rgb(40, 30, vec![9; 3600]);
         let rect = Rect { left: -5.0, top: -5.0, width: 100.0, height: 10.0 };
-        let thing = (rect, "a very long caption for it".to_string());
-        let pictures = Painter::new(80).paint(&image, &[thing]).unwrap();
+        let object = (rect, "a very long caption for it".to_string());
+        let pictures = Painter::new(80).paint(&image, &[object]).unwrap();
         assert!(!pictures[0].annotated.is_empty());
     }
 }

@@ -1,12 +1,14 @@
-//! From a decoder's picture to the network's input: crop, antialiased resize and conversion to RGB, in one go.
+//! Preprocessing: from a decoded image to the network's input, by crop, antialiased resize and conversion to
+//! RGB.
 //!
-//! The picture, or a part of it, is stretched to the input, whatever its shape (on ImageNet photos that beats a centre
-//! crop). Each plane is resized on its own straight to the input's size and converted there: 51,529 pixels instead of
-//! 921,600 of a 720p frame. Both steps are linear, so the order changes nothing but rounding. A picture that lies on its
-//! side is turned last, when it is small; of an interlaced one only the first field is read.
+//! The image, or a region of it, is stretched to the input's size regardless of its aspect ratio (on ImageNet
+//! photos, that is more accurate than a centre crop). Each plane is resized separately and converted at the
+//! input's size: 51,529 pixels instead of the 921,600 of a 720p frame. Both steps are linear, so their order
+//! only affects rounding. Rotation comes last, when the image is small. Only the first field of an interlaced
+//! image is read.
 //!
-//! Resizing is fast_image_resize (Hamming filter, widened by the scale: of five filters the one with the best top-1 on
-//! 500 photos, see models/README.md), the colour matrix is yuv: both SIMD.
+//! The crate fast_image_resize resizes (Hamming filter, widened by the scale: the best top-1 accuracy of five
+//! filters on 500 photos, see models/README.md), the crate yuv converts the colours. Both use SIMD.
 
 use super::rect::Rect;
 use crate::frame::{Colorimetry, Image, PixelFormat, Plane, Rotation, YuvMatrix};
@@ -16,33 +18,33 @@ use fast_image_resize::{
 };
 use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix};
 
-/// Why a picture could not be brought to the input's form.
+/// Why an image could not be preprocessed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A plane ends before its last row.
     #[error("plane {plane} has {found} bytes instead of {expected}")]
     ShortPlane {
-        /// Which one.
+        /// Index of the plane.
         plane: usize,
-        /// Stride and rows ask for so many.
+        /// Bytes required by stride and rows.
         expected: usize,
-        /// So many there are.
+        /// Bytes available.
         found: usize,
     },
     /// Width or height is zero.
-    #[error("a picture of {width} x {height} pixels")]
+    #[error("an image of {width} x {height} pixels")]
     Empty {
         /// Columns.
         width: usize,
         /// Rows.
         height: usize,
     },
-    /// A library refused; its words.
+    /// The error message of a library.
     #[error("{0}")]
     Library(String),
 }
 
-/// Prepares pictures for a network; keeps its memory between frames.
+/// Preprocesses images for a network. Reuses its buffers between frames.
 pub struct Preprocessor {
     width: usize,
     height: usize,
@@ -50,19 +52,19 @@ pub struct Preprocessor {
     options: ResizeOptions,
     /// Y, U, V at the input's size.
     planes: [Vec<u8>; 3],
-    /// Chroma at the input's size among other things: NV12's pairs, YUY2's fours.
+    /// Interleaved chroma at the input's size: the pairs of NV12, the quadruples of YUY2.
     interleaved: Vec<u8>,
-    /// Rows without padding, where the padding is no whole number of pixels.
+    /// Rows without padding, if the padding is not a whole number of pixels.
     packed: Vec<u8>,
-    /// YUY2's brightness by itself.
+    /// The brightness of YUY2 as a plane.
     luma: Vec<u8>,
     rgb: Vec<u8>,
-    /// The same before it is turned.
-    lying: Vec<u8>,
+    /// The result before rotation.
+    unrotated: Vec<u8>,
 }
 
 impl Preprocessor {
-    /// For a network whose input is `width` x `height`.
+    /// Creates a preprocessor for a network with an input of `width` x `height` pixels.
     pub fn new(width: usize, height: usize) -> Preprocessor {
         let len = width * height;
         Preprocessor {
@@ -77,13 +79,14 @@ impl Preprocessor {
             packed: Vec::new(),
             luma: Vec::new(),
             rgb: vec![0; 3 * len],
-            lying: Vec::new(),
+            unrotated: Vec::new(),
         }
     }
 
-    /// A part of the picture as the network's input: height x width x 3 bytes of RGB, valid until the next run.
+    /// Returns a region of the upright image as the network's input: height x width x 3 bytes of RGB, valid
+    /// until the next call. A region that extends beyond the image is cut.
     ///
-    /// What of `region` lies outside the picture is left out.
+    /// Errors: an empty image, a plane that is too short, or a failure of a library.
     pub fn run(&mut self, image: &Image, region: &Rect) -> Result<&[u8], Error> {
         let (width, height) = (image.width, image.height);
         if width == 0 || height == 0 {
@@ -91,26 +94,26 @@ impl Preprocessor {
         }
         let region = region.stored(image);
         let sideways = image.view.rotation.is_sideways();
-        // What lies on its side is resized lying on its side.
+        // A sideways image is resized before it is rotated.
         let to = if sideways { (self.height, self.width) } else { (self.width, self.height) };
         self.resize_all(image, &region, to)?;
         if image.view.rotation != Rotation::None {
-            std::mem::swap(&mut self.rgb, &mut self.lying);
-            self.rgb.resize(self.lying.len(), 0);
-            turn(&self.lying, to, image.view.rotation, &mut self.rgb);
+            std::mem::swap(&mut self.rgb, &mut self.unrotated);
+            self.rgb.resize(self.unrotated.len(), 0);
+            rotate(&self.unrotated, to, image.view.rotation, &mut self.rgb);
         }
         Ok(&self.rgb)
     }
 
-    /// The stored `region` as RGB of size `to`.
+    /// Resizes the stored `region` to `to` and converts it to RGB.
     fn resize_all(&mut self, image: &Image, region: &Rect, to: (usize, usize)) -> Result<(), Error> {
         let (width, height) = (image.width, image.height);
         let chroma = (width.div_ceil(2), height.div_ceil(2));
-        // Of an interlaced picture every second row is read, so a row of the field is two of the picture.
+        // Every second row of an interlaced image is read, so one row of the field is two rows of the image.
         let rows = if image.view.interlaced { 0.5 } else { 1.0 };
-        let whole = region.of_plane(1.0, rows);
-        let half = region.of_plane(0.5, 0.5 * rows);
-        let plane = |index: usize, size: (usize, usize)| Source::new(image, index, size);
+        let whole = region.scaled(1.0, rows);
+        let half = region.scaled(0.5, 0.5 * rows);
+        let plane = |index: usize, size: (usize, usize)| SourcePlane::new(image, index, size);
         match image.format {
             PixelFormat::Rgb => {
                 let mut rgb = std::mem::take(&mut self.rgb);
@@ -141,21 +144,22 @@ impl Preprocessor {
                     let start = row * pairs.plane.stride_bytes;
                     luma.extend(pairs.plane.data[start..start + 2 * width].iter().step_by(2));
                 }
-                let bright = Source { plane: Plane { data: &luma, stride_bytes: width }, width, ..pairs };
-                let resized = self.resize_plane(0, bright, &whole, to);
+                let brightness =
+                    SourcePlane { plane: Plane { data: &luma, stride_bytes: width }, width, ..pairs };
+                let resized = self.resize_plane(0, brightness, &whole, to);
                 self.luma = luma;
                 resized?;
-                self.resize_chroma(pairs, PixelType::U8x4, [1, 3], &region.of_plane(0.5, rows), to)?;
+                self.resize_chroma(pairs, PixelType::U8x4, [1, 3], &region.scaled(0.5, rows), to)?;
             }
         }
         self.convert(image.colorimetry, to)
     }
 
-    /// A plane of one byte a pixel into the plane of `index` here.
+    /// Resizes a plane of one byte per pixel into `self.planes[index]`.
     fn resize_plane(
         &mut self,
         index: usize,
-        source: Source<'_>,
+        source: SourcePlane<'_>,
         region: &Rect,
         to: (usize, usize),
     ) -> Result<(), Error> {
@@ -165,12 +169,12 @@ impl Preprocessor {
         resized
     }
 
-    /// U and V out of pixels of several bytes, where they lie at `places`.
+    /// Resizes interleaved chroma. U and V are at these `offsets` in a pixel of several bytes.
     fn resize_chroma(
         &mut self,
-        source: Source<'_>,
+        source: SourcePlane<'_>,
         kind: PixelType,
-        places: [usize; 2],
+        offsets: [usize; 2],
         region: &Rect,
         to: (usize, usize),
     ) -> Result<(), Error> {
@@ -180,15 +184,15 @@ impl Preprocessor {
         resized?;
         let [_, u, v] = &mut self.planes;
         for ((u, v), pixel) in u.iter_mut().zip(v).zip(self.interleaved.chunks_exact(kind.size())) {
-            (*u, *v) = (pixel[places[0]], pixel[places[1]]);
+            (*u, *v) = (pixel[offsets[0]], pixel[offsets[1]]);
         }
         Ok(())
     }
 
-    /// `region` of a plane, `kind` a pixel, resized to `to`.
+    /// Resizes `region` of a plane with pixels of type `kind`.
     fn resize(
         &mut self,
-        source: Source<'_>,
+        source: SourcePlane<'_>,
         kind: PixelType,
         region: &Rect,
         (to_width, to_height): (usize, usize),
@@ -196,21 +200,21 @@ impl Preprocessor {
     ) -> Result<(), Error> {
         let library = |e: &dyn std::fmt::Display| Error::Library(e.to_string());
         source.check(kind)?;
-        let Source { plane, width, height, .. } = source;
+        let SourcePlane { plane, width, height, .. } = source;
         let row_len = width * kind.size();
-        // The library knows no stride: padding is taken as pixels and cropped away. Where the padding is no whole
-        // pixel, or the last row ends without its padding, the rows are packed first.
-        let whole =
+        // The library does not support a stride: padding is treated as pixels and cropped away. If the
+        // padding is not a whole number of pixels, or the last row lacks it, the rows are packed first.
+        let padding_is_pixels =
             plane.stride_bytes.is_multiple_of(kind.size()) && plane.data.len() >= plane.stride_bytes * height;
-        let (data, columns) = if whole {
+        let (data, columns) = if padding_is_pixels {
             (plane.data, plane.stride_bytes / kind.size())
         } else {
             pack(plane, row_len, height, &mut self.packed);
             (&self.packed[..], width)
         };
         let source = ImageRef::new(columns as u32, height as u32, data, kind).map_err(|e| library(&e))?;
-        // A view and not only the resizer's crop box, whose filter still reaches the pixels outside it: those of a
-        // region's neighbours may, padding may not.
+        // A view in addition to the resizer's crop box, because the filter reads pixels around that box:
+        // image pixels around a region may be read, padding must not.
         let source =
             CroppedImage::new(&source, 0, 0, width as u32, height as u32).map_err(|e| library(&e))?;
         let (left, top) = (region.left.min(width as f64 - 1.0), region.top.min(height as f64 - 1.0));
@@ -224,7 +228,7 @@ impl Preprocessor {
         self.resizer.resize(&source, &mut target, &options).map_err(|e| library(&e))
     }
 
-    /// Planes of one size to RGB.
+    /// Converts `self.planes` to RGB.
     fn convert(&mut self, colorimetry: Colorimetry, (width, height): (usize, usize)) -> Result<(), Error> {
         let stride = width as u32;
         let [y, u, v] = &self.planes;
@@ -248,27 +252,27 @@ impl Preprocessor {
     }
 }
 
-/// A plane to be read, `width` x `height` pixels.
+/// A plane of `width` x `height` pixels to read from.
 #[derive(Clone, Copy)]
-struct Source<'a> {
+struct SourcePlane<'a> {
     plane: Plane<'a>,
     index: usize,
     width: usize,
     height: usize,
 }
 
-impl<'a> Source<'a> {
-    /// Plane `index` of `image`; of an interlaced one, the rows of its first field.
-    fn new(image: &'a Image, index: usize, (width, height): (usize, usize)) -> Source<'a> {
+impl<'a> SourcePlane<'a> {
+    /// Plane `index` of `image`; only the rows of the first field if it is interlaced.
+    fn new(image: &'a Image, index: usize, (width, height): (usize, usize)) -> SourcePlane<'a> {
         let mut plane = image.planes.plane(index);
         if !image.view.interlaced {
-            return Source { plane, index, width, height };
+            return SourcePlane { plane, index, width, height };
         }
         plane.stride_bytes *= 2;
-        Source { plane, index, width, height: height.div_ceil(2) }
+        SourcePlane { plane, index, width, height: height.div_ceil(2) }
     }
 
-    /// Whether its bytes are there.
+    /// Checks that the plane has enough bytes for pixels of type `kind`.
     fn check(&self, kind: PixelType) -> Result<(), Error> {
         let row_len = self.width * kind.size();
         let expected = self.plane.stride_bytes * (self.height - 1) + row_len;
@@ -279,8 +283,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Turns RGB of size `from` clockwise into `to`.
-fn turn(from: &[u8], (width, height): (usize, usize), rotation: Rotation, to: &mut [u8]) {
+/// Rotates RGB of this size clockwise.
+fn rotate(from: &[u8], (width, height): (usize, usize), rotation: Rotation, to: &mut [u8]) {
     let to_width = if rotation.is_sideways() { height } else { width };
     for (index, pixel) in from.as_chunks::<3>().0.iter().enumerate() {
         let (x, y) = (index % width, index / width);
@@ -294,7 +298,7 @@ fn turn(from: &[u8], (width, height): (usize, usize), rotation: Rotation, to: &m
     }
 }
 
-/// Rows of `row_len` bytes, one right after the other.
+/// Copies rows of `row_len` bytes without padding.
 fn pack(plane: Plane<'_>, row_len: usize, rows: usize, out: &mut Vec<u8>) {
     out.clear();
     for row in 0..rows {
@@ -311,7 +315,7 @@ mod tests {
         vision::rect::upright_size,
     };
 
-    /// sinc under a Hamming window, from -1 to 1.
+    /// The sinc function under a Hamming window, from -1 to 1.
     fn hamming(x: f64) -> f64 {
         let angle = std::f64::consts::PI * x;
         match x {
@@ -321,8 +325,9 @@ mod tests {
         }
     }
 
-    /// Slow and plain: a Hamming filter as wide as the scale, per channel in f64, on interleaved pixels, of which
-    /// `covered` columns and rows are the picture's: of an odd size, the last chroma pixel is only half within.
+    /// Reference implementation: a Hamming filter as wide as the scale, per channel in f64, on interleaved
+    /// pixels. `covered` is the part of the plane within the image: for an odd size, the last chroma pixel is
+    /// half outside.
     fn reference_resize(
         source: &[f64],
         (width, height): (usize, usize),
@@ -364,7 +369,7 @@ mod tests {
         out
     }
 
-    /// The standards' formulas in f64.
+    /// The formulas of the standards in f64.
     fn reference_rgb(y: f64, u: f64, v: f64, colorimetry: Colorimetry) -> [f64; 3] {
         let (kr, kb) = match colorimetry.matrix {
             YuvMatrix::Bt601 => (0.299, 0.114),
@@ -378,7 +383,7 @@ mod tests {
         [r, g, b].map(|c| c.clamp(0.0, 255.0))
     }
 
-    /// A smooth picture with an edge, so that filters and phases show.
+    /// A smooth image with an edge, which shows differences of filter and phase.
     fn plane(width: usize, height: usize, stride: usize, phase: usize) -> Vec<u8> {
         let mut data = vec![255; stride * height];
         for y in 0..height {
@@ -391,13 +396,13 @@ mod tests {
         data
     }
 
-    /// The plane without its padding, as the reference wants it.
+    /// The plane without its padding, as the reference expects it.
     fn values(data: &[u8], row_len: usize, stride: usize, height: usize) -> Vec<f64> {
         let rows = (0..height).flat_map(|y| &data[y * stride..y * stride + row_len]);
         rows.map(|&byte| f64::from(byte)).collect()
     }
 
-    /// Mean absolute difference of the fast way to the reference.
+    /// Mean absolute difference of the fast implementation from the reference.
     fn mean_error(
         format: PixelFormat,
         (width, height): (usize, usize),
@@ -446,13 +451,15 @@ mod tests {
             }
             PixelFormat::Yuy2 => {
                 let row = chroma.0 * 4;
-                let bright: Vec<f64> = plain[0]
+                let brightness: Vec<f64> = plain[0]
                     .chunks(row)
                     .flat_map(|row| row[..2 * width].iter().copied().step_by(2))
                     .collect();
-                let y = full(&bright, 1);
-                let fours = reference_resize(&plain[0], (chroma.0, height), (halves.0, covered.1), 4, to);
-                let rgb = |i: usize| reference_rgb(y[i], fours[4 * i + 1], fours[4 * i + 3], colorimetry);
+                let y = full(&brightness, 1);
+                let quadruples =
+                    reference_resize(&plain[0], (chroma.0, height), (halves.0, covered.1), 4, to);
+                let rgb =
+                    |i: usize| reference_rgb(y[i], quadruples[4 * i + 1], quadruples[4 * i + 3], colorimetry);
                 (0..y.len()).flat_map(rgb).collect()
             }
         };
@@ -483,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_the_input_size_passes_unchanged() {
+    fn an_image_of_the_input_size_is_unchanged() {
         let rgb: Vec<u8> = (0..7 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
         let mut preprocessor = Preprocessor::new(7, 5);
         let image = Image::from_rgb(7, 5, rgb.clone());
@@ -500,7 +507,7 @@ mod tests {
         assert_eq!(error.to_string(), "plane 0 has 100 bytes instead of 120");
     }
 
-    /// A picture of `width` x `height` whose pixels differ, as rows of RGB.
+    /// An RGB image of `width` x `height` different pixels.
     fn numbered(width: usize, height: usize) -> Image {
         let rgb =
             (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8 * 9, y as u8 * 11, 7])).collect();
@@ -508,14 +515,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_picture_is_that_part() {
+    fn a_region_is_cropped() {
         let image = numbered(20, 16);
         let mut preprocessor = Preprocessor::new(6, 5);
         let region = Rect { left: 4.0, top: 3.0, width: 6.0, height: 5.0 };
         let part = preprocessor.run(&image, &region).unwrap();
         let expected: Vec<u8> = (3..8).flat_map(|y| (4..10).flat_map(move |x| [x * 9, y * 11, 7])).collect();
         assert_eq!(part, expected);
-        // Outside there is nothing: the region is what of it lies inside.
+        // A region that extends beyond the image is cut.
         let inside = Rect { left: 14.0, top: 11.0, ..region };
         let inside = preprocessor.run(&image, &inside).unwrap().to_vec();
         let beyond = Rect { left: 14.0, top: 11.0, width: 60.0, height: 50.0 };
@@ -527,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_on_its_side_is_turned() {
+    fn a_rotated_image_becomes_upright() {
         for (rotation, width, height) in
             [(Rotation::None, 6, 4), (Rotation::Right, 4, 6), (Rotation::Half, 6, 4), (Rotation::Left, 4, 6)]
         {
@@ -536,7 +543,7 @@ mod tests {
             assert_eq!(upright_size(&image), (width as f64, height as f64));
             let mut preprocessor = Preprocessor::new(width, height);
             let upright = preprocessor.run(&image, &Rect::whole(&image)).unwrap().to_vec();
-            // The stored picture's first pixel: top left, turned about.
+            // The position of the stored image's first pixel in the upright image.
             let corner = match rotation {
                 Rotation::None => 0,
                 Rotation::Right => width - 1,
@@ -544,7 +551,7 @@ mod tests {
                 Rotation::Left => width * (height - 1),
             };
             assert_eq!(upright[3 * corner..][..3], [0, 0, 7], "{rotation:?}");
-            // A region is one of the upright picture.
+            // Regions refer to the upright image.
             let mut preprocessor = Preprocessor::new(2, 3);
             let region = Rect { left: 1.0, top: 0.0, width: 2.0, height: 3.0 };
             let part = preprocessor.run(&image, &region).unwrap();
@@ -567,9 +574,9 @@ mod tests {
     }
 
     #[test]
-    fn of_an_interlaced_picture_only_one_moment_is_seen() {
+    fn only_the_first_field_of_an_interlaced_image_is_read() {
         for format in [PixelFormat::Gray8, PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Yuy2] {
-            // The other moment is white.
+            // The second field is white.
             let rows = |height: usize| -> Vec<u8> {
                 (0..height).flat_map(|y| [if y % 2 == 0 { 128 } else { 255 }; 16]).collect()
             };
@@ -583,8 +590,8 @@ mod tests {
                 planes: Box::new(OwnedPlanes(vec![(rows(8), 16), chroma.clone(), chroma])),
             };
             let mut preprocessor = Preprocessor::new(4, 4);
-            let seen = preprocessor.run(&image, &Rect::whole(&image)).unwrap();
-            assert!(seen.iter().all(|&byte| byte == 128), "{format:?}: {seen:?}");
+            let rgb = preprocessor.run(&image, &Rect::whole(&image)).unwrap();
+            assert!(rgb.iter().all(|&byte| byte == 128), "{format:?}: {rgb:?}");
         }
     }
 }

@@ -1,60 +1,65 @@
-//! Named parts of a camera's view, each looked at in its own time: what they show, once it has held. Pure.
+//! Region classification: named parts of a camera's view are classified at intervals of their own. A state is
+//! reported once it has held for the configured time.
 
 use super::groups::Groups;
 use crate::config;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// What a region shows now.
+/// A new state of a region.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegionState {
-    /// The region, by its place among the camera's.
+    /// Index of the region among the camera's regions.
     pub region: usize,
-    /// The group, if one is likely enough.
+    /// The group. None if no score is high enough.
     pub label: Option<usize>,
-    /// Mean score of the looks that it took to believe it, 0 to 1.
+    /// Mean score of the inferences since the state began, 0 to 1.
     pub score: f32,
-    /// When it was first seen.
+    /// When the state began.
     pub since: Timestamp,
 }
 
-/// One region's memory.
+/// The state of one region.
 #[derive(Debug)]
 pub struct RegionClassifier {
     settings: config::Region,
     next_at: Duration,
-    told: Option<Option<usize>>,
-    /// What was seen last, since when on either clock, the scores and the looks.
+    /// Label as last reported.
+    reported: Option<Option<usize>>,
+    /// The label of the last inference.
     candidate: Option<Candidate>,
 }
 
+/// A label that all inferences since `since` agree on.
 #[derive(Debug)]
 struct Candidate {
     label: Option<usize>,
-    at: Duration,
+    /// Capture time of the first of these inferences.
     since: Timestamp,
-    score: f32,
-    looks: u32,
+    /// The same on the scene's time line.
+    scene_time: Duration,
+    score_sum: f32,
+    inferences: u32,
 }
 
 impl RegionClassifier {
-    /// Of which nothing is known.
+    /// Creates a region without a state.
     pub fn new(settings: config::Region) -> RegionClassifier {
-        RegionClassifier { settings, next_at: Duration::ZERO, told: None, candidate: None }
+        RegionClassifier { settings, next_at: Duration::ZERO, reported: None, candidate: None }
     }
 
-    /// What the user said of it.
+    /// The region's settings.
     pub fn settings(&self) -> &config::Region {
         &self.settings
     }
 
-    /// Whether it is time for a look at `at`.
+    /// Whether an inference is due at `at`.
     pub fn is_due(&self, at: Duration) -> bool {
         at >= self.next_at
     }
 
-    /// Takes the groups' scores of a look; gives the new state when it has held.
-    pub fn look(
+    /// Adds the groups' scores of an inference. Returns the new state once it has held.
+    pub fn update(
         &mut self,
         region: usize,
         scores: &[f32],
@@ -72,21 +77,27 @@ impl RegionClassifier {
         let label = best.filter(|_| best_score >= self.settings.score);
         match &mut self.candidate {
             Some(candidate) if candidate.label == label => {
-                candidate.looks += 1;
-                candidate.score += best_score;
+                candidate.inferences += 1;
+                candidate.score_sum += best_score;
             }
             _ => {
-                self.candidate =
-                    Some(Candidate { label, at, since: captured_at, score: best_score, looks: 1 })
+                self.candidate = Some(Candidate {
+                    label,
+                    since: captured_at,
+                    scene_time: at,
+                    score_sum: best_score,
+                    inferences: 1,
+                })
             }
         }
         let candidate = self.candidate.as_ref()?;
-        let held = at.saturating_sub(candidate.at) >= self.settings.hold && candidate.looks >= 2;
-        if !held || self.told == Some(candidate.label) {
+        let elapsed = at.saturating_sub(candidate.scene_time);
+        let has_held = elapsed >= self.settings.hold && candidate.inferences >= 2;
+        if !has_held || self.reported == Some(candidate.label) {
             return None;
         }
-        self.told = Some(candidate.label);
-        let score = candidate.score / candidate.looks as f32;
+        self.reported = Some(candidate.label);
+        let score = candidate.score_sum / candidate.inferences as f32;
         Some(RegionState { region, label, score, since: candidate.since })
     }
 }
@@ -97,10 +108,10 @@ mod tests {
     use crate::vision::labels::Labels;
 
     #[test]
-    fn a_state_is_told_once_it_has_held_and_not_when_it_flickers() {
+    fn a_state_is_reported_once_it_has_held_and_not_when_it_flickers() {
         let groups =
             Groups::new(&Labels::parse(b"open\nclosed\n", "l", 2).unwrap(), &Default::default()).unwrap();
-        let mut watch = RegionClassifier::new(config::Region {
+        let mut region = RegionClassifier::new(config::Region {
             name: "gate".into(),
             left: 0.0,
             top: 0.0,
@@ -112,21 +123,21 @@ mod tests {
             labels: vec![],
         });
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let story = "ooooooccoooccccccc??oo????";
-        let mut told = Vec::new();
-        for (second, what) in story.chars().enumerate() {
+        let shown = "ooooooccoooccccccc??oo????";
+        let mut reported = Vec::new();
+        for (second, state) in shown.chars().enumerate() {
             let at = Duration::from_secs(second as u64);
-            assert!(watch.is_due(at));
-            assert!(second == 0 || !watch.is_due(at - Duration::from_millis(1)));
-            let scores = match what {
+            assert!(region.is_due(at));
+            assert!(second == 0 || !region.is_due(at - Duration::from_millis(1)));
+            let scores = match state {
                 'o' => [0.9, 0.1],
                 'c' => [0.2, 0.8],
                 _ => [0.5, 0.5],
             };
-            if let Some(state) = watch.look(0, &scores, &groups, at, start + at) {
-                told.push((second, state.label, state.since.duration_since(start).as_secs()));
+            if let Some(state) = region.update(0, &scores, &groups, at, start + at) {
+                reported.push((second, state.label, state.since.duration_since(start).as_secs()));
             }
         }
-        assert_eq!(told, [(3, Some(0), 0), (14, Some(1), 11), (25, None, 22)]);
+        assert_eq!(reported, [(3, Some(0), 0), (14, Some(1), 11), (25, None, 22)]);
     }
 }

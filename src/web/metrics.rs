@@ -1,9 +1,9 @@
-//! The counts as Prometheus scrapes them. Nothing is counted here: at each scrape the metrics are written from the
-//! [`Counters`], as the `stats` messages are.
+//! Metrics for Prometheus. Nothing is counted here: each scrape is written from the [`Counters`], as the
+//! `stats` messages are.
 //!
-//! Names follow Prometheus' conventions: `camfire_`, base units, `_total` where it only ever grows. Labels are a camera's
-//! name, an outcome and a stage, so that the number of series depends on the configuration alone. `docs/metrics.md` is
-//! the list for users, and a test holds it against what is really served.
+//! Names follow Prometheus' conventions: prefix `camfire_`, base units, and `_total` for counters. Labels are
+//! camera, outcome and stage, so the number of series depends only on the configuration. `docs/metrics.md`
+//! lists all series for users; a test compares it with the served ones.
 
 use crate::{
     counters::{Buckets, CameraCounters, Counters, STAGES},
@@ -22,20 +22,20 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// Everything that is served.
+/// The metrics of the daemon.
 pub struct Metrics(Registry);
 
-/// How metrics are written.
+/// Text format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus' own text, which every scraper reads.
+    /// Prometheus' text format, which every scraper reads.
     Prometheus,
-    /// OpenMetrics, for scrapers that ask for it.
+    /// OpenMetrics, for scrapers that request it.
     OpenMetrics,
 }
 
 impl Format {
-    /// What the header of an answer says.
+    /// Value of the header `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Format::Prometheus => prometheus_text::CONTENT_TYPE,
@@ -45,21 +45,21 @@ impl Format {
 }
 
 impl Metrics {
-    /// Of a daemon that was started at `started_at`.
+    /// The metrics of a daemon that was started at `started_at`.
     pub fn new(counters: Counters, started_at: Timestamp) -> Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Source { counters, started_at }));
         Metrics(registry)
     }
 
-    /// What they are at this moment.
+    /// Writes the current values.
     pub fn write(&self, format: Format) -> String {
         let mut page = String::new();
         let written = match format {
             Format::Prometheus => prometheus_text::encode(&mut page, &self.0),
             Format::OpenMetrics => text::encode(&mut page, &self.0),
         };
-        written.expect("a String takes everything");
+        written.expect("writing to a String cannot fail");
         page
     }
 }
@@ -86,38 +86,38 @@ impl Collector for Source {
 impl Source {
     fn node(&self, page: &mut Page<'_>) -> fmt::Result {
         let build = [("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
-        page.info("camfire_build", "What this camfire is; always 1.", &build)?;
+        page.info("camfire_build", "Version and architecture of camfire; always 1.", &build)?;
         let started_at = self.started_at.as_millisecond() as f64 / 1e3;
         page.gauge(
             "camfire_start_time",
             Some(Unit::Seconds),
-            "When camfire was started, since 1970.",
+            "Start time of camfire, in seconds since 1970.",
             one(started_at),
         )?;
         let resident = procfs::resident_bytes();
         page.gauge(
             "process_resident_memory",
             Some(Unit::Bytes),
-            "Memory of this process that is resident.",
+            "Resident memory of the process.",
             resident.map(unlabelled),
         )?;
         let cpu = procfs::cpu_s();
         page.counter(
             "process_cpu",
             Some(Unit::Seconds),
-            "CPU time that this process has used, user and system.",
+            "CPU time of the process, user and system.",
             cpu.map(unlabelled),
         )?;
         page.counter(
             "camfire_messages_dropped",
             None,
-            "Messages that had to go because publishing lagged behind the cameras.",
+            "Messages dropped because the publisher lagged behind the cameras.",
             one(load(&self.counters.messages_dropped)),
         )
     }
 
     fn frames(&self, page: &mut Page<'_>) -> fmt::Result {
-        // One look for all three families, so that they balance.
+        // Read once for all three families, so that the counts add up.
         let counts: Vec<(&str, FrameCounts)> = self.names().zip(self.counters.frame_counts()).collect();
         page.counter(
             "camfire_frames_captured",
@@ -128,7 +128,7 @@ impl Source {
         page.counter(
             "camfire_frames",
             None,
-            "Frames by what became of them.",
+            "Frames by outcome.",
             counts.iter().flat_map(|(camera, counts)| {
                 outcomes(counts)
                     .map(|(outcome, count)| (vec![("camera", *camera), ("outcome", outcome)], count))
@@ -137,7 +137,7 @@ impl Source {
         page.gauge(
             "camfire_frames_pending",
             None,
-            "Frames that are waiting or in a worker's hands.",
+            "Frames that wait for a worker or are being analysed.",
             counts.iter().map(|(camera, counts)| (vec![("camera", *camera)], counts.pending)),
         )
     }
@@ -146,37 +146,37 @@ impl Source {
         page.gauge(
             "camfire_camera_live",
             None,
-            "Whether the camera sends frames, 1 or 0.",
+            "1 while the camera delivers frames, otherwise 0.",
             self.each_camera(|counters| flag(&counters.live)),
         )?;
         page.gauge(
             "camfire_camera_keyframes_only",
             None,
-            "Whether only keyframes are decoded because the scene is still, 1 or 0.",
+            "1 while only keyframes are decoded because the scene is still, otherwise 0.",
             self.each_camera(|counters| flag(&counters.keyframes_only)),
         )?;
         page.counter(
             "camfire_camera_restarts",
             None,
-            "Failures after which the camera was opened anew.",
+            "Failures after which the camera was reopened.",
             self.each_camera(|counters| load(&counters.restarts)),
         )?;
         page.counter(
             "camfire_camera_hung_teardowns",
             None,
-            "Pipelines that could not be taken down and were left behind.",
+            "Pipelines that could not be shut down and were abandoned.",
             self.each_camera(|counters| load(&counters.hung_teardowns)),
         )?;
         page.counter(
             "camfire_inferences",
             None,
-            "Looks of the network at the camera's frames.",
+            "Inferences on the camera's frames.",
             self.each_camera(|counters| load(&counters.inferences)),
         )?;
         page.counter(
             "camfire_inference",
             Some(Unit::Seconds),
-            "How long the looks of the network at the camera's frames took.",
+            "Total time of the inferences on the camera's frames, including cropping and scaling.",
             self.each_camera(|counters| load(&counters.inference_us) as f64 / 1e6),
         )
     }
@@ -189,7 +189,7 @@ impl Source {
         page.histogram(
             "camfire_frame_latency",
             Unit::Seconds,
-            "Where the time of the frames that were published went; infer is motion, tracks and network.",
+            "Latency of published frames by stage; infer is motion detection, tracking and inference.",
             samples,
         )
     }
@@ -199,19 +199,19 @@ impl Source {
         page.gauge(
             "camfire_delivery_connected",
             None,
-            "Whether a broker is connected, 1 or 0.",
+            "1 while a broker is connected, otherwise 0.",
             one(flag(&counters.connected)),
         )?;
         let totals = [
-            ("connections", "Connections to a broker that stood.", &counters.connections),
-            ("accepted", "Durable messages that were taken into the outbox.", &counters.accepted),
-            ("sent", "Durable messages that were handed to a connection, repeats counted.", &counters.sent),
+            ("connections", "Connections to a broker that were established.", &counters.connections),
+            ("accepted", "Durable messages accepted into the outbox.", &counters.accepted),
+            ("sent", "Durable messages sent, including repeats.", &counters.sent),
             (
                 "acknowledged",
-                "Durable messages that a broker has acknowledged, repeats not counted.",
+                "Durable messages acknowledged by a broker, not including repeats.",
                 &counters.acknowledged,
             ),
-            ("lost", "Durable messages that had to go unsent.", &counters.lost),
+            ("lost", "Durable messages deleted before they were delivered.", &counters.lost),
         ];
         for (name, help, count) in totals {
             page.counter(&format!("camfire_delivery_{name}"), None, help, one(load(count)))?;
@@ -219,7 +219,7 @@ impl Source {
         page.histogram(
             "camfire_delivery_ack_latency",
             Unit::Seconds,
-            "From a frame's capture to the broker's acknowledgement of its message.",
+            "Time from the capture of a frame to the broker's acknowledgement of its event.",
             one(counters.ack_latency_since_start()),
         )
     }
@@ -235,19 +235,19 @@ impl Source {
         page.gauge(
             "camfire_outbox_oldest_age",
             Some(Unit::Seconds),
-            "Age of the oldest of the messages that wait.",
+            "Age of the oldest durable message that waits for an acknowledgement.",
             one(load(&counters.oldest_waiting_s)),
         )?;
         page.counter(
             "camfire_outbox_disk_written",
             Some(Unit::Bytes),
-            "Bytes that the outbox has handed to the kernel for its disk.",
+            "Bytes that the outbox has written to disk.",
             one(load(&counters.disk_bytes)),
         )?;
         page.gauge(
             "camfire_outbox_size",
             Some(Unit::Bytes),
-            "Size of the outbox's files.",
+            "Size of the outbox files.",
             one(load(&counters.file_bytes)),
         )
     }
@@ -256,13 +256,13 @@ impl Source {
         page.counter(
             "camfire_pictures_disk_written",
             Some(Unit::Bytes),
-            "Bytes of events' pictures that were written.",
+            "Bytes of event pictures written.",
             one(load(&self.counters.store.written_bytes)),
         )?;
         page.gauge(
             "camfire_pictures_size",
             Some(Unit::Bytes),
-            "Size of the events' pictures that are kept.",
+            "Size of the event pictures that are kept.",
             one(load(&self.counters.store.file_bytes)),
         )
     }
@@ -271,12 +271,12 @@ impl Source {
         self.counters.cameras.iter().map(|(name, _)| &**name)
     }
 
-    fn each_camera<T>(&self, of: impl Fn(&CameraCounters) -> T) -> impl Iterator<Item = Sample<'_, T>> {
-        self.counters.cameras.iter().map(move |(name, counters)| (vec![("camera", &**name)], of(counters)))
+    fn each_camera<T>(&self, value: impl Fn(&CameraCounters) -> T) -> impl Iterator<Item = Sample<'_, T>> {
+        self.counters.cameras.iter().map(move |(name, counters)| (vec![("camera", &**name)], value(counters)))
     }
 }
 
-/// Everything that may become of a frame, pending apart.
+/// The outcomes of frames and their counts, without pending frames.
 fn outcomes(counts: &FrameCounts) -> [(&'static str, u64); 6] {
     [
         ("analysed", counts.analysed),
@@ -296,7 +296,7 @@ fn flag(flag: &AtomicBool) -> u64 {
     flag.load(Ordering::Relaxed).into()
 }
 
-/// Labels and what is measured.
+/// Labels and a value.
 type Sample<'a, T> = (Vec<(&'a str, &'a str)>, T);
 
 fn unlabelled<'a, T>(value: T) -> Sample<'a, T> {
@@ -307,8 +307,8 @@ fn one<'a, T>(value: T) -> [Sample<'a, T>; 1] {
     [unlabelled(value)]
 }
 
-/// What a scraper gets, family by family. A family without a sample is left out. A name is without its unit and without
-/// `_total`, which the formats add.
+/// Writes metric families. A family without samples is omitted. Names are given without unit and `_total`,
+/// which the formats append.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_served_in_both_formats() {
+    fn counters_are_served_in_both_formats() {
         let (counters, metrics) = metrics(&["yard", "door"]);
         counters.cameras[1].1.restarts.store(3, Ordering::Relaxed);
         counters.cameras[0].1.live.store(true, Ordering::Relaxed);
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_are_served_by_camera_and_stage_and_never_begin_anew() {
+    fn latencies_are_served_by_camera_and_stage_and_never_reset() {
         let (counters, metrics) = metrics(&["yard"]);
         let ms = Duration::from_millis;
         let timings =
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_camera_its_families_are_left_out() {
+    fn families_without_cameras_are_omitted() {
         let page = metrics(&[]).1.write(Format::Prometheus);
         assert!(page.contains("camfire_outbox_waiting 0\n"));
         assert!(!page.contains("camera=") && !page.contains("camfire_frames"), "{page}");

@@ -1,17 +1,18 @@
-//! The web server: metrics for Prometheus, and whether all stages turn. Off unless `web.listen` says where.
+//! The web server: metrics for Prometheus and a health check of all stages. Off unless `web.listen` is set.
 //!
-//! [`Web::run`] is a stage with one thread, which turns tokio's event loop for all connections. What is served is put
-//! together on that thread, in a moment, from what the other stages count; none of them waits for it.
+//! [`Web::run`] is a stage with one thread, which runs tokio's event loop for all connections. Responses are
+//! built on that thread from the other stages' counters. This takes little time, and no stage waits for it.
 //!
-//! A client cannot hold it up: so many connections at once, so long for a request, so long for all of a connection. Where
-//! the port cannot be had it is told once, tried again now and then, and seeing goes on.
+//! A client cannot block the server: the number of connections, the time for a request and the lifetime of a
+//! connection are limited. If the port is in use, a warning is logged once and the server retries; the
+//! analysis is not affected.
 
 pub mod metrics;
 
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind},
-    lifecycle::{self, Heartbeat, Stop},
+    lifecycle::{self, Heartbeat, StopSignal},
     web::metrics::{Format, Metrics},
 };
 use axum::{
@@ -34,76 +35,81 @@ use tokio::{
     time,
 };
 
-/// Connections at once; more wait to be accepted.
-const CONNECTIONS: u32 = 32;
-/// How long a request may take to come; an idle connection is closed after that, too.
-const REQUEST: Duration = Duration::from_secs(10);
-/// The longest request that is read, headers and all, in bytes.
-const REQUEST_BYTES: usize = 16 << 10;
-/// How old a connection may grow: clients that do not read what they asked for go, others connect anew.
-const AGE: Duration = Duration::from_secs(60);
-/// How long an answer that has been begun may take when the connection is to end.
-const LAST_ANSWER: Duration = Duration::from_secs(1);
-/// Between two attempts at a port that somebody else has.
-const PAUSE: Duration = Duration::from_secs(30);
-/// Between two accepts where the system is out of sockets.
-const NO_SOCKETS: Duration = Duration::from_secs(1);
+/// Maximum number of open connections. More wait to be accepted.
+const MAX_CONNECTIONS: u32 = 32;
+/// Maximum time in which a request must arrive. An idle connection is closed after the same time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum size of a request including headers, in bytes.
+const MAX_REQUEST_BYTES: usize = 16 << 10;
+/// Maximum lifetime of a connection. It disconnects clients that do not read their response; others
+/// reconnect.
+const MAX_LIFETIME: Duration = Duration::from_secs(60);
+/// Time to finish a started response when a connection is closed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Delay between two attempts to listen on a port that is in use.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Delay before the next accept after one failed, as when the system is out of sockets.
+const ACCEPT_DELAY: Duration = Duration::from_secs(1);
 
 /// The web server's stage.
 pub struct Web {
     listen: SocketAddr,
     pages: Arc<Pages>,
     clock: Arc<dyn Clock>,
-    /// When to end.
-    stop: Stop,
-    /// Beats at every turn of the loop; the watchdog reads it.
+    /// Signals the shutdown.
+    stop: StopSignal,
+    /// Updated on every loop iteration; read by the watchdog.
     heartbeat: Heartbeat,
     runtime: Runtime,
 }
 
-/// What the pages are made of.
+/// The data that is served.
 pub struct Pages {
-    /// What `/metrics` shows.
+    /// For `/metrics`.
     pub metrics: Metrics,
-    /// Of all stages, the web server's too.
+    /// For `/healthz`: the heartbeats of all stages, including the web server's.
     pub heartbeats: Vec<Heartbeat>,
-    /// A stage that has not turned for so long is stuck.
+    /// A stage is stuck if its heartbeat is older than this.
     pub stuck: Duration,
-    /// Time.
+    /// Clock.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Web {
-    /// A server that will listen at `listen`.
+    /// Creates a server for the address `listen`. It does not listen yet.
     ///
-    /// Errors ([`ErrorKind::System`]) where the system has no room for an event loop.
-    pub fn open(listen: SocketAddr, pages: Pages, stop: Stop, heartbeat: Heartbeat) -> Result<Web, Error> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|e| Error::caused(ErrorKind::System, "no event loop for the web server", e))?;
+    /// Errors: [`ErrorKind::System`] if the event loop cannot be created.
+    pub fn open(
+        listen: SocketAddr,
+        pages: Pages,
+        stop: StopSignal,
+        heartbeat: Heartbeat,
+    ) -> Result<Web, Error> {
+        let runtime =
+            runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| {
+                Error::caused(ErrorKind::System, "cannot create an event loop for the web server", e)
+            })?;
         Ok(Web { listen, clock: pages.clock.clone(), pages: Arc::new(pages), stop, heartbeat, runtime })
     }
 
-    /// Serves until it is time to stop.
+    /// Serves until the shutdown.
     pub fn run(self) {
         self.runtime.block_on(async {
-            let mut told = false;
+            let mut warned = false;
             loop {
                 match TcpListener::bind(self.listen).await {
                     Ok(listener) => {
-                        tracing::info!(address = %self.listen, "Web server listens.");
+                        tracing::info!(address = %self.listen, "Web server is listening.");
                         return self.serve(listener).await;
                     }
-                    Err(error) if !told => {
+                    Err(error) if !warned => {
                         let address = self.listen;
-                        tracing::warn!(%address, %error, "Web server cannot listen; trying again, seeing goes on.");
-                        told = true;
+                        tracing::warn!(%address, %error, "Web server cannot listen; retrying.");
+                        warned = true;
                     }
                     Err(_) => {}
                 }
-                if self.wait(PAUSE).await {
+                if self.wait(RETRY_DELAY).await {
                     return;
                 }
             }
@@ -112,18 +118,18 @@ impl Web {
 
     async fn serve(&self, listener: TcpListener) {
         let router = router(self.pages.clone());
-        let permits = Arc::new(Semaphore::new(CONNECTIONS as usize));
-        let (ending, end) = watch::channel(());
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+        let (shutdown_sender, shutdown) = watch::channel(());
         let accept = async {
             loop {
-                let permit = permits.clone().acquire_owned().await.expect("nobody closes the semaphore");
+                let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        drop(tokio::spawn(converse(stream, router.clone(), end.clone(), permit)))
+                        drop(tokio::spawn(serve_connection(stream, router.clone(), shutdown.clone(), permit)))
                     }
                     Err(error) => {
                         tracing::debug!(%error, "Web server cannot accept.");
-                        time::sleep(NO_SOCKETS).await;
+                        time::sleep(ACCEPT_DELAY).await;
                     }
                 }
             }
@@ -133,51 +139,52 @@ impl Web {
             _ = self.wait(Duration::MAX) => {}
         }
         drop(listener);
-        drop(ending);
-        // Every connection has one; whoever has not ended by then is cut off with the event loop.
-        let _ = time::timeout(LAST_ANSWER, permits.acquire_many(CONNECTIONS)).await;
+        drop(shutdown_sender);
+        // Every connection holds a permit. Connections that are still open after that are closed with the
+        // event loop.
+        let _ = time::timeout(SHUTDOWN_TIMEOUT, permits.acquire_many(MAX_CONNECTIONS)).await;
     }
 
-    /// Sleeps for `pause` in short steps that keep the heartbeat going; true if it is time to stop.
-    async fn wait(&self, pause: Duration) -> bool {
+    /// Sleeps for `delay` in short steps that update the heartbeat. Returns true on shutdown.
+    async fn wait(&self, delay: Duration) -> bool {
         const STEP: Duration = Duration::from_millis(250);
-        let mut left = pause;
+        let mut left = delay;
         while !left.is_zero() {
             self.heartbeat.beat(self.clock.monotonic());
-            if self.stop.is_time() {
+            if self.stop.is_triggered() {
                 return true;
             }
             time::sleep(left.min(STEP)).await;
             left = left.saturating_sub(STEP);
         }
-        self.stop.is_time()
+        self.stop.is_triggered()
     }
 }
 
-/// One connection until the client goes, has been there for too long, or it is time to stop. The permit is the
-/// connection's place among [`CONNECTIONS`].
-async fn converse(
+/// Serves one connection until the client disconnects, its lifetime is over, or the server shuts down. The
+/// permit counts it among [`MAX_CONNECTIONS`].
+async fn serve_connection(
     stream: TcpStream,
     router: Router,
-    mut end: watch::Receiver<()>,
+    mut shutdown: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 ) {
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST)
-            .max_buf_size(REQUEST_BYTES)
+            .header_read_timeout(REQUEST_TIMEOUT)
+            .max_buf_size(MAX_REQUEST_BYTES)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
     );
     tokio::select! {
-        // What goes wrong with a connection is its client's concern.
+        // Errors of a connection are not logged, because clients cause them.
         _ = connection.as_mut() => return,
-        () = time::sleep(AGE) => {}
-        // The other end is dropped at the end.
-        _ = end.changed() => {}
+        () = time::sleep(MAX_LIFETIME) => {}
+        // Resolves when the sender is dropped.
+        _ = shutdown.changed() => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = time::timeout(LAST_ANSWER, connection).await;
+    let _ = time::timeout(SHUTDOWN_TIMEOUT, connection).await;
 }
 
 fn router(pages: Arc<Pages>) -> Router {
@@ -190,14 +197,14 @@ async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Respons
     ([(header::CONTENT_TYPE, format.content_type())], pages.metrics.write(format)).into_response()
 }
 
-/// OpenMetrics for whoever names it, as Prometheus does; what everyone reads for all others.
+/// OpenMetrics if the Accept headers name it, as Prometheus' do; otherwise Prometheus' text format.
 fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
-    let names_it = accepts.any(|accepts| accepts.contains("application/openmetrics-text"));
-    if names_it { Format::OpenMetrics } else { Format::Prometheus }
+    let is_open_metrics = accepts.any(|accepts| accepts.contains("application/openmetrics-text"));
+    if is_open_metrics { Format::OpenMetrics } else { Format::Prometheus }
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let stuck = lifecycle::stuck(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
+    let stuck = lifecycle::hung_stages(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }
@@ -209,18 +216,18 @@ mod tests {
     use super::*;
     use crate::{clock::SimulatedClock, counters::Counters};
 
-    fn answer(pages: &Arc<Pages>) -> (StatusCode, String) {
+    fn check_health(pages: &Arc<Pages>) -> (StatusCode, String) {
         let runtime = runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let answer = health(State(pages.clone())).await;
-            let status = answer.status();
-            let body = axum::body::to_bytes(answer.into_body(), 1 << 10).await.unwrap();
+            let response = health(State(pages.clone())).await;
+            let status = response.status();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await.unwrap();
             (status, String::from_utf8(body.to_vec()).unwrap())
         })
     }
 
     #[test]
-    fn health_names_the_stages_that_are_stuck() {
+    fn health_names_stuck_stages() {
         let clock = Arc::new(SimulatedClock::new());
         let heartbeats =
             [Heartbeat::new("camera-yard", Duration::ZERO), Heartbeat::new("publish", Duration::ZERO)];
@@ -230,16 +237,16 @@ mod tests {
             stuck: Duration::from_secs(15),
             clock: clock.clone(),
         });
-        assert_eq!(answer(&pages), (StatusCode::OK, "ok\n".into()));
+        assert_eq!(check_health(&pages), (StatusCode::OK, "ok\n".into()));
         clock.advance(Duration::from_secs(16));
         heartbeats[1].beat(clock.monotonic());
-        assert_eq!(answer(&pages), (StatusCode::SERVICE_UNAVAILABLE, "stuck: camera-yard\n".into()));
+        assert_eq!(check_health(&pages), (StatusCode::SERVICE_UNAVAILABLE, "stuck: camera-yard\n".into()));
     }
 
     #[test]
-    fn open_metrics_is_for_whoever_names_it() {
-        let asked = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        assert_eq!(format([asked].into_iter()), Format::OpenMetrics);
+    fn open_metrics_is_served_if_requested() {
+        let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(format([accept].into_iter()), Format::OpenMetrics);
         assert_eq!(format(["text/html", "*/*"].into_iter()), Format::Prometheus);
         assert_eq!(format(std::iter::empty()), Format::Prometheus);
     }

@@ -1,4 +1,4 @@
-//! The picture files of events: their names, and what the workers hand to the store.
+//! The picture files of events: their names, and the request that the workers send to the store.
 
 use crate::vision::picture::Pictures;
 use jiff::Timestamp;

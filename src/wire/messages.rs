@@ -1,7 +1,10 @@
-//! The wire contract: every message that camfire sends, as it is written into JSON.
+//! The wire contract: every message that camfire publishes, in the order of its JSON fields.
 //!
-//! `docs/mqtt.md` describes it for users and `docs/schemas/` for programs; a test holds what the daemon really sends
-//! against those. A change that breaks readers raises [`SCHEMA`].
+//! `docs/mqtt.md` describes the messages for users and `docs/schemas/` for programs; a test validates the
+//! daemon's messages against them. A change that breaks subscribers must raise [`SCHEMA`].
+//!
+//! Unless stated otherwise, times are UTC with milliseconds, scores are from 0 to 1 with four digits, and
+//! boxes and sizes are in pixels of the upright frame.
 
 use crate::{
     counters::{FrameTrace, Latencies, Percentiles, tenths},
@@ -14,42 +17,42 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Version of every payload's shape.
+/// Version of the wire contract.
 pub const SCHEMA: u32 = 3;
 
-/// Width and height of a picture as one sees it.
+/// Width and height in pixels of the upright frame.
 pub type Size = [u32; 2];
-/// Left, top, width and height in pixels of the picture as one sees it.
+/// Left, top, width and height in pixels of the upright frame.
 pub type Box = [i64; 4];
 
-/// Something to publish.
+/// A message to publish.
 #[derive(Debug, Clone)]
 pub enum Message {
-    /// A thing came, changed or went.
+    /// An object started, changed or ended.
     Event(Event),
-    /// What one frame shows. Of no worth when late.
+    /// The published objects of one frame. Worthless when late.
     Detections(Detections),
-    /// A region shows something else. The last one is kept for late subscribers.
+    /// A region has a new state. Retained.
     Region(Region),
-    /// The whole scene changed.
+    /// The whole scene changed at once.
     Scene(SceneChanged),
-    /// Other things are in view than before. The last one is kept for late subscribers.
+    /// The objects in view changed. Retained.
     Occupancy(Occupancy),
-    /// A picture of the last event. It is kept for late subscribers.
+    /// A picture of the last event. Retained.
     Picture(Picture),
-    /// A picture that was asked for. It is kept for late subscribers.
+    /// A picture that a command requested. Retained.
     Snapshot(Picture),
-    /// What a camera is set to. The last one is kept for late subscribers.
+    /// The settings of a camera. Retained.
     Settings(Settings),
-    /// Where the network saw what it saw.
+    /// The heatmap of an inference.
     Heatmap(Heatmap),
-    /// A camera came, went or failed. The last one is kept for late subscribers.
+    /// The state of a camera changed. Retained.
     Camera(CameraStatus),
-    /// The counts.
+    /// The node's counters.
     Stats(Stats),
 }
 
-/// The fields that every JSON message begins with.
+/// The first fields of every JSON message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Header {
     /// [`SCHEMA`].
@@ -82,405 +85,410 @@ pub struct Sequence {
     pub uid: String,
 }
 
-/// What one analysed frame shows.
+/// The published objects of one analysed frame.
 #[derive(Debug, Clone, Serialize)]
 pub struct Detections {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// Counts the camera's captured frames from 1 since the daemon's start; gaps are frames not analysed.
+    /// Number of the frame: counts the camera's captured frames from 1 since the daemon's start. Gaps are
+    /// frames that were not analysed.
     pub frame: u64,
-    /// When the frame was seen, UTC, milliseconds.
+    /// Capture time of the frame.
     #[serde(serialize_with = "rfc3339_ms")]
     pub captured_at: Timestamp,
-    /// How that is known.
+    /// Source of the capture time.
     pub capture_clock: CaptureClock,
-    /// Whether this machine's clock keeps to a time server; null where that is not known.
+    /// Whether this machine's clock is synchronised with a time server. Null if unknown.
     pub clock_synchronised: Option<bool>,
-    /// From capture to this message, in milliseconds.
+    /// Milliseconds from the capture to this message, rounded to 0.1.
     #[serde(serialize_with = "tenths")]
     pub latency_ms: f64,
-    /// The picture's.
+    /// Size of the frame.
     pub size: Size,
-    /// What is tracked, in the order in which it came.
+    /// The objects, in the order in which they started.
     pub objects: Vec<Object>,
-    /// How often the network looked at this frame.
+    /// Number of inferences on this frame.
     pub inferences: u32,
-    /// What looked at it.
+    /// The network that ran.
     pub model: Arc<Model>,
-    /// Where its time goes, for the counts.
+    /// Timings of the frame, for the latency statistics.
     #[serde(skip)]
     pub trace: Option<FrameTrace>,
 }
 
-/// A thing in a frame.
+/// An object in a frame.
 #[derive(Debug, Clone, Serialize)]
 pub struct Object {
-    /// As in its events.
+    /// Id of the object, as in its events.
     pub id: String,
-    /// The group that it seems to be, or `unknown`.
+    /// Its group, or `unknown`.
     pub label: String,
-    /// Mean score of that group, or of the best one, 0 to 1, four digits.
+    /// Mean score of the label; of the best group if the label is `unknown`.
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
-    /// Where it is.
+    /// Its box. Predicted if the object is not visible.
     pub r#box: Box,
-    /// It does not stand still.
+    /// False if the object has stopped moving.
     pub moving: bool,
-    /// It was seen in this frame; else it is where it is expected to be, hidden.
+    /// Whether the object was detected in this frame.
     pub visible: bool,
-    /// The best classes of the last look at it, best first; empty before the first.
+    /// The best classes of the last inference on it, best first. Empty before the first inference.
     pub top: Vec<Class>,
 }
 
-/// What happened to a thing.
+/// An event of an object.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// The same for all events of a thing: UUID version 7, which sorts by the time of the first.
+    /// Id of the object, the same in all of its events. A UUID of version 7, which sorts by the time of the
+    /// start.
     pub id: String,
     /// What happened.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// What changed, in an update.
+    /// The fields that changed. Empty except in updates.
     pub changed: Vec<ChangedField>,
-    /// Why it ended, at an end.
+    /// Why the object ended. Null except in ends.
     pub reason: Option<EndReason>,
-    /// When the frame was seen that showed it, UTC, milliseconds.
+    /// Capture time of the frame that caused the event.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
-    /// When the thing was first seen.
+    /// When the object was first seen.
     #[serde(serialize_with = "rfc3339_ms")]
     pub started_at: Timestamp,
-    /// When it was last seen.
+    /// When the object was last seen.
     #[serde(serialize_with = "rfc3339_ms")]
     pub seen_at: Timestamp,
-    /// From the one to the other, in seconds.
+    /// Seconds from first to last seen, on the monotonic clock, rounded to 0.001.
     #[serde(serialize_with = "thousandths")]
     pub duration_s: f64,
-    /// The group that it seems to be, or `unknown`.
+    /// Its group, or `unknown`.
     pub label: String,
-    /// Mean score of that group, or of the best one, 0 to 1, four digits.
+    /// Mean score of the label; of the best group if the label is `unknown`.
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
-    /// The picture's.
+    /// Size of the frame.
     pub size: Size,
-    /// Where it is, or was last seen.
+    /// Its box when it was last seen.
     pub r#box: Box,
-    /// It does not stand still.
+    /// False if the object has stopped moving.
     pub moving: bool,
     /// The zones that it is in.
     pub zones: Vec<String>,
-    /// All that it has been in, in order.
+    /// All zones that it has been in, in the order of entering.
     pub visited_zones: Vec<String>,
     /// Its best moment so far.
     pub best: Best,
-    /// When the frame that showed it was captured, on the monotonic clock; none where no frame did.
+    /// Capture time of the frame that caused the event, on the monotonic clock. None if no frame caused it.
     #[serde(skip)]
     pub captured: Option<Duration>,
 }
 
-/// What happened.
+/// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventType {
-    /// It has come.
+    /// The object was confirmed.
     Start,
-    /// Something about it has changed.
+    /// A field of the object changed.
     Update,
-    /// It has gone.
+    /// The object ended.
     End,
 }
 
-/// A thing's best moment.
+/// The best moment of an object.
 #[derive(Debug, Clone, Serialize)]
 pub struct Best {
-    /// When, UTC, milliseconds.
+    /// Capture time.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
-    /// Where it was.
+    /// The object's box.
     pub r#box: Box,
-    /// Its pictures, relative to `pictures.directory`; null where none are kept.
+    /// Pictures of the object. Null if none are stored.
     pub pictures: Option<PictureFiles>,
 }
 
-/// What a region shows.
+/// The state of a region.
 #[derive(Debug, Clone, Serialize)]
 pub struct Region {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// The region's name.
+    /// Region name.
     pub region: String,
-    /// The group, or `unknown`.
+    /// The group that the region shows, or `unknown`.
     pub state: String,
-    /// Its mean score while it had to hold, 0 to 1, four digits.
+    /// Mean score of the state while it had to hold.
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
-    /// When it was first seen, UTC, milliseconds.
+    /// When the region first showed the state.
     #[serde(serialize_with = "rfc3339_ms")]
     pub since: Timestamp,
-    /// When it had held for long enough.
+    /// When the state had held for long enough.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
 }
 
-/// The whole scene changed.
+/// A change of the whole scene.
 #[derive(Debug, Clone, Serialize)]
 pub struct SceneChanged {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// When, UTC, milliseconds.
+    /// When the scene changed.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
-    /// How.
+    /// Kind of change.
     pub change: SceneChange,
 }
 
-/// What is in view, told when it changes.
+/// The number of objects in view. Published when it changes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Occupancy {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// When, UTC, milliseconds.
+    /// When it changed.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
-    /// How many things have started and not ended.
+    /// Number of objects that have started and not ended.
     pub total: usize,
-    /// The same by label; labels without a thing are not there.
+    /// The same by label. Labels without objects are absent.
     pub labels: BTreeMap<String, usize>,
 }
 
-/// What a camera is set to, by the configuration or by a command.
+/// The settings of a camera, from the configuration or changed by commands.
 #[derive(Debug, Clone, Serialize)]
 pub struct Settings {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// Since when, UTC, milliseconds.
+    /// When the settings took effect.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
-    /// It is looked at.
+    /// False while the camera is paused by a command.
     pub watching: bool,
-    /// As in the configuration.
+    /// `cameras.NAME.rate_fps`.
     pub rate_fps: f64,
-    /// As in the configuration.
+    /// `cameras.NAME.motion_threshold`.
     pub motion_threshold: f64,
-    /// As in the configuration.
+    /// `objects.score`.
     pub score: f64,
 }
 
-/// Messages that had to go unsent: told in their place.
+/// Durable messages of one camera that were deleted before they were delivered. Published in their place.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gap<'a> {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// The node's name.
+    /// Node name.
     pub node: &'a str,
-    /// The camera's name; empty for the node's own messages.
+    /// Camera name. Empty for the node's own messages.
     pub camera: &'a str,
-    /// Whose numbers these are.
+    /// The stream that the sequence numbers belong to.
     pub stream: &'a str,
-    /// Number of the first.
+    /// Sequence number of the first deleted message.
     pub first_seq: u64,
-    /// Number of the last; those between that had been delivered are not among them.
+    /// Sequence number of the last deleted message. Some between the first and the last may have been
+    /// delivered.
     pub last_seq: u64,
-    /// How many they are.
+    /// Number of deleted messages.
     pub count: u64,
-    /// When the first was to be sent, UTC, milliseconds.
+    /// When the first deleted message was accepted.
     #[serde(serialize_with = "rfc3339_ms")]
     pub from: Timestamp,
-    /// When the last was to be sent.
+    /// When the last deleted message was accepted.
     #[serde(serialize_with = "rfc3339_ms")]
     pub to: Timestamp,
 }
 
-/// A picture with the last event's box drawn on.
+/// A JPEG picture of a camera: the annotated picture of its last event, or a snapshot.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// The camera's name.
+    /// Camera name.
     pub camera: Arc<str>,
-    /// A JPEG file.
+    /// JPEG file.
     pub jpeg: Vec<u8>,
 }
 
-/// Where the network saw what it saw.
+/// The heatmap of an inference: which parts of the crop contributed to the best class.
 #[derive(Debug, Clone)]
 pub struct Heatmap {
-    /// The camera's name.
+    /// Camera name.
     pub camera: Arc<str>,
-    /// A small grey PNG file.
+    /// Small grey PNG file.
     pub png: Vec<u8>,
 }
 
 /// A class and its score.
 #[derive(Debug, Clone, Serialize)]
 pub struct Class {
-    /// Class, counted from 0.
+    /// Index of the class, from 0.
     pub index: usize,
-    /// Its name.
+    /// Name of the class.
     pub label: String,
-    /// Softmax, 0 to 1, four digits.
+    /// Softmax score.
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
 }
 
-/// Which network and what runs it.
+/// The network and the engine that runs it.
 #[derive(Debug, Serialize)]
 pub struct Model {
-    /// The file's name, without folder and ending.
+    /// Name of the model file, without folder and extension.
     pub name: String,
-    /// Of the file, in hexadecimal.
+    /// SHA-256 of the model file, in hexadecimal.
     pub sha256: String,
-    /// The engine.
+    /// Name of the engine.
     pub engine: &'static str,
 }
 
-/// Whether a camera gives frames.
+/// The status of a camera.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CameraStatus {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// What it does.
+    /// State of the camera.
     pub state: CameraState,
-    /// Why it gives none; null while it does.
+    /// Why the camera failed. Null in states that are not failures.
     pub reason: Option<String>,
-    /// Since when, UTC, milliseconds.
+    /// When the state began.
     #[serde(serialize_with = "rfc3339_ms")]
     pub since: Timestamp,
-    /// The pipeline template in use; null where none can be.
+    /// The pipeline in use. Null if none is possible.
     pub pipeline: Option<String>,
-    /// Better ones, and why they are not in use.
+    /// Better pipelines that are not in use.
     pub passed_over: Vec<SkippedPipeline>,
-    /// Whether it can see anything.
+    /// Health of the image.
     pub health: Health,
 }
 
-/// A pipeline that was not taken.
+/// A pipeline that is not in use although it would be better.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkippedPipeline {
-    /// Its template's name.
+    /// Name of the pipeline template.
     pub pipeline: String,
-    /// Why not.
+    /// Why it is not in use.
     pub reason: String,
 }
 
-/// A camera's state as subscribers see it.
+/// The state of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CameraState {
-    /// Being opened for the first time; nothing is known yet.
+    /// Being opened for the first time.
     Starting,
-    /// Frames flow.
+    /// Delivers frames.
     Live,
-    /// It was there and sends nothing any more; it is connected anew.
+    /// Was live and sends no more frames. It is reconnected.
     Stalled,
-    /// It does not answer, hung up, or is not there; it is tried again.
+    /// Does not respond, closed the connection, or does not exist. It is retried.
     Unreachable,
-    /// Wrong user or password; it is tried again, slowly.
+    /// Rejects user name or password. It is retried slowly.
     Denied,
-    /// What it sends cannot be watched here; it is tried again, slowly.
+    /// Its video cannot be processed here. It is retried slowly.
     Unsupported,
-    /// A clip that was to be played once is over.
+    /// A clip that plays once is over.
     Ended,
-    /// A command has closed it.
+    /// Closed by a command.
     Paused,
     /// camfire has stopped.
     Stopped,
 }
 
-/// The counts of one node.
+/// The counters of one node. All of them count from the daemon's start unless stated otherwise.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stats {
     /// Common fields.
     #[serde(flatten)]
     pub header: Header,
-    /// When, UTC, milliseconds.
+    /// When the counters were read.
     #[serde(serialize_with = "rfc3339_ms")]
     pub at: Timestamp,
-    /// Since the daemon's start.
+    /// Seconds since the daemon's start.
     pub uptime_s: u64,
-    /// Resident memory.
+    /// Resident memory of the process.
     pub memory_mib: u64,
-    /// Messages that had to go because publishing lagged behind.
+    /// Messages dropped because the publisher lagged behind the cameras.
     pub messages_dropped: u64,
-    /// Bytes that outbox and pictures write in a day at the pace since the daemon's start; null in its first ten minutes.
+    /// Bytes per day that outbox and pictures write to disk, extrapolated. Null in the first ten minutes.
     pub disk_bytes_per_day: Option<u64>,
-    /// Whether this machine's clock keeps to a time server; null where that is not known.
+    /// Whether this machine's clock is synchronised with a time server. Null if unknown.
     pub clock_synchronised: Option<bool>,
-    /// The way to the broker.
+    /// Delivery to the broker.
     pub delivery: DeliveryStats,
-    /// Pictures on disk.
+    /// Event pictures on disk.
     pub pictures: PictureStats,
-    /// By camera.
+    /// The cameras, by name.
     pub cameras: BTreeMap<String, CameraStats>,
 }
 
-/// What became of the durable messages since the daemon's start.
+/// Counters of the durable messages.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeliveryStats {
-    /// A broker is connected.
+    /// Whether a broker is connected.
     pub connected: bool,
-    /// Connections that stood.
+    /// Connections established.
     pub connections: u64,
-    /// Messages that were taken into the outbox.
+    /// Messages accepted into the outbox.
     pub accepted: u64,
-    /// Messages that were handed to a connection, repeats counted.
+    /// Messages sent, including repeats.
     pub sent: u64,
-    /// Messages that a broker has acknowledged.
+    /// Messages acknowledged by a broker, not including repeats.
     pub acknowledged: u64,
-    /// Messages that had to go unsent.
+    /// Messages deleted before they were delivered.
     pub lost: u64,
     /// Messages that wait for an acknowledgement now.
     pub waiting: u64,
     /// Age of the oldest of them.
     pub oldest_waiting_s: u64,
-    /// Bytes that the outbox has written.
+    /// Bytes that the outbox has written to disk.
     pub disk_bytes: u64,
     /// Size of the outbox's files.
     pub file_bytes: u64,
-    /// From capture to the acknowledgement, of those since the last message.
+    /// Milliseconds from capture to acknowledgement, of the messages acknowledged since the last stats. Null
+    /// if there were none.
     pub ack_latency_ms: Option<Percentiles>,
 }
 
-/// What the pictures of events take.
+/// Counters of the event pictures.
 #[derive(Debug, Clone, Serialize)]
 pub struct PictureStats {
-    /// Bytes that were written since the daemon's start.
+    /// Bytes written.
     pub disk_bytes: u64,
-    /// Size of the pictures that are kept.
+    /// Size of the pictures that are stored now.
     pub file_bytes: u64,
 }
 
-/// The counts of one camera.
+/// Counters of one camera.
 #[derive(Debug, Clone, Serialize)]
 pub struct CameraStats {
-    /// At every moment `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
+    /// At every moment `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed +
+    /// pending`.
     #[serde(flatten)]
     pub frames: FrameCounts,
-    /// Frames analysed a second since the last message; null in the first.
+    /// Frames analysed per second since the last stats. Null in the first stats.
     pub analysed_fps: Option<f64>,
-    /// Looks of the network since the daemon's start.
+    /// Inferences on the camera's frames.
     pub inferences: u64,
-    /// How long they took, cutting out and scaling included.
+    /// Total time of these inferences, including cropping and scaling.
     pub inference_ms: u64,
-    /// Only keyframes are being decoded, because the scene is still.
+    /// Whether only keyframes are decoded because the scene is still.
     pub keyframes_only: bool,
-    /// How often it failed and was opened anew.
+    /// Failures after which the camera was reopened.
     pub restarts: u64,
-    /// How often its pipeline could not be taken down.
+    /// Pipelines that could not be shut down and were abandoned.
     pub hung_teardowns: u64,
-    /// Where the time of the frames since the last message went.
+    /// Latency by stage of the frames published since the last stats.
     pub latency_ms: Latencies,
 }
 
 impl Message {
-    /// The kind's name, as in `outbox.durable_kinds`.
+    /// Name of the message's kind, as in `outbox.durable_kinds`.
     pub fn kind(&self) -> &'static str {
         match self {
             Message::Event(_) => "events",
@@ -497,7 +505,7 @@ impl Message {
         }
     }
 
-    /// Whether it must arrive, whatever the config says.
+    /// Whether the message is durable regardless of `outbox.durable_kinds`.
     pub fn is_durable(&self) -> bool {
         match self {
             Message::Event(_)
@@ -554,7 +562,7 @@ impl Message {
         header.sequence = Some(sequence);
     }
 
-    /// What is sent: JSON, or a picture.
+    /// The MQTT payload: JSON, or an image file.
     pub fn payload(self) -> Vec<u8> {
         let json = match &self {
             Message::Event(message) => serde_json::to_vec(message),
@@ -575,7 +583,7 @@ impl Message {
     }
 }
 
-/// A time as `2026-11-24T07:31:02.125Z`, always with three digits.
+/// Formats a time as `2026-11-24T07:31:02.125Z`, always with three decimals.
 pub fn timestamp_ms(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
@@ -584,12 +592,12 @@ fn rfc3339_ms<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::
     serializer.serialize_str(&timestamp_ms(*at))
 }
 
-/// Serializes seconds to a thousandth.
+/// Serializes a number rounded to 0.001.
 fn thousandths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 1e3).round() / 1e3)
 }
 
-/// Serializes a score with four digits behind the point.
+/// Serializes a score rounded to four decimals.
 pub fn four_digits<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((f64::from(*value) * 1e4).round() / 1e4)
 }
@@ -599,7 +607,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn detections_are_written_as_documented() {
+    fn detections_have_the_documented_json() {
         let message = Message::Detections(Detections {
             header: Header::new("porch".into(), Some("yard".into())),
             frame: 42,

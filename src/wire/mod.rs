@@ -1,4 +1,4 @@
-//! The contract with the outside: messages, topics and file names. Knows no stage.
+//! The wire contract: messages, topics and file names. Does not depend on any stage.
 
 pub mod files;
 pub mod messages;

@@ -1,30 +1,31 @@
-//! Where each message goes: `<base>/<node>/...`, and how it is kept there. Pure; `docs/mqtt.md` is its manual.
+//! The MQTT topics, `<base>/<node>/...`, and how each message is delivered. Pure; `docs/mqtt.md` is the
+//! manual.
 
 use super::messages::Message;
 use crate::config::Config;
 
-/// What the node's status topic says while camfire runs.
+/// Payload of the node status while camfire is connected to the broker.
 pub const ONLINE: &str = "online";
-/// What it says when camfire has gone, by itself or by the broker's last will.
+/// Payload of the node status after camfire has stopped, published by camfire, or by the broker as last will.
 pub const OFFLINE: &str = "offline";
 
-/// A message's address and how the broker treats it.
+/// The topic of a message and how it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// The topic.
     pub topic: String,
-    /// How it is delivered.
+    /// Quality of service and retention.
     pub delivery: Delivery,
 }
 
 /// How a message is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// The last one is kept by the broker for late subscribers (retained, QoS 1).
+    /// QoS 1, retained: the broker keeps the last one for late subscribers.
     State,
-    /// Each one counts, in order (QoS 1).
+    /// QoS 1: every message matters, in order.
     Event,
-    /// Only the newest has any worth (QoS 0).
+    /// QoS 0: only the newest message matters.
     Newest,
 }
 
@@ -35,78 +36,79 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Of the node that `config` describes.
+    /// The topics of the node in `config`.
     pub fn new(config: &Config) -> Topics {
         Topics { prefix: format!("{}/{}", config.mqtt.base_topic, config.node.name) }
     }
 
-    /// Whether the node is there: `online` or `offline`, retained.
+    /// Node status: `online` or `offline`, retained.
     pub fn node_status(&self) -> String {
         format!("{}/status", self.prefix)
     }
 
-    /// A camera's detections.
+    /// Detections of a camera.
     pub fn detections(&self, camera: &str) -> String {
-        self.of(camera, "detections")
+        self.camera_topic(camera, "detections")
     }
 
-    /// A camera's status.
+    /// Status of a camera, retained.
     pub fn camera_status(&self, camera: &str) -> String {
-        self.of(camera, "status")
+        self.camera_topic(camera, "status")
     }
 
-    /// How the node is doing.
+    /// Stats of the node.
     pub fn stats(&self) -> String {
         format!("{}/stats", self.prefix)
     }
 
-    /// What happened to the things that a camera sees.
+    /// Events of a camera's objects.
     pub fn events(&self, camera: &str) -> String {
-        self.of(camera, "events")
+        self.camera_topic(camera, "events")
     }
 
-    /// What a camera sees now, by label, retained.
+    /// Number of objects in view, retained.
     pub fn occupancy(&self, camera: &str) -> String {
-        self.of(camera, "occupancy")
+        self.camera_topic(camera, "occupancy")
     }
 
-    /// What a region shows, retained.
+    /// State of a region, retained.
     pub fn region(&self, camera: &str, region: &str) -> String {
-        self.of(camera, &format!("regions/{region}"))
+        self.camera_topic(camera, &format!("regions/{region}"))
     }
 
-    /// The last event's picture, retained.
+    /// Annotated picture of the last event, retained.
     pub fn picture(&self, camera: &str) -> String {
-        self.of(camera, "picture")
+        self.camera_topic(camera, "picture")
     }
 
-    /// The picture that was asked for last.
+    /// The last picture that a command requested, retained.
     pub fn snapshot(&self, camera: &str) -> String {
-        self.of(camera, "snapshot")
+        self.camera_topic(camera, "snapshot")
     }
 
-    /// What a camera is set to, retained.
+    /// Settings of a camera, retained.
     pub fn settings(&self, camera: &str) -> String {
-        self.of(camera, "settings")
+        self.camera_topic(camera, "settings")
     }
 
-    /// Where a camera is told what to do.
+    /// Commands to a camera.
     pub fn command(&self, camera: &str) -> String {
-        self.of(camera, "command")
+        self.camera_topic(camera, "command")
     }
 
-    /// What became of a command to a camera, or to the node if there is none.
+    /// Answers to commands to a camera, or to the node if `camera` is None.
     pub fn answer(&self, camera: Option<&str>) -> String {
-        camera.map_or_else(|| format!("{}/answer", self.prefix), |camera| self.of(camera, "answer"))
+        camera.map_or_else(|| format!("{}/answer", self.prefix), |camera| self.camera_topic(camera, "answer"))
     }
 
-    /// All that commands come on.
+    /// Topic filters that match all command topics of the node.
     pub fn command_filters(&self) -> [String; 2] {
         [format!("{}/command", self.prefix), format!("{}/+/command", self.prefix)]
     }
 
-    /// To which camera a command on `topic` is, or to the node; none if it is no command's topic.
-    pub fn commanded<'a>(&self, topic: &'a str) -> Option<Option<&'a str>> {
+    /// The target of a command topic: `Some(Some(camera))`, or `Some(None)` for the node. None if `topic` is
+    /// not a command topic.
+    pub fn command_target<'a>(&self, topic: &'a str) -> Option<Option<&'a str>> {
         let rest = topic.strip_prefix(&self.prefix)?.strip_prefix('/')?;
         match rest.strip_suffix("command")? {
             "" => Some(None),
@@ -114,11 +116,11 @@ impl Topics {
         }
     }
 
-    fn of(&self, camera: &str, what: &str) -> String {
-        format!("{}/{camera}/{what}", self.prefix)
+    fn camera_topic(&self, camera: &str, name: &str) -> String {
+        format!("{}/{camera}/{name}", self.prefix)
     }
 
-    /// Where it is told that a camera's messages had to go unsent, or the node's own if `camera` is empty.
+    /// Reports of a camera's deleted messages, or of the node's own if `camera` is empty.
     pub fn gap(&self, camera: &str) -> String {
         if camera.is_empty() {
             format!("{}/gap", self.prefix)
@@ -127,7 +129,7 @@ impl Topics {
         }
     }
 
-    /// Where a message goes.
+    /// The address of a message.
     pub fn address(&self, message: &Message) -> Address {
         // Empty for the node's own messages, whose topics name no camera.
         let camera = message.camera().map_or("", |camera| camera);
@@ -135,12 +137,12 @@ impl Topics {
             Message::Event(_) => (self.events(camera), Delivery::Event),
             Message::Detections(_) => (self.detections(camera), Delivery::Newest),
             Message::Region(message) => (self.region(camera, &message.region), Delivery::State),
-            Message::Scene(_) => (self.of(camera, "scene"), Delivery::Event),
+            Message::Scene(_) => (self.camera_topic(camera, "scene"), Delivery::Event),
             Message::Occupancy(_) => (self.occupancy(camera), Delivery::State),
             Message::Picture(_) => (self.picture(camera), Delivery::State),
             Message::Snapshot(_) => (self.snapshot(camera), Delivery::State),
             Message::Settings(_) => (self.settings(camera), Delivery::State),
-            Message::Heatmap(_) => (self.of(camera, "heatmap"), Delivery::Newest),
+            Message::Heatmap(_) => (self.camera_topic(camera, "heatmap"), Delivery::Newest),
             Message::Camera(_) => (self.camera_status(camera), Delivery::State),
             Message::Stats(_) => (self.stats(), Delivery::Newest),
         };

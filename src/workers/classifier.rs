@@ -1,6 +1,6 @@
-//! From a region of an image to class scores: preprocessing, the network and its head, with their buffers.
+//! Classifies regions of images: preprocessing, the network and its head, with their buffers.
 //!
-//! The same for a camera's frame and for a photo. One per thread.
+//! Camera frames and photos are classified in the same way. There is one classifier per thread.
 
 use crate::{
     clock::Clock,
@@ -45,7 +45,7 @@ impl Classifier {
 
     /// The `count` best classes of the whole image, best first.
     ///
-    /// Errors ([`ErrorKind::System`]): pixels that cannot be read, or an engine that fails.
+    /// Errors ([`ErrorKind::System`]): the pixels cannot be read, or the engine fails.
     pub fn classify(&mut self, image: &Image, count: usize) -> Result<Vec<Score>, Error> {
         Ok(head::top(self.infer(image, &Rect::whole(image))?, count))
     }

@@ -1,8 +1,8 @@
-//! The inference pool. Each worker takes the next ready camera's frame with that camera's [`Scene`], analyses it and
-//! reports the result.
+//! The inference pool. Each worker takes the next ready camera's frame with that camera's [`Scene`], analyses
+//! it and reports the result.
 //!
-//! A worker is one thread with one session and one frame at a time, because four single-threaded workers analyse more
-//! frames than one network spread over four cores. This is the only stage that calls the engine.
+//! A worker is one thread with one session and one frame at a time, because four single-threaded workers
+//! analyse more frames than one network spread over four cores. This is the only stage that calls the engine.
 
 pub mod classifier;
 pub mod model;
@@ -16,8 +16,8 @@ use crate::{
     clock::Clock,
     control::CameraControl,
     frame::Frame,
-    lifecycle::{Heartbeat, Stop},
-    queue::frames::{Interruption, Jobs, Outcome},
+    lifecycle::{Heartbeat, StopSignal},
+    queue::frames::{Interruption, Job, Jobs, Outcome},
     vision::{picture::Painter, scene::Scene, tracks::EndReason},
 };
 use std::{
@@ -43,18 +43,24 @@ pub struct Worker {
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// Signals when to end, after the current frame.
-    pub stop: Stop,
+    pub stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog.
     pub heartbeat: Heartbeat,
+}
+
+/// What failed on the last frame, so that one line is logged per series of failures and not one per frame.
+#[derive(Default)]
+struct Failing {
+    analysis: bool,
+    painting: bool,
 }
 
 impl Worker {
     /// Processes frames until the stop signal. A frame that was taken is finished.
     pub fn run(mut self) {
-        // Log one line per series of failures, not one per frame.
-        let (mut is_failing, mut is_paint_failing) = (false, false);
+        let mut failing = Failing::default();
         let mut versions = vec![0; self.controls.len()];
-        while !self.stop.is_time() {
+        while !self.stop.is_triggered() {
             self.heartbeat.beat(self.clock.monotonic());
             let Some(mut job) = self.jobs.next(JOB_TIMEOUT) else { continue };
             let camera = job.camera();
@@ -73,50 +79,56 @@ impl Worker {
             if let Some(settings) = control.changed_since(&mut versions[camera]) {
                 job.state().adjust(settings.motion_threshold, settings.score as f32);
             }
-            if control.take_snapshot() {
+            if control.take_snapshot_request() {
                 self.take_snapshot(camera, &frame);
             }
-            let mut classifier = TimedClassifier {
-                classifier: &mut self.classifier,
-                clock: self.clock.as_ref(),
-                elapsed: Duration::ZERO,
-            };
-            let (mut analysis, outcome) = job.state().analyze(&frame, &mut classifier, &mut self.painter);
-            let elapsed_us = classifier.elapsed.as_micros() as u64;
-            self.reporter.counters(camera).inference_us.fetch_add(elapsed_us, Ordering::Relaxed);
-            frame.timings.inferred = self.clock.monotonic();
-            if let Some(error) = analysis.paint_error.take() {
-                if !is_paint_failing {
-                    let camera = self.reporter.camera(camera);
-                    tracing::error!(camera, frame = frame.number, %error, "Pictures of an event were lost.");
-                }
-                is_paint_failing = true;
-            } else if !analysis.pictures.is_empty() {
-                is_paint_failing = false;
+            self.analyze(job, frame, &mut failing);
+        }
+    }
+
+    /// Analyses a frame, reports the result and ends the job.
+    fn analyze(&mut self, mut job: Job<Scene>, mut frame: Frame, failing: &mut Failing) {
+        let camera = job.camera();
+        let mut classifier = TimedClassifier {
+            classifier: &mut self.classifier,
+            clock: self.clock.as_ref(),
+            elapsed: Duration::ZERO,
+        };
+        let (mut analysis, outcome) = job.state().analyze(&frame, &mut classifier, &mut self.painter);
+        let elapsed_us = classifier.elapsed.as_micros() as u64;
+        self.reporter.counters(camera).inference_us.fetch_add(elapsed_us, Ordering::Relaxed);
+        frame.timings.inferred = self.clock.monotonic();
+        if let Some(error) = analysis.paint_error.take() {
+            if !failing.painting {
+                let camera = self.reporter.camera(camera);
+                tracing::error!(camera, frame = frame.number, %error, "Pictures of an event were lost.");
             }
-            match outcome {
-                Ok(()) => {
-                    is_failing = false;
-                    self.reporter.report_frame(camera, job.state(), &frame, analysis);
-                    job.finish(Outcome::Analysed);
+            failing.painting = true;
+        } else if !analysis.pictures.is_empty() {
+            failing.painting = false;
+        }
+        match outcome {
+            Ok(()) => {
+                failing.analysis = false;
+                self.reporter.report_frame(camera, job.state(), &frame, analysis);
+                job.finish(Outcome::Analysed);
+            }
+            Err(error) => {
+                if !failing.analysis {
+                    let camera = self.reporter.camera(camera);
+                    tracing::error!(camera, frame = frame.number, %error, "Frame could not be analysed.");
                 }
-                Err(error) => {
-                    if !is_failing {
-                        let camera = self.reporter.camera(camera);
-                        tracing::error!(camera, frame = frame.number, %error, "Frame could not be analysed.");
-                    }
-                    is_failing = true;
-                    // Events are reported even if the analysis stopped halfway, because the tracks have changed.
-                    self.reporter.report(camera, job.state(), Some(&frame), &mut analysis);
-                    job.finish(Outcome::Failed);
-                }
+                failing.analysis = true;
+                // Events are reported even if the analysis stopped halfway, because the tracks have changed.
+                self.reporter.report(camera, job.state(), Some(&frame), &mut analysis);
+                job.finish(Outcome::Failed);
             }
         }
     }
 
     /// Publishes the frame as a JPEG, as requested by a command.
     fn take_snapshot(&mut self, camera: usize, frame: &Frame) {
-        match self.painter.whole(&frame.image) {
+        match self.painter.frame_jpeg(&frame.image) {
             Ok(jpeg) => self.reporter.report_snapshot(camera, jpeg),
             Err(error) => {
                 let camera = self.reporter.camera(camera);

@@ -1,4 +1,4 @@
-//! The network that a process uses: file or built in, opened by an engine, with its labels and its identity.
+//! The network of a process, from a file or built in: its engine, its labels and its identity.
 
 use crate::{
     config::{self, Naming, Network},
@@ -16,25 +16,25 @@ const BUILT_IN_LABELS: &[u8] = include_bytes!("../../models/labels.txt");
 /// A model that is ready to run.
 #[derive(Clone)]
 pub struct Model {
-    /// Runs it.
+    /// The engine that runs the model.
     pub engine: Arc<dyn engine::Engine>,
-    /// Names its classes.
+    /// Names of the model's classes.
     pub labels: Arc<Labels>,
-    /// Names that people use for sets of them.
+    /// Groups of the classes.
     pub groups: Arc<Groups>,
-    /// What messages say of it.
+    /// Identity of the model, as sent in messages.
     pub identity: Arc<messages::Model>,
 }
 
 impl Model {
-    /// Opens the model and labels of the given files, or the built-in ones, with the user's `own` groups.
+    /// Opens the configured model and labels, or the built-in ones, with the user's `custom` groups.
     ///
-    /// Errors ([`ErrorKind::Input`]): a file that cannot be read, a model that the engine refuses, labels that do not fit, a
-    /// group of classes that there are not.
-    pub fn open(network: &Network, own: &BTreeMap<String, Vec<String>>) -> Result<Model, Error> {
+    /// Errors ([`ErrorKind::Input`]): a file cannot be read, the engine rejects the model, the labels do not
+    /// match the model, or a group has a member that does not exist.
+    pub fn open(network: &Network, custom: &BTreeMap<String, Vec<String>>) -> Result<Model, Error> {
         let (engine, identity) = open_engine(network)?;
         let labels = read_labels(network, Some(engine.signature().classes))?;
-        let groups = Groups::new(&labels, own).map_err(|problems| {
+        let groups = Groups::new(&labels, custom).map_err(|problems| {
             let line =
                 |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
             Error::new(ErrorKind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
@@ -42,7 +42,7 @@ impl Model {
         Ok(Model { engine, labels: Arc::new(labels), groups: Arc::new(groups), identity: Arc::new(identity) })
     }
 
-    /// The best classes by name.
+    /// Adds the labels to the best classes.
     pub fn name_classes(&self, top: &[Score]) -> Vec<messages::Class> {
         let name = |score: &Score| messages::Class {
             index: score.index,
@@ -53,34 +53,36 @@ impl Model {
     }
 }
 
-/// What the configuration names that the network has not: key and rule of each. Files that cannot be read are for
-/// [`Model::open`] to tell.
-pub fn judge(naming: &Naming<'_>) -> Vec<(String, String)> {
+/// Validates the names of classes and groups in the configuration against the network's labels. Returns key
+/// and broken rule of each problem. Files that cannot be read are not reported here, because [`Model::open`]
+/// does.
+pub fn validate(naming: &Naming<'_>) -> Vec<(String, String)> {
     let Ok(labels) = read_labels(naming.network, None) else { return Vec::new() };
-    let (groups, problems) = Groups::gather(&labels, naming.groups);
+    let (groups, problems) = Groups::new_lenient(&labels, naming.groups);
     let mut problems: Vec<(String, String)> =
         problems.into_iter().map(|(name, rule)| (config::dotted(&["groups", &name]), rule)).collect();
     for (key, labels) in naming.labels {
-        problems.extend(groups.judge(labels).into_iter().map(|rule| (key.clone(), rule)));
+        problems.extend(groups.validate_labels(labels).into_iter().map(|rule| (key.clone(), rule)));
     }
     problems
 }
 
-/// The classes' names; of so many classes where that is known.
+/// Reads the labels. `classes` is the number of the model's classes, if known.
 fn read_labels(network: &Network, classes: Option<usize>) -> Result<Labels, Error> {
     let file = network.labels.as_deref();
     let bytes = read(file, BUILT_IN_LABELS, "labels")?;
-    let lines = || bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
-    Labels::parse(&bytes, &place(file, "built in"), classes.unwrap_or_else(lines))
+    let count_lines =
+        || bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    Labels::parse(&bytes, &source(file), classes.unwrap_or_else(count_lines))
 }
 
-/// Opens a model without names for its classes: the given file, or the built-in one.
+/// Opens the configured model, or the built-in one, without labels. Returns its engine and its identity.
 ///
-/// Errors ([`ErrorKind::Input`]): a file that cannot be read, a model that the engine refuses.
+/// Errors ([`ErrorKind::Input`]): the file cannot be read, or the engine rejects the model.
 pub fn open_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
     let file = network.model.as_deref();
     let bytes = read(file, BUILT_IN_MODEL, "model")?;
-    let message = format!("model {}", place(file, "built in"));
+    let message = format!("model {}", source(file));
     let engine = engine::open(&bytes, network.engine, network.kernels)
         .map_err(|e| Error::caused(ErrorKind::Input, message, e))?;
     let name = match file.and_then(Path::file_stem) {
@@ -91,8 +93,9 @@ pub fn open_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messag
     Ok((engine, identity))
 }
 
-fn place(file: Option<&Path>, built_in: &str) -> String {
-    file.map_or_else(|| built_in.to_string(), |file| file.display().to_string())
+/// Names the file in errors.
+fn source(file: Option<&Path>) -> String {
+    file.map_or_else(|| "built in".to_string(), |file| file.display().to_string())
 }
 
 fn read(file: Option<&Path>, built_in: &'static [u8], what: &str) -> Result<Cow<'static, [u8]>, Error> {

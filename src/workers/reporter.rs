@@ -1,4 +1,5 @@
-//! From what was analysis to what is said: the messages and pictures of a frame, sent to whoever publishes and keeps them.
+//! Converts the analysis of a frame to messages and pictures, and sends them to the publisher and the picture
+//! store.
 
 use crate::{
     clock::Clock,
@@ -19,22 +20,22 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
-/// Speaks for one node.
+/// Sends the messages of one node.
 #[derive(Clone)]
 pub struct Reporter {
     /// The node's name.
     pub node: Arc<str>,
-    /// The cameras' names and records, counted as on the frame way.
+    /// Camera names and their counters, in the order of the frame queues.
     pub cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]>,
-    /// Names and identity of the network.
+    /// Labels and identity of the network.
     pub model: Model,
-    /// Where messages go; the publisher has the other end.
+    /// Queue to the publisher.
     pub messages: MessageSender<Message>,
-    /// Where pictures go, if they are kept; the store has the other end.
+    /// Queue to the picture store. None if pictures are not stored.
     pub files: Option<MessageSender<PictureFiling>>,
     /// Whether pictures are published.
     pub publishes_pictures: bool,
-    /// Time.
+    /// Clock.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -43,23 +44,23 @@ impl Reporter {
         Header::new(self.node.clone(), Some(self.cameras[camera].0.clone()))
     }
 
-    /// A camera's name.
+    /// The name of a camera.
     pub fn camera(&self, camera: usize) -> &str {
         &self.cameras[camera].0
     }
 
-    /// What is counted about a camera.
+    /// The counters of a camera.
     pub fn counters(&self, camera: usize) -> &CameraCounters {
         &self.cameras[camera].1
     }
 
-    /// Sends a picture that somebody asked for.
+    /// Sends a snapshot that a command requested.
     pub fn report_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
         let camera = self.cameras[camera].0.clone();
         self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg }));
     }
 
-    /// Says what was analysis in a frame.
+    /// Sends everything about an analysed frame.
     pub fn report_frame(&self, camera: usize, scene: &Scene, frame: &Frame, mut analysis: Analysis) {
         self.report(camera, scene, Some(frame), &mut analysis);
         let latency = frame.timings.inferred.saturating_sub(frame.timings.captured);
@@ -78,7 +79,9 @@ impl Reporter {
         }));
     }
 
-    /// Says what has happened by a frame that was not analysis in whole, or at the end of frames; takes out the pictures.
+    /// Sends the events, states and pictures of an analysis, but not its detections: the frame was not
+    /// analysed completely, or there is none because tracks ended. Takes occupancy and pictures out of the
+    /// analysis.
     pub fn report(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, analysis: &mut Analysis) {
         let (name, counters) = &self.cameras[camera];
         counters.inferences.fetch_add(u64::from(analysis.inferences), Ordering::Relaxed);
@@ -133,7 +136,7 @@ impl Reporter {
         let (kind, changed, reason) = match &event.kind {
             EventKind::Start => (messages::EventType::Start, Vec::new(), None),
             EventKind::Update(changed) => (messages::EventType::Update, changed.clone(), None),
-            EventKind::End(why) => (messages::EventType::End, Vec::new(), Some(*why)),
+            EventKind::End(reason) => (messages::EventType::End, Vec::new(), Some(*reason)),
         };
         let pictures =
             self.files.is_some().then(|| PictureFiles::new(self.camera(camera), event.id, event.started_at));
@@ -146,7 +149,7 @@ impl Reporter {
             at: event.at,
             started_at: event.started_at,
             seen_at: event.seen_at,
-            duration_s: event.lasted.as_secs_f64(),
+            duration_s: event.duration.as_secs_f64(),
             label: self.model.groups.name_or_unknown(event.label).to_string(),
             score: event.score,
             size: size(event.size),
@@ -176,10 +179,10 @@ fn size((width, height): (f64, f64)) -> Size {
     [width.round() as u32, height.round() as u32]
 }
 
-/// In whole pixels, within the picture.
+/// Converts to whole pixels: left, top, width and height of the part within the frame.
 fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
     let within = rect.intersection(&Rect { left: 0.0, top: 0.0, width, height });
-    // Edges are rounded, for of a rounded left and width the sum may be beyond the picture.
+    // The edges are rounded, because the sum of a rounded left and a rounded width may be outside the frame.
     let [left, top, right, bottom] =
         [within.left, within.top, within.right(), within.bottom()].map(|edge| edge.round() as i64);
     [left, top, right - left, bottom - top]
@@ -190,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_lie_within_the_picture_also_when_they_are_rounded() {
+    fn rounded_boxes_stay_within_the_frame() {
         let rect = Rect { left: 100.5, top: 20.5, width: 219.5, height: 59.5 };
         assert_eq!(pixels(&rect, (320.0, 80.0)), [101, 21, 219, 59]);
         assert_eq!(pixels(&Rect { left: -3.0, ..rect }, (320.0, 80.0)), [0, 21, 217, 59]);

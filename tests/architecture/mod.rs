@@ -54,6 +54,36 @@ const USED_IN: &[(&str, &[&str])] = &[
     ("asm!", &["engine/src/kernels/"]),
 ];
 
+/// Names that schema 3 and its release retired. They must not come back, because one concept has one name.
+const RETIRED: &[&str] = &[
+    "acknowledged_after_ms",
+    "camfire_camera_resting",
+    "camfire_network_looks",
+    "camfire_network_seconds",
+    "evidence",
+    "foretell",
+    "FrameWay",
+    "longest_pause",
+    "look_again",
+    "looks_ms",
+    "luggage",
+    "most_messages",
+    "most_mib",
+    "most_packet_kib",
+    "Verdict",
+];
+
+/// Where retired names may stand: the changelog, the tables of renames, and what was recorded with them.
+const MAY_NAME_RETIRED: &[&str] = &[
+    "CHANGELOG.md",
+    "docs/mqtt.md",
+    "src/config/renamed.rs",
+    "src/config/tests/",
+    "tests/architecture/",
+    "tests/data/schema2/",
+    "tests/recorded.rs",
+];
+
 /// The widest comment.
 const MAX_COMMENT_COLUMNS: usize = 110;
 
@@ -102,6 +132,21 @@ fn wide_comments(file: &File) -> Vec<String> {
     lines
         .map(|(number, line)| format!("{}:{}: {} columns", file.path, number + 1, line.chars().count()))
         .collect()
+}
+
+/// Retired names in a file, each with its line number.
+fn retired_names(file: &File) -> Vec<String> {
+    if MAY_NAME_RETIRED.iter().any(|place| file.path.starts_with(place)) {
+        return Vec::new();
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for (number, line) in file.text.lines().enumerate() {
+        for word in line.split(|c| !is_word(c)).filter(|word| RETIRED.contains(word)) {
+            found.push(format!("{}:{}: {word} was retired", file.path, number + 1));
+        }
+    }
+    found
 }
 
 /// Keys of the manual: assignments below a section's head, also those in its examples.
@@ -256,4 +301,20 @@ fn prose_names_files_keys_and_types_that_exist() {
     assert_eq!(found.len(), 4, "{found:#?}");
     let sound = "See `tests/main.rs`, `outbox.max_age`, `cameras.yard.rate_fps`, [`FrameCounts`] and `src/<name>.rs`.";
     assert_eq!(prose::unresolved("docs/a.md", [(1, sound)].into_iter(), &known), [""; 0]);
+}
+
+#[test]
+fn retired_names_do_not_come_back() {
+    let mut all = rust();
+    for folder in ["docs", "config", "models", "assets", "benches", "pipelines", "packaging", "systemd"] {
+        all.extend(files(root(), folder, &["md", "toml", "json", "py", "sh", "service"]));
+    }
+    for name in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"] {
+        all.push(File::new(name, &std::fs::read_to_string(root().join(name)).unwrap()));
+    }
+    let found: Vec<String> = all.iter().flat_map(retired_names).collect();
+    assert!(found.is_empty(), "{found:#?}");
+    let broken = File::new("src/a.rs", "let a = config.outbox.most_mib;\nstruct Verdict;");
+    assert_eq!(retired_names(&broken).len(), 2);
+    assert!(retired_names(&File::new("CHANGELOG.md", "most_mib")).is_empty());
 }

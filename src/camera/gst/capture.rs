@@ -107,7 +107,7 @@ impl<'a> Capture<'a> {
             // A recording that is read without pacing waits here, on the decoder's own thread, so that
             // decisions that depend on its images are made in their order. The wait ends with the attempt.
             while lossless && !slot.wait_until_vacant(Duration::from_millis(50)) {
-                if stop.is_time() || is_closing.load(Ordering::Relaxed) {
+                if stop.is_triggered() || is_closing.load(Ordering::Relaxed) {
                     return Err(gst::FlowError::Flushing);
                 }
             }
@@ -143,7 +143,7 @@ impl<'a> Capture<'a> {
             if !stage.control.settings().watching {
                 return Ok(Ended::Paused);
             }
-            if stage.stop.is_time() {
+            if stage.stop.is_triggered() {
                 return Ok(Ended::Stopped);
             }
             self.forward_sink_events(observer)?;

@@ -204,17 +204,17 @@ impl SampleSink {
         let health_check = self.health.clone();
         let mut health_check = lock(&health_check);
         let health_is_due = health_check.is_due(now);
-        if !(change_is_due || health_is_due) || !self.luma.shrink(image, change::MOST_WIDTH) {
+        if !(change_is_due || health_is_due) || !self.luma.downscale(image, change::MAX_WIDTH) {
             return false;
         }
         let mut changed = false;
         if let Some((detector, _)) = self.change.as_mut().filter(|_| change_is_due) {
-            changed = detector.judge(&self.luma, at);
+            changed = detector.detect(&self.luma, at);
             if purpose == Purpose::Process {
                 self.gate.report_processed(at, changed);
             }
         }
-        if health_is_due && let Some(health) = health_check.look(image, &self.luma, now) {
+        if health_is_due && let Some(health) = health_check.update(image, &self.luma, now) {
             self.report(|events| events.health = Some(health));
         }
         changed

@@ -1,79 +1,80 @@
-//! Commands that come over MQTT, and their answers. Nothing that names a file, an address or a pipeline is among them.
+//! Commands received over MQTT, and their answers.
 //!
-//! A command is a small JSON object on `<node>/command` or `<node>/<camera>/command`, such as `{"do": "pause"}`; an `id`
-//! of the sender's choice comes back in the answer. What is not exactly one of [`CameraCommand`] or [`NodeCommand`] is
-//! refused, with the reason.
+//! A command is a small JSON object on `<node>/command` or `<node>/<camera>/command`, such as `{"do":
+//! "pause"}`. The answer repeats the sender's `id`. Anything that is not exactly a [`CameraCommand`] or
+//! [`NodeCommand`] is rejected with a reason. No command contains a file name, an address or a pipeline.
 
 mod request;
 
 use self::request::{CameraCommand, NodeCommand, Request};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Row};
 use crate::control::{CameraControl, CameraSettings, NodeControl};
 use crate::wire::messages::SCHEMA;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// What became of a command.
+/// The answer to a command.
 #[derive(Debug, Serialize)]
 pub struct Answer {
     schema: u32,
     node: Arc<str>,
-    /// The camera's name; null for the node.
+    /// Camera name; null for the node.
     camera: Option<Arc<str>>,
-    /// As the command had it.
+    /// The command's id; null if it had none.
     id: Option<String>,
-    /// The command; null where it could not be understood.
+    /// Name of the command; null if it could not be parsed.
     r#do: Option<String>,
+    /// Whether the command was accepted.
     ok: bool,
-    /// Why not.
+    /// Why the command was rejected; null otherwise.
     error: Option<String>,
-    /// What was asked for.
+    /// Only in answers to the command `history`.
     #[serde(flatten)]
-    history: Option<Told>,
+    history: Option<HistoryPart>,
 }
 
-/// A part of a camera's history.
+/// Part of a camera's history.
 #[derive(Debug, Serialize)]
-struct Told {
+struct HistoryPart {
     stream: String,
-    /// The oldest number that is still kept; null where there is none.
+    /// The oldest sequence number that is still stored; null if there is none.
     first_seq: Option<u64>,
-    /// The last number that was given.
+    /// The last sequence number assigned.
     last_seq: u64,
-    /// There are more behind these.
+    /// Whether there are more messages after these.
     more: bool,
-    messages: Vec<ToldMessage>,
+    messages: Vec<HistoryMessage>,
 }
 
 #[derive(Debug, Serialize)]
-struct ToldMessage {
+struct HistoryMessage {
     topic: String,
     payload: Box<RawValue>,
 }
 
-/// Carries commands out.
+/// Executes commands.
 pub struct Commander {
-    /// The node's name.
+    /// Node name.
     pub node: Arc<str>,
-    /// The cameras, as configured.
+    /// Controls of the configured cameras.
     pub cameras: Arc<[Arc<CameraControl>]>,
-    /// The node.
+    /// Control of the node.
     pub control: Arc<NodeControl>,
-    /// An answer's payload may be so long.
+    /// Maximum size of an answer's payload.
     pub max_bytes: usize,
 }
 
-/// What a command led to.
+/// The result of a command.
 pub struct Outcome {
-    /// To be sent back.
+    /// Payload of the answer.
     pub answer: Vec<u8>,
-    /// The camera whose settings have changed.
+    /// The camera whose settings changed, if any.
     pub changed: Option<Arc<CameraControl>>,
 }
 
 impl Commander {
-    /// Does what `payload` says, for `camera` or the node.
+    /// Executes the command in `payload`, for `camera`, or for the node if it is None.
     pub fn handle(&self, camera: Option<&str>, payload: &[u8], outbox: &Outbox) -> Outcome {
         let mut answer = Answer {
             schema: SCHEMA,
@@ -96,52 +97,56 @@ impl Commander {
             Ok(())
         });
         (answer.ok, answer.error) = (outcome.is_ok(), outcome.err());
-        let place = camera.unwrap_or("the node");
-        tracing::info!(to = place, command = answer.r#do, error = answer.error, "Command.");
-        let payload = serde_json::to_vec(&answer).expect("texts and numbers");
+        let target = camera.unwrap_or("the node");
+        tracing::info!(to = target, command = answer.r#do, error = answer.error, "Command received.");
+        let payload = serde_json::to_vec(&answer).expect("answers have string keys");
         Outcome { answer: payload, changed }
     }
 
     fn handle_camera(&self, camera: &str, request: Request) -> Result<Option<Arc<CameraControl>>, String> {
-        let known = || self.cameras.iter().map(|control| &*control.name).collect::<Vec<_>>().join(", ");
+        let names = || self.cameras.iter().map(|control| &*control.name).collect::<Vec<_>>().join(", ");
         let control = (self.cameras.iter().find(|control| &*control.name == camera))
-            .ok_or_else(|| format!("there is no camera of that name; the cameras are {}", known()))?;
-        let differs = match request.for_camera()? {
+            .ok_or_else(|| format!("there is no camera of that name; the cameras are {}", names()))?;
+        let changed = match request.for_camera()? {
             CameraCommand::Pause {} => control.change(|settings| settings.watching = false),
             CameraCommand::Resume {} => control.change(|settings| settings.watching = true),
             CameraCommand::Snapshot {} if !control.settings().watching => {
                 return Err("the camera is paused".into());
             }
             CameraCommand::Snapshot {} => {
-                control.ask_for_snapshot();
+                control.request_snapshot();
                 false
             }
             CameraCommand::Set { rate_fps, motion_threshold, score } => control.change(|settings| {
-                let CameraSettings { rate_fps: rate, motion_threshold: threshold, score: least, .. } =
+                let CameraSettings { rate_fps: rate, motion_threshold: threshold, score: min_score, .. } =
                     settings;
                 *rate = rate_fps.unwrap_or(*rate);
                 *threshold = motion_threshold.unwrap_or(*threshold);
-                *least = score.unwrap_or(*least);
+                *min_score = score.unwrap_or(*min_score);
             }),
         };
-        Ok(differs.then(|| control.clone()))
+        Ok(changed.then(|| control.clone()))
     }
 
-    fn handle_node(&self, request: Request, outbox: &Outbox) -> Result<Option<Told>, String> {
+    fn handle_node(&self, request: Request, outbox: &Outbox) -> Result<Option<HistoryPart>, String> {
         match request.for_node()? {
             NodeCommand::Reload {} => {
-                let judge = self.control.judge.as_ref().ok_or("there is no configuration to read again")?;
-                judge().map_err(|problem| format!("the configuration stays as it is: {problem}"))?;
-                self.control.ask_for_reload();
+                let validate = self
+                    .control
+                    .validate_config
+                    .as_ref()
+                    .ok_or("there is no configuration file to reload")?;
+                validate().map_err(|problem| format!("the configuration is not reloaded: {problem}"))?;
+                self.control.request_reload();
                 Ok(None)
             }
             NodeCommand::Stats {} => {
-                self.control.ask_for_stats();
+                self.control.request_stats();
                 Ok(None)
             }
             NodeCommand::History { camera, since, limit } => {
                 let found = outbox.history(&camera, since, limit).map_err(|error| error.to_string())?;
-                let mut told = Told {
+                let mut part = HistoryPart {
                     stream: found.stream,
                     first_seq: found.first_seq,
                     last_seq: found.last_seq,
@@ -149,17 +154,17 @@ impl Commander {
                     messages: Vec::new(),
                 };
                 let mut bytes = 1024;
-                for row in found.rows {
-                    bytes += row.payload.len() + row.topic.len() + 32;
-                    if bytes > self.max_bytes && !told.messages.is_empty() {
-                        told.more = true;
+                for Row { message, .. } in found.rows {
+                    bytes += message.payload.len() + message.topic.len() + 32;
+                    if bytes > self.max_bytes && !part.messages.is_empty() {
+                        part.more = true;
                         break;
                     }
-                    let text = String::from_utf8_lossy(&row.payload).into_owned();
+                    let text = String::from_utf8_lossy(&message.payload).into_owned();
                     let payload = RawValue::from_string(text).map_err(|error| error.to_string())?;
-                    told.messages.push(ToldMessage { topic: row.topic, payload });
+                    part.messages.push(HistoryMessage { topic: message.topic, payload });
                 }
-                Ok(Some(told))
+                Ok(Some(part))
             }
         }
     }
@@ -168,7 +173,7 @@ impl Commander {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config, publish::outbox::Draft};
+    use crate::{config, publish::outbox::DurableMessage};
     use serde_json::Value;
     use std::time::Duration;
 
@@ -179,10 +184,11 @@ mod tests {
         let control = Arc::new(CameraControl::new(&config.cameras[0], &config.objects));
         let mut outbox = Outbox::open(config.outbox, jiff::Timestamp::UNIX_EPOCH).outbox;
         for number in 0..5 {
-            let seq = outbox.number("yard");
+            let seq = outbox.next_seq("yard");
             let payload = format!("{{\"n\":{number}}}").into_bytes();
             let topic = "t".into();
-            outbox.accept(Draft { camera: "yard".into(), seq, at_ms: 0, topic, retained: false, payload });
+            let camera = "yard".into();
+            outbox.accept(DurableMessage { camera, seq, at_ms: 0, topic, retained: false, payload });
         }
         outbox.commit(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, 0);
         let commander = Commander {
@@ -199,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn cameras_do_as_they_are_told_and_say_so() {
+    fn camera_commands_are_executed_and_answered() {
         let (commander, outbox) = commander();
         let yard = |payload: &str| ask(&commander, &outbox, Some("yard"), payload);
         let answer = yard(r#"{"do":"pause","id":"a1"}"#);
@@ -211,7 +217,7 @@ mod tests {
         assert_eq!(yard(r#"{"do":"snapshot"}"#)["error"], "the camera is paused");
         yard(r#"{"do":"resume"}"#);
         yard(r#"{"do":"snapshot"}"#);
-        assert!(commander.cameras[0].take_snapshot());
+        assert!(commander.cameras[0].take_snapshot_request());
         let changed =
             commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2,"score":0.5}"#, &outbox).changed;
         let settings = changed.unwrap().settings();
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_node_tells_its_history_in_parts() {
+    fn history_is_returned_in_parts() {
         let (commander, outbox) = commander();
         let node = |payload: &str| ask(&commander, &outbox, None, payload);
         let answer = node(r#"{"do":"history","camera":"yard","since":2,"limit":2}"#);
@@ -230,28 +236,28 @@ mod tests {
         );
         assert_eq!((&answer["more"], &answer["last_seq"]), (&true.into(), &5.into()));
         assert_eq!(node(r#"{"do":"stats"}"#)["ok"], true);
-        assert!(commander.control.take_stats());
-        assert_eq!(node(r#"{"do":"reload"}"#)["error"], "there is no configuration to read again");
-        assert!(!commander.control.take_reload());
+        assert!(commander.control.take_stats_request());
+        assert_eq!(node(r#"{"do":"reload"}"#)["error"], "there is no configuration file to reload");
+        assert!(!commander.control.take_reload_request());
     }
 
     #[test]
-    fn what_is_no_command_is_refused_with_a_reason() {
+    fn invalid_commands_are_rejected_with_a_reason() {
         let (commander, outbox) = commander();
         for (payload, why) in [
             ("", "is not JSON"),
             ("pause", "is not JSON"),
-            ("[]", "must be an object"),
+            ("[]", "must be a JSON object"),
             ("{}", "missing field `do`"),
             (r#"{"do":"explode"}"#, "unknown variant `explode`"),
             (r#"{"do":7}"#, "invalid type"),
             (r#"{"do":"pause","now":true}"#, "unknown field `now`"),
-            (r#"{"do":"set"}"#, "needs one of"),
+            (r#"{"do":"set"}"#, "needs at least one of"),
             (r#"{"do":"set","rate_fps":"2"}"#, "invalid type"),
             (r#"{"do":"set","rate_fps":0}"#, "rate_fps must be from 0.01 to 1000"),
             (r#"{"do":"set","score":2}"#, "score must be from 0.01 to 1"),
             (r#"{"do":"set","source":"file:///etc/passwd"}"#, "unknown field `source`"),
-            (r#"{"do":"pause","id":5}"#, "id must be a text"),
+            (r#"{"do":"pause","id":5}"#, "id must be a string"),
             (r#"{"do":"reload"}"#, "unknown variant `reload`"),
         ] {
             let answer = ask(&commander, &outbox, Some("yard"), payload);
@@ -262,9 +268,9 @@ mod tests {
         assert!(ask(&commander, &outbox, None, &deep)["error"].as_str().unwrap().contains("recursion limit"));
         let long = format!("{{\"do\":\"pause\",\"id\":\"{}\"}}", "x".repeat(5000));
         assert!(ask(&commander, &outbox, Some("yard"), &long)["error"].as_str().unwrap().contains("4096"));
-        let stranger = ask(&commander, &outbox, Some("garden"), r#"{"do":"pause"}"#);
-        assert!(stranger["error"].as_str().unwrap().contains("the cameras are yard"));
-        assert_eq!(commander.cameras[0].settings().rate_fps, 5.0, "nothing has changed");
+        let unknown = ask(&commander, &outbox, Some("garden"), r#"{"do":"pause"}"#);
+        assert!(unknown["error"].as_str().unwrap().contains("the cameras are yard"));
+        assert_eq!(commander.cameras[0].settings().rate_fps, 5.0, "settings are unchanged");
     }
 
     #[test]
@@ -303,6 +309,6 @@ mod tests {
             }
         }
         assert_eq!(commander.cameras[0].settings(), before);
-        assert!(!commander.control.take_reload());
+        assert!(!commander.control.take_reload_request());
     }
 }

@@ -1,26 +1,27 @@
-//! What a command says, read strictly. Pure, and knows nothing of cameras: `make fuzz` reads anything with it.
+//! Strict parsing of commands. Pure and independent of the rest of camfire, because `make fuzz` compiles this
+//! file alone and feeds it arbitrary payloads.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-/// The longest command, in bytes: all of them are shorter by far.
-const LONGEST: usize = 4096;
-/// The longest id, in characters.
-const LONGEST_ID: usize = 128;
-/// Messages in one answer, unless fewer are asked for.
-const MOST_MESSAGES: usize = 1000;
+/// Maximum length of a command in bytes. All valid commands are far shorter.
+const MAX_BYTES: usize = 4096;
+/// Maximum length of an id in characters.
+const MAX_ID_CHARS: usize = 128;
+/// Maximum number of messages in one answer, and the default.
+const MAX_MESSAGES: usize = 1000;
 
-/// What can be asked of a camera.
+/// A command to a camera.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
 pub enum CameraCommand {
-    /// Closes it and looks no more.
+    /// Closes the camera.
     Pause {},
-    /// Looks again.
+    /// Opens the camera again.
     Resume {},
-    /// A picture of the next frame.
+    /// Publishes a picture of the next frame.
     Snapshot {},
-    /// Other settings, until camfire ends; at least one.
+    /// Changes settings until camfire stops. At least one must be given.
     Set {
         /// From 0.01 to 1000.
         rate_fps: Option<f64>,
@@ -31,74 +32,75 @@ pub enum CameraCommand {
     },
 }
 
-/// What can be asked of a node.
+/// A command to the node.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
 pub enum NodeCommand {
-    /// Reads the configuration again, if there is nothing wrong with it.
+    /// Reloads the configuration if it is valid.
     Reload {},
-    /// The counts, at once.
+    /// Publishes the stats now.
     Stats {},
-    /// The durable messages of a camera behind a number.
+    /// Returns the durable messages of a camera after a sequence number.
     History {
-        /// Whose; empty for the node's own.
+        /// Camera name. Empty for the node's own messages.
         camera: String,
-        /// The last number that the sender has.
+        /// The last sequence number that the sender has.
         since: u64,
-        /// From 1 to 1000.
+        /// Maximum number of messages, from 1 to 1000.
         #[serde(default = "default_limit")]
         limit: usize,
     },
 }
 
 fn default_limit() -> usize {
-    MOST_MESSAGES
+    MAX_MESSAGES
 }
 
-/// A command that may still be none.
+/// A JSON object that may be a command.
 #[derive(Debug)]
 pub struct Request {
-    /// Of the sender's choice; at most 128 characters.
+    /// Chosen by the sender; at most 128 characters.
     pub id: Option<String>,
     object: Map<String, Value>,
 }
 
 impl Request {
-    /// The object that a payload is.
+    /// Parses a payload as far as the JSON object and its id.
     ///
-    /// Errors, in a user's words: too long, no JSON, no object, an id that is none.
+    /// Errors, as text for the user: the payload is too long, not JSON or not an object, or the id is
+    /// invalid.
     pub fn read(payload: &[u8]) -> Result<Request, String> {
-        if payload.len() > LONGEST {
-            return Err(format!("a command is at most {LONGEST} bytes long"));
+        if payload.len() > MAX_BYTES {
+            return Err(format!("the command is longer than {MAX_BYTES} bytes"));
         }
         let value: Value =
-            serde_json::from_slice(payload).map_err(|error| format!("is not JSON: {error}"))?;
+            serde_json::from_slice(payload).map_err(|error| format!("the command is not JSON: {error}"))?;
         let Value::Object(mut object) = value else {
-            return Err("must be an object, such as {\"do\": \"pause\"}".into());
+            return Err("the command must be a JSON object, such as {\"do\": \"pause\"}".into());
         };
         let id = match object.remove("id") {
             None | Some(Value::Null) => None,
-            Some(Value::String(id)) if id.chars().count() <= LONGEST_ID => Some(id),
-            Some(_) => return Err(format!("id must be a text of at most {LONGEST_ID} characters")),
+            Some(Value::String(id)) if id.chars().count() <= MAX_ID_CHARS => Some(id),
+            Some(_) => return Err(format!("id must be a string of at most {MAX_ID_CHARS} characters")),
         };
         Ok(Request { id, object })
     }
 
-    /// What it calls itself.
+    /// Name of the command, as given.
     pub fn name(&self) -> Option<&str> {
         self.object.get("do").and_then(Value::as_str)
     }
 
-    /// What is asked of a camera.
+    /// Parses it as a command to a camera.
     ///
-    /// Errors, in a user's words: nothing that can be asked, or values out of bounds.
+    /// Errors, as text for the user: the command or a field is unknown, or a value is out of range.
     pub fn for_camera(self) -> Result<CameraCommand, String> {
         let command = self.parse()?;
         if let CameraCommand::Set { rate_fps, motion_threshold, score } = command {
             if rate_fps.or(motion_threshold).or(score).is_none() {
-                return Err("needs one of rate_fps, motion_threshold, score".into());
+                return Err("set needs at least one of rate_fps, motion_threshold, score".into());
             }
-            // As the configuration's own rules have it.
+            // The ranges of the configuration.
             within("rate_fps", rate_fps, 0.01, 1000.0)?;
             within("motion_threshold", motion_threshold, 1.0, 255.0)?;
             within("score", score, 0.01, 1.0)?;
@@ -106,15 +108,15 @@ impl Request {
         Ok(command)
     }
 
-    /// What is asked of the node.
+    /// Parses it as a command to the node.
     ///
-    /// Errors, in a user's words: nothing that can be asked, or values out of bounds.
+    /// Errors, as text for the user: the command or a field is unknown, or a value is out of range.
     pub fn for_node(self) -> Result<NodeCommand, String> {
         let command = self.parse()?;
         if let NodeCommand::History { limit, .. } = command
-            && !(1..=MOST_MESSAGES).contains(&limit)
+            && !(1..=MAX_MESSAGES).contains(&limit)
         {
-            return Err(format!("limit must be from 1 to {MOST_MESSAGES}"));
+            return Err(format!("limit must be from 1 to {MAX_MESSAGES}"));
         }
         Ok(command)
     }
@@ -124,11 +126,9 @@ impl Request {
     }
 }
 
-fn within(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), String> {
+fn within(name: &str, value: Option<f64>, min: f64, max: f64) -> Result<(), String> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(format!("{name} must be from {least} to {most}"))
-        }
+        Some(value) if !(min..=max).contains(&value) => Err(format!("{name} must be from {min} to {max}")),
         _ => Ok(()),
     }
 }

@@ -1,9 +1,10 @@
-//! The daemon's connections through rumqttc: [`MqttDialer`] opens them, [`Pump`] turns them on a thread of its own.
+//! The daemon's connections, implemented with rumqttc: [`MqttDialer`] opens them, [`ConnectionDriver`] drives
+//! them on a thread of its own.
 
 use super::{broker_name, client_options, describe, network_options};
 use crate::{
     config,
-    publish::connection::{Connection, Dialer, LONGEST_RECEIVED, LinkEvent},
+    publish::connection::{Connection, Dialer, LinkEvent, MAX_RECEIVED_BYTES},
     wire::topics::{OFFLINE, Topics},
 };
 use crossbeam_channel::{Receiver, Sender};
@@ -13,41 +14,43 @@ use rumqttc::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Messages that rumqttc may hold: those on their way to be acknowledged, and some of which only the newest counts.
-const REQUESTS: usize = 200;
-/// Messages that may be unacknowledged; the publisher keeps to less.
-const INFLIGHT: u16 = 200;
+/// Capacity of rumqttc's send queue: messages to be acknowledged, and transient ones.
+const MAX_REQUESTS: usize = 200;
+/// Maximum number of unacknowledged messages in rumqttc. The publisher's own limit is lower.
+const MAX_INFLIGHT: u16 = 200;
+/// Maximum number of events that wait for the publisher. Beyond it the connection is no longer read.
+const MAX_QUEUED_EVENTS: usize = 1000;
 
-/// What may wait for the publisher: a broker that says more than that is made to wait itself.
-const MOST_HAPPENED: usize = 1000;
-
-/// Opens connections that announce their own death.
+/// Opens connections. Their last will is `offline` on the node's status topic.
 pub struct MqttDialer {
     config: config::Mqtt,
     will_topic: String,
-    fresh: mpsc::UnboundedSender<Fresh>,
+    opened: mpsc::UnboundedSender<OpenedConnection>,
 }
 
-/// Turns one connection after another.
-pub struct Pump {
-    connections: mpsc::UnboundedReceiver<Fresh>,
-    happened: Sender<(u64, LinkEvent)>,
+/// Drives the opened connections, one after another.
+pub struct ConnectionDriver {
+    opened: mpsc::UnboundedReceiver<OpenedConnection>,
+    events: Sender<(u64, LinkEvent)>,
 }
 
-/// A connection for the pump.
-struct Fresh {
+/// A connection to be driven by the [`ConnectionDriver`].
+struct OpenedConnection {
     number: u64,
     event_loop: EventLoop,
-    /// Resolves when the other end is gone.
+    /// Resolves when the [`MqttConnection`] is dropped.
     abandoned: oneshot::Receiver<()>,
 }
 
-/// A dialler, the pump for what it opens, and what happens there.
-pub fn connections(config: config::Mqtt, topics: &Topics) -> (MqttDialer, Pump, Receiver<(u64, LinkEvent)>) {
-    let (fresh, connections) = mpsc::unbounded_channel();
-    let (sender, happened) = crossbeam_channel::bounded(MOST_HAPPENED);
-    let dialer = MqttDialer { config, will_topic: topics.node_status(), fresh };
-    (dialer, Pump { connections, happened: sender }, happened)
+/// Creates a dialer, the driver of its connections, and the receiver of their events.
+pub fn connections(
+    config: config::Mqtt,
+    topics: &Topics,
+) -> (MqttDialer, ConnectionDriver, Receiver<(u64, LinkEvent)>) {
+    let (opened, opened_receiver) = mpsc::unbounded_channel();
+    let (events, event_receiver) = crossbeam_channel::bounded(MAX_QUEUED_EVENTS);
+    let dialer = MqttDialer { config, will_topic: topics.node_status(), opened };
+    (dialer, ConnectionDriver { opened: opened_receiver, events }, event_receiver)
 }
 
 impl Dialer for MqttDialer {
@@ -62,21 +65,21 @@ impl Dialer for MqttDialer {
     fn dial(&mut self, broker: usize, number: u64) -> Result<Box<dyn Connection>, String> {
         let mut options = client_options(&self.config, broker, &self.config.client_id)
             .map_err(|error| error.to_string())?;
-        options.set_inflight(INFLIGHT);
+        options.set_inflight(MAX_INFLIGHT);
         options.set_last_will(LastWill::new(&self.will_topic, OFFLINE, QoS::AtLeastOnce, true));
-        let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
+        let (client, mut event_loop) = AsyncClient::new(options, MAX_REQUESTS);
         event_loop.set_network_options(network_options(&self.config));
-        let (keep, abandoned) = oneshot::channel();
-        let sent = self.fresh.send(Fresh { number, event_loop, abandoned });
+        let (guard, abandoned) = oneshot::channel();
+        let sent = self.opened.send(OpenedConnection { number, event_loop, abandoned });
         sent.map_err(|_| "the thread for connections has ended".to_string())?;
-        Ok(Box::new(MqttConnection { client, _keep: keep }))
+        Ok(Box::new(MqttConnection { client, _guard: guard }))
     }
 }
 
 struct MqttConnection {
     client: AsyncClient,
-    /// Dropping it tells the pump.
-    _keep: oneshot::Sender<()>,
+    /// Dropping it makes the driver drop the connection.
+    _guard: oneshot::Sender<()>,
 }
 
 impl Connection for MqttConnection {
@@ -95,54 +98,62 @@ impl Connection for MqttConnection {
     }
 }
 
-impl Pump {
-    /// Ends when the dialler is gone.
+impl ConnectionDriver {
+    /// Drives connections until the dialer is dropped.
     ///
-    /// Errors: no runtime can be had of the system.
+    /// Errors: the runtime cannot be created.
     pub fn run(mut self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            while let Some(fresh) = self.connections.recv().await {
-                turn(fresh, &self.happened).await;
+            while let Some(opened) = self.opened.recv().await {
+                drive(opened, &self.events).await;
             }
         });
         Ok(())
     }
 }
 
-async fn turn(fresh: Fresh, happened: &Sender<(u64, LinkEvent)>) {
-    let Fresh { number, mut event_loop, mut abandoned } = fresh;
+/// Drives a connection and forwards its events, until it ends or is abandoned.
+async fn drive(opened: OpenedConnection, events: &Sender<(u64, LinkEvent)>) {
+    let OpenedConnection { number, mut event_loop, mut abandoned } = opened;
     loop {
         let event = tokio::select! {
             biased;
-            // A connection that was given up is dropped where it stands, whatever it waits for.
+            // An abandoned connection is dropped at once, even if it waits for the network.
             _ = &mut abandoned => return,
             event = event_loop.poll() => event,
         };
-        let told = match event {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => LinkEvent::Connected,
-            Ok(Event::Incoming(Packet::PubAck(ack))) => LinkEvent::Acknowledged(ack.pkid),
-            Ok(Event::Incoming(Packet::SubAck(ack))) => {
-                let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
-                LinkEvent::Subscribed(!refused)
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Received {
-                topic: publish.topic,
-                retained: publish.retain,
-                payload: publish.payload[..publish.payload.len().min(LONGEST_RECEIVED)].to_vec(),
-            },
-            Ok(Event::Incoming(Packet::PingResp)) => LinkEvent::Alive,
-            Ok(Event::Outgoing(Outgoing::Publish(id))) if id != 0 => LinkEvent::Sent(id),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Disconnected,
-            Ok(_) => continue,
-            Err(error) => {
-                let refused = matches!(error, ConnectionError::ConnectionRefused(_));
-                LinkEvent::Failed { why: describe(&error), refused }
-            }
-        };
-        let over = matches!(told, LinkEvent::Failed { .. } | LinkEvent::Disconnected);
-        if happened.send((number, told)).is_err() || over {
+        let Some(event) = link_event(event) else { continue };
+        let is_last = matches!(event, LinkEvent::Failed { .. } | LinkEvent::Disconnected);
+        if events.send((number, event)).is_err() || is_last {
             return;
         }
     }
+}
+
+/// Translates an event of rumqttc. None if the publisher has no use for it.
+fn link_event(event: Result<Event, ConnectionError>) -> Option<LinkEvent> {
+    let event = match event {
+        Ok(Event::Incoming(Packet::ConnAck(_))) => LinkEvent::Connected,
+        Ok(Event::Incoming(Packet::PubAck(ack))) => LinkEvent::Acknowledged(ack.pkid),
+        Ok(Event::Incoming(Packet::SubAck(ack))) => {
+            let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+            LinkEvent::Subscribed(!refused)
+        }
+        Ok(Event::Incoming(Packet::Publish(publish))) => LinkEvent::Received {
+            topic: publish.topic,
+            retained: publish.retain,
+            payload: publish.payload[..publish.payload.len().min(MAX_RECEIVED_BYTES)].to_vec(),
+        },
+        Ok(Event::Incoming(Packet::PingResp)) => LinkEvent::Alive,
+        // Messages that are not acknowledged have the packet id 0.
+        Ok(Event::Outgoing(Outgoing::Publish(id))) if id != 0 => LinkEvent::Sent(id),
+        Ok(Event::Outgoing(Outgoing::Disconnect)) => LinkEvent::Disconnected,
+        Ok(_) => return None,
+        Err(error) => {
+            let refused = matches!(error, ConnectionError::ConnectionRefused(_));
+            LinkEvent::Failed { why: describe(&error), refused }
+        }
+    };
+    Some(event)
 }

@@ -1,5 +1,7 @@
-//! MQTT 3.1.1 through rumqttc: the only code that names it. [`line`] is the daemon's side, [`subscriber`] that of `watch`
-//! and `demo`; here is what both need to find a broker and to say why it does not answer.
+//! MQTT 3.1.1 with rumqttc, which no other module uses.
+//!
+//! [`connection`] implements the daemon's connections, [`subscriber`] the client of `watch` and `demo`. This
+//! file has what both need: the client's options and the error texts.
 
 pub mod connection;
 pub mod subscriber;
@@ -13,8 +15,8 @@ use rumqttc::{
 };
 use std::path::Path;
 
-/// What comes may be so large.
-const MOST_INCOMING_BYTES: usize = 64 << 20;
+/// Maximum size of a received packet.
+const MAX_INCOMING_BYTES: usize = 64 << 20;
 
 /// `host:port` of the first broker, for messages.
 pub fn broker(config: &config::Mqtt) -> String {
@@ -27,7 +29,7 @@ fn broker_name(broker: &config::Broker) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// A connection's failure in a user's words.
+/// Error text for the user. The broker is its subject ("it").
 pub fn describe(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => match code {
@@ -46,56 +48,66 @@ pub fn describe(error: &ConnectionError) -> String {
         }
         ConnectionError::MqttState(StateError::AwaitPingResp) => "it does not answer".to_string(),
         ConnectionError::NetworkTimeout => "it does not answer in time".to_string(),
-        ConnectionError::FlushTimeout => "it does not take what is sent in time".to_string(),
+        ConnectionError::FlushTimeout => "it does not accept data in time".to_string(),
         other => other.to_string(),
     }
 }
 
-/// rumqttc's options for any client of ours, to one of the brokers.
+/// rumqttc's options for a client of one of the brokers.
 ///
-/// Errors ([`ErrorKind::Input`]): a certificate or a key that cannot be read.
+/// Errors ([`ErrorKind::Input`]): a certificate or a key cannot be read.
 fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Result<MqttOptions, Error> {
     let config::Broker { host, port } = &config.brokers[broker];
     let mut options = MqttOptions::new(client_id, host, *port);
     options.set_keep_alive(config.keep_alive);
-    // A stranger's retained giant must not end every connection that hears of it.
-    options.set_max_packet_size(MOST_INCOMING_BYTES, config.max_packet_bytes);
+    // The limit for received packets is high, because each retained message above it would end every
+    // connection.
+    options.set_max_packet_size(MAX_INCOMING_BYTES, config.max_packet_bytes);
     options.set_clean_session(true);
     if let Some(login) = &config.login {
         options.set_credentials(&login.user, &login.password);
     }
     if let Some(tls) = &config.tls {
-        let mut connector = native_tls::TlsConnector::builder();
-        let read = |key: &str, file: &Path| {
-            let place = format!("{key} {}", file.display());
-            std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, place, e))
-        };
-        if let Some(file) = &tls.ca_file {
-            let authority = native_tls::Certificate::from_pem(&read("mqtt.ca_file", file)?).map_err(|e| {
-                Error::caused(ErrorKind::Input, format!("mqtt.ca_file {}", file.display()), e)
-            })?;
-            connector.add_root_certificate(authority);
-        }
-        if let Some((cert, key)) = &tls.identity {
-            let (cert_pem, key_pem) = (read("mqtt.cert_file", cert)?, read("mqtt.key_file", key)?);
-            let place = || format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display());
-            let identity = native_tls::Identity::from_pkcs8(&cert_pem, &key_pem)
-                .map_err(|e| Error::caused(ErrorKind::Input, place(), e))?;
-            connector.identity(identity);
-        }
-        if !tls.alpn.is_empty() {
-            connector.request_alpns(&tls.alpn.iter().map(String::as_str).collect::<Vec<_>>());
-        }
-        let place = tls.identity.as_ref().map_or("TLS cannot be set up".to_string(), |(cert, key)| {
-            format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display())
-        });
-        let connector = connector.build().map_err(|e| Error::caused(ErrorKind::Input, place, e))?;
+        let connector = tls_connector(tls)?;
         options.set_transport(Transport::tls_with_config(TlsConfiguration::NativeConnector(connector)));
     }
     Ok(options)
 }
 
-/// How long a connection may take to stand, in rumqttc's form.
+/// The TLS settings in the form of the TLS library.
+///
+/// Errors ([`ErrorKind::Input`]): a certificate or a key cannot be read.
+fn tls_connector(tls: &config::Tls) -> Result<native_tls::TlsConnector, Error> {
+    let input = |place: String, error: native_tls::Error| Error::caused(ErrorKind::Input, place, error);
+    let read = |key: &str, file: &Path| {
+        let place = format!("{key} {}", file.display());
+        std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, place, e))
+    };
+    let identity_place = |cert: &Path, key: &Path| {
+        format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display())
+    };
+    let mut connector = native_tls::TlsConnector::builder();
+    if let Some(file) = &tls.ca_file {
+        let authority = native_tls::Certificate::from_pem(&read("mqtt.ca_file", file)?)
+            .map_err(|e| input(format!("mqtt.ca_file {}", file.display()), e))?;
+        connector.add_root_certificate(authority);
+    }
+    if let Some((cert, key)) = &tls.identity {
+        let (cert_pem, key_pem) = (read("mqtt.cert_file", cert)?, read("mqtt.key_file", key)?);
+        let identity = native_tls::Identity::from_pkcs8(&cert_pem, &key_pem)
+            .map_err(|e| input(identity_place(cert, key), e))?;
+        connector.identity(identity);
+    }
+    if !tls.alpn.is_empty() {
+        connector.request_alpns(&tls.alpn.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    connector.build().map_err(|e| {
+        let place = tls.identity.as_ref().map(|(cert, key)| identity_place(cert, key));
+        input(place.unwrap_or("TLS cannot be set up".to_string()), e)
+    })
+}
+
+/// rumqttc's network options, with the time within which a connection must be established.
 fn network_options(config: &config::Mqtt) -> NetworkOptions {
     let mut network = NetworkOptions::new();
     network.set_connection_timeout(config.connect_timeout.as_secs().max(1));

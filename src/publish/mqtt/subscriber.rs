@@ -1,4 +1,4 @@
-//! A client like any other: subscribes and hands over what comes, for `watch` and `demo`.
+//! A client that subscribes and returns the messages it receives. Used by `watch`, `demo` and `doctor`.
 
 use super::{broker, client_options, describe, network_options};
 use crate::{
@@ -8,54 +8,55 @@ use crate::{
 use rumqttc::{Client, Connection, Event, Packet, QoS, RecvTimeoutError};
 use std::time::Duration;
 
-/// A message as it came.
+/// A received message.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Where it was published.
+    /// MQTT topic.
     pub topic: String,
-    /// What it says.
+    /// MQTT payload.
     pub payload: Vec<u8>,
 }
 
-/// A subscription that stands.
+/// A connected subscriber.
 pub struct Subscriber {
     client: Client,
     connection: Connection,
     filters: Vec<String>,
-    /// For errors.
+    /// `host:port`, for error texts.
     broker: String,
 }
 
 impl Subscriber {
-    /// Connects and subscribes to `filters`; waits until the broker has said yes.
+    /// Connects and subscribes to `filters`. Returns once the broker has accepted the connection.
     ///
-    /// Errors ([`ErrorKind::System`]): the broker is away or says no.
+    /// Errors ([`ErrorKind::System`]): the broker cannot be reached or refuses the connection.
     pub fn connect(config: &config::Mqtt, filters: Vec<String>) -> Result<Subscriber, Error> {
-        // Another client beside the daemon: a client id of its own, or the broker would end the daemon's connection.
+        // Must differ from the daemon's client id, or the broker would close the daemon's connection.
         let client_id = format!("{}-watch-{}", config.client_id, std::process::id());
         let options = client_options(config, 0, &client_id)?;
         let (client, mut connection) = Client::new(options, filters.len() + 8);
         connection.eventloop.set_network_options(network_options(config));
         let mut subscriber = Subscriber { client, connection, filters, broker: broker(config) };
-        // A first answer, so that a wrong address is an error and not silence.
-        while !matches!(subscriber.turn(None)?, Some(Turn::Connected)) {}
+        // Waits for the broker's answer, so that a wrong address is an error.
+        while !matches!(subscriber.poll(None)?, Some(Polled::Connected)) {}
         Ok(subscriber)
     }
 
-    /// The next message; `None` if none came within `timeout`.
+    /// Returns the next message, or None if none arrived within `timeout`. None as `timeout` waits forever.
     ///
     /// Errors ([`ErrorKind::System`]): the connection was lost.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Received>, Error> {
         loop {
-            match self.turn(timeout)? {
-                Some(Turn::Message(message)) => return Ok(Some(message)),
-                Some(Turn::Connected | Turn::Other) => {}
+            match self.poll(timeout)? {
+                Some(Polled::Message(message)) => return Ok(Some(message)),
+                Some(Polled::Connected | Polled::Other) => {}
                 None => return Ok(None),
             }
         }
     }
 
-    fn turn(&mut self, timeout: Option<Duration>) -> Result<Option<Turn>, Error> {
+    /// Processes one event of the connection. Returns None if there was none within `timeout`.
+    fn poll(&mut self, timeout: Option<Duration>) -> Result<Option<Polled>, Error> {
         let lost = |error: &dyn std::fmt::Display| {
             Error::new(ErrorKind::System, format!("broker {}: {error}", self.broker))
         };
@@ -72,17 +73,19 @@ impl Subscriber {
                 for filter in &self.filters {
                     self.client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|e| lost(&e))?;
                 }
-                Ok(Some(Turn::Connected))
+                Ok(Some(Polled::Connected))
             }
-            Event::Incoming(Packet::Publish(publish)) => {
-                Ok(Some(Turn::Message(Received { topic: publish.topic, payload: publish.payload.to_vec() })))
-            }
-            _ => Ok(Some(Turn::Other)),
+            Event::Incoming(Packet::Publish(publish)) => Ok(Some(Polled::Message(Received {
+                topic: publish.topic,
+                payload: publish.payload.to_vec(),
+            }))),
+            _ => Ok(Some(Polled::Other)),
         }
     }
 }
 
-enum Turn {
+/// A processed event.
+enum Polled {
     Connected,
     Message(Received),
     Other,

@@ -1,4 +1,7 @@
-//! The outbox's file: opened, made, judged, and set aside where it is no good; and its reserve of room.
+//! The outbox's file: opening, creating, checking it, and setting it aside if it is unusable.
+//!
+//! Beside the file lies a reserve: a file that is removed when the disk is full, because SQLite needs some
+//! space to free space.
 
 use super::{
     Gap,
@@ -12,26 +15,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Small, for each commit writes whole pages: with 2 KiB an event and its neighbour fit, and an SD card gets half of what
-/// the usual 4 KiB would cost it.
+/// Small, because each commit writes whole pages: 2 KiB hold an event and the one before it, and wear an SD
+/// card half as much as the usual 4 KiB.
 pub(super) const PAGE_BYTES: u64 = 2048;
-/// An outbox's contents as they were found.
+
+/// An opened outbox and its contents.
 pub(super) struct Found {
     pub(super) db: Connection,
-    /// None in memory.
+    /// Path of the file. None in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) meta: Meta,
     pub(super) gaps: BTreeMap<String, Gap>,
+    /// Problems to log for the user.
     pub(super) notes: Vec<String>,
 }
 
 /// Why a file cannot be used.
 enum Refusal {
-    /// It is no good: another one may take its place.
-    NoGood(String),
-    /// It may be good, but cannot be used now.
-    NotNow(String),
-    /// Its disk has no room.
+    /// It is corrupt or not an outbox, so a new one may replace it.
+    Unusable(String),
+    /// It may be intact, but cannot be used now.
+    Unavailable(String),
+    /// The disk is full.
     Full(String),
 }
 
@@ -39,43 +44,40 @@ impl From<rusqlite::Error> for Refusal {
     fn from(error: rusqlite::Error) -> Refusal {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Refusal::NotNow("another process uses it".into())
+                Refusal::Unavailable("another process uses it".into())
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SchemaChanged) => {
-                Refusal::NoGood(error.to_string())
+                Refusal::Unusable(error.to_string())
             }
             Some(ErrorCode::DiskFull) => Refusal::Full(error.to_string()),
-            // A missing table or column.
-            Some(ErrorCode::Unknown) | None => Refusal::NoGood(error.to_string()),
-            Some(_) => Refusal::NotNow(error.to_string()),
+            // A table or column is missing.
+            Some(ErrorCode::Unknown) | None => Refusal::Unusable(error.to_string()),
+            Some(_) => Refusal::Unavailable(error.to_string()),
         }
     }
 }
 
-/// Opens the outbox at `path`. One that is no good is set aside and a fresh one begun; where neither can be had, it is in
-/// memory.
+/// Opens the outbox at `path`. An unusable file is set aside and replaced by a new one. If neither can be
+/// opened, the outbox is in memory.
 pub(super) fn open(path: Option<&Path>, now: Timestamp) -> Found {
     let mut notes = Vec::new();
-    let lost_at_the_end = "what waits for the broker is lost when camfire ends";
+    let consequence = "undelivered messages are lost when camfire stops";
     match path {
-        None => notes.push(format!("No outbox.file and no $STATE_DIRECTORY: {lost_at_the_end}.")),
+        None => notes.push(format!("No outbox.file and no $STATE_DIRECTORY: {consequence}.")),
         Some(path) => {
             let mut outcome = open_file(path);
             if let Err(Refusal::Full(_)) = &outcome {
-                spend_reserve(path);
+                release_reserve(path);
                 outcome = open_file(path);
             }
-            if let Err(Refusal::NoGood(why)) = &outcome {
+            if let Err(Refusal::Unusable(why)) = &outcome {
                 notes.push(set_aside(path, now, why));
                 outcome = open_file(path);
             }
             match outcome {
                 Ok(found) => return Found { notes, ..found },
-                Err(Refusal::NoGood(why) | Refusal::NotNow(why) | Refusal::Full(why)) => {
-                    notes.push(format!(
-                        "Outbox {} cannot be used ({why}): {lost_at_the_end}.",
-                        path.display()
-                    ));
+                Err(Refusal::Unusable(why) | Refusal::Unavailable(why) | Refusal::Full(why)) => {
+                    notes.push(format!("Outbox {} cannot be used ({why}): {consequence}.", path.display()));
                 }
             }
         }
@@ -84,11 +86,11 @@ pub(super) fn open(path: Option<&Path>, now: Timestamp) -> Found {
         db.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
         prepare(db, None)
     });
-    let found = memory.unwrap_or_else(|_| unreachable!("a database in memory needs nothing but memory"));
+    let found = memory.unwrap_or_else(|_| unreachable!("an in-memory database cannot fail to open"));
     Found { notes, ..found }
 }
 
-/// Renames a file that is no good, with its log, and says so.
+/// Renames an unusable file and its write-ahead log. Returns the text for the user.
 pub(super) fn set_aside(path: &Path, now: Timestamp, why: &str) -> String {
     let aside = with_suffix(path, &format!(".bad-{}", now.strftime("%Y%m%dT%H%M%S")));
     let log = log_of(path);
@@ -97,42 +99,42 @@ pub(super) fn set_aside(path: &Path, now: Timestamp, why: &str) -> String {
     }
     match std::fs::rename(path, &aside) {
         Ok(()) => format!(
-            "Outbox {} is no good ({why}): it is set aside as {}, and a fresh one is begun.",
+            "Outbox {} is unusable ({why}): it is set aside as {}, and a new one is created.",
             path.display(),
             aside.display()
         ),
         Err(error) => {
-            format!("Outbox {} is no good ({why}) and cannot be set aside: {error}.", path.display())
+            format!("Outbox {} is unusable ({why}) and cannot be set aside: {error}.", path.display())
         }
     }
 }
 
-/// Room that is kept for the day when the disk is full, for making room there needs some.
+/// Contents of the reserve.
 const RESERVE: &[u8] = &[0x5a; 512 << 10];
 
 fn reserve_of(path: &Path) -> PathBuf {
     with_suffix(path, "-reserve")
 }
 
-/// Sees to it that there is a reserve; false where the disk has no room for one.
-pub(super) fn keep_reserve(path: &Path) -> bool {
+/// Creates the reserve if it is missing. Returns false if the disk has no space for it.
+pub(super) fn ensure_reserve(path: &Path) -> bool {
     let reserve = reserve_of(path);
     if std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE.len() as u64) {
         return true;
     }
-    let is_kept = std::fs::write(&reserve, RESERVE).is_ok();
-    if !is_kept {
-        spend_reserve(path);
+    let exists = std::fs::write(&reserve, RESERVE).is_ok();
+    if !exists {
+        release_reserve(path);
     }
-    is_kept
+    exists
 }
 
-/// Gives the reserve up.
-pub(super) fn spend_reserve(path: &Path) {
+/// Removes the reserve.
+pub(super) fn release_reserve(path: &Path) {
     let _ = std::fs::remove_file(reserve_of(path));
 }
 
-/// The file's write-ahead log.
+/// Path of the file's write-ahead log.
 pub(super) fn log_of(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")
 }
@@ -145,13 +147,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn open_file(path: &Path) -> Result<Found, Refusal> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| Refusal::NotNow(error.to_string()))?;
+        std::fs::create_dir_all(folder).map_err(|error| Refusal::Unavailable(error.to_string()))?;
     }
     let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    // Nobody else is to write here, and SQLite needs no shared memory file then.
+    // No other process may write here. SQLite then needs no shared-memory file.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     if is_new {
         db.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
@@ -159,45 +161,45 @@ fn open_file(path: &Path) -> Result<Found, Refusal> {
         let application: i32 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         let version: i32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if application != APPLICATION_ID {
-            return Err(Refusal::NoGood("it is not an outbox".into()));
+            return Err(Refusal::Unusable("it is not an outbox".into()));
         }
         if version != VERSION {
-            return Err(Refusal::NoGood(format!("its version is {version}, not {VERSION}")));
+            return Err(Refusal::Unusable(format!("its version is {version}, not {VERSION}")));
         }
     }
     let mode: String = db.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(Refusal::NotNow(format!("its file system has no room for a write-ahead log: {mode}")));
+        return Err(Refusal::Unavailable(format!("a write-ahead log is not possible there: {mode}")));
     }
-    // The log is used again from its beginning, and stays shorter than the reserve, which it must fit into when the disk is
-    // full; after a large cut it gives its room back.
+    // The log is reused from its beginning and stays smaller than the reserve, because it must fit into the
+    // reserve's space when the disk is full. After a large deletion it is truncated.
     db.pragma_update(None, "wal_autocheckpoint", 128)?;
     db.query_row("PRAGMA journal_size_limit=524288", [], |_| Ok(()))?;
-    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(Refusal::NoGood(verdict));
+    let result: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if result != "ok" {
+        return Err(Refusal::Unusable(result));
     }
     prepare(db, Some(path.to_path_buf()))
 }
 
-/// Makes the tables where there are none, and reads what is in them.
+/// Creates missing tables and reads the contents.
 fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
-    tables::create(&db, &new_stream(), &boot())?;
+    tables::create(&db, &new_stream(), &boot_id())?;
     let mut meta = tables::read_meta(&db)?;
     let is_sound = (0..meta.next_row).contains(&meta.cursor)
-        && meta.numbers.values().all(|&number| number < meta.next_row as u64);
+        && meta.last_seqs.values().all(|&seq| seq < meta.next_row as u64);
     if !is_sound {
-        return Err(Refusal::NoGood("its numbers do not fit its rows".into()));
+        return Err(Refusal::Unusable("its sequence numbers do not match its rows".into()));
     }
-    // The machine went down under the last process: numbers that went out may not have reached the disk, and must not be
-    // given again in the same stream.
-    if !meta.clean && meta.boot != boot() {
+    // The machine went down while the last process ran. Sequence numbers that were sent may not have reached
+    // the disk, and must not be assigned again in the same stream.
+    if !meta.clean && meta.boot != boot_id() {
         meta.stream = new_stream();
     }
     let gaps = tables::gaps(&db)?;
-    tables::take_over(&db, &meta.stream, &boot())?;
+    tables::start_session(&db, &meta.stream, &boot_id())?;
     let replay_row = if meta.clean { meta.cursor } else { meta.replay_row };
-    tables::write_meta(&db, (meta.cursor, replay_row), false, &meta.numbers, meta.next_row)?;
+    tables::write_meta(&db, (meta.cursor, replay_row), false, &meta.last_seqs, meta.next_row)?;
     Ok(Found { db, path, meta, gaps, notes: Vec::new() })
 }
 
@@ -205,7 +207,7 @@ fn new_stream() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-/// Which run of the machine this is; the same always where the kernel does not say.
-fn boot() -> String {
+/// The kernel's id of this boot. Empty if it cannot be read.
+fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
 }

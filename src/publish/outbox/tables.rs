@@ -1,13 +1,15 @@
-//! The outbox's tables: the only code that knows them. One function for each question that is asked of them; all but
-//! [`create`] expect them to be there.
+//! The outbox's tables and every SQL statement on them. All functions but [`create`] require that the tables
+//! exist.
+//!
+//! The schema is on users' disks: a change of a table or column needs a new [`VERSION`].
 
-use super::{Gap, History, Row};
+use super::{DurableMessage, Gap, History, Row};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 use std::collections::BTreeMap;
 
-/// "camf", so that another program's database is not taken for ours.
+/// "camf", which distinguishes an outbox from other programs' databases.
 pub(super) const APPLICATION_ID: i32 = 0x6361_6d66;
-/// Of the tables below.
+/// Version of the tables below.
 pub(super) const VERSION: i32 = 2;
 const TABLES: &str = "
     CREATE TABLE message (
@@ -20,28 +22,28 @@ const TABLES: &str = "
     CREATE TABLE meta (
         only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL,
         replay_row INTEGER NOT NULL, clean INTEGER NOT NULL, next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL);";
-/// As [`to_row`] reads them.
-const FIELDS: &str = "row, camera, seq, at_ms, topic, retained, payload";
+/// Columns of `message` in the order that [`to_row`] reads them.
+const COLUMNS: &str = "row, camera, seq, at_ms, topic, retained, payload";
 
-/// What an outbox says of itself.
+/// The outbox's state, from the table `meta`.
 pub(super) struct Meta {
-    /// Whose numbers it gives.
+    /// The stream that sequence numbers belong to.
     pub(super) stream: String,
     /// Everything up to this row is acknowledged.
     pub(super) cursor: i64,
-    /// Behind this row to begin where it was not.
+    /// The row after which to resume if the last process did not close the outbox.
     pub(super) replay_row: i64,
-    /// It was closed in order.
+    /// Whether the last process closed the outbox.
     pub(super) clean: bool,
-    /// The next row's place, when this was written.
+    /// Id of the next row.
     pub(super) next_row: i64,
-    /// Last number given, by camera, when this was written.
-    pub(super) numbers: BTreeMap<String, u64>,
-    /// Which run of the machine it was used in.
+    /// The last sequence number assigned, by camera.
+    pub(super) last_seqs: BTreeMap<String, u64>,
+    /// Boot id of the machine when the outbox was last used.
     pub(super) boot: String,
 }
 
-/// Makes them, empty, where there are none.
+/// Creates empty tables if there are none.
 pub(super) fn create(db: &Connection, stream: &str, boot: &str) -> rusqlite::Result<()> {
     if one::<i64>(db, "SELECT 1 FROM sqlite_master WHERE name = 'meta'", [])?.is_some() {
         return Ok(());
@@ -58,12 +60,13 @@ pub(super) fn create(db: &Connection, stream: &str, boot: &str) -> rusqlite::Res
     transaction.commit()
 }
 
-/// What the outbox says of itself, brought up to its rows: numbers and place are written less often than those.
+/// Reads the state. Sequence numbers and the next row are brought up to date from the rows, which are written
+/// more often.
 pub(super) fn read_meta(db: &Connection) -> rusqlite::Result<Meta> {
     let query = "SELECT stream, cursor, replay_row, clean, next_row, numbers, boot FROM meta";
     let mut meta = db.query_row(query, [], |row| {
-        let numbers: String = row.get(5)?;
-        let numbers = serde_json::from_str(&numbers).map_err(|error| {
+        let last_seqs: String = row.get(5)?;
+        let last_seqs = serde_json::from_str(&last_seqs).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, error.into())
         })?;
         Ok(Meta {
@@ -72,63 +75,65 @@ pub(super) fn read_meta(db: &Connection) -> rusqlite::Result<Meta> {
             replay_row: row.get(2)?,
             clean: row.get(3)?,
             next_row: row.get(4)?,
-            numbers,
+            last_seqs,
             boot: row.get(6)?,
         })
     })?;
     let mut query = db.prepare("SELECT row, camera, seq FROM message WHERE row >= ? ORDER BY row")?;
     let mut rows = query.query([meta.next_row])?;
     while let Some(row) = rows.next()? {
-        let (place, camera, seq): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        meta.next_row = place + 1;
-        let last = meta.numbers.entry(camera).or_default();
+        let (id, camera, seq): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        meta.next_row = id + 1;
+        let last = meta.last_seqs.entry(camera).or_default();
         *last = (*last).max(seq as u64);
     }
     Ok(meta)
 }
 
-/// From now on it is used in this run of the machine, under this stream.
-pub(super) fn take_over(db: &Connection, stream: &str, boot: &str) -> rusqlite::Result<()> {
+/// Records that the outbox is in use, in this boot of the machine and with this stream.
+pub(super) fn start_session(db: &Connection, stream: &str, boot: &str) -> rusqlite::Result<()> {
     db.execute("UPDATE meta SET stream = ?, boot = ?, clean = 0", [stream, boot]).map(drop)
 }
 
-/// Writes what is not in the rows themselves.
+/// Writes the state. `cursor` and `replay_row` are row ids.
 pub(super) fn write_meta(
     db: &Connection,
     (cursor, replay_row): (i64, i64),
     clean: bool,
-    numbers: &BTreeMap<String, u64>,
+    last_seqs: &BTreeMap<String, u64>,
     next_row: i64,
 ) -> rusqlite::Result<()> {
-    let numbers = serde_json::to_string(numbers).expect("names and numbers");
+    let last_seqs = serde_json::to_string(last_seqs).expect("the map has string keys");
     db.prepare_cached("UPDATE meta SET cursor = ?, replay_row = ?, clean = ?, next_row = ?, numbers = ?")?
-        .execute(params![cursor, replay_row, clean, next_row, numbers])
+        .execute(params![cursor, replay_row, clean, next_row, last_seqs])
         .map(drop)
 }
 
-/// Adds rows at the end.
+/// Appends rows.
 pub(super) fn append<'a>(db: &Connection, rows: impl Iterator<Item = &'a Row>) -> rusqlite::Result<()> {
     let mut insert =
-        db.prepare_cached(&format!("INSERT INTO message ({FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?)"))?;
-    for Row { row, camera, seq, at_ms, topic, retained, payload } in rows {
-        insert.execute(params![row, camera, *seq as i64, at_ms, topic, retained, payload])?;
+        db.prepare_cached(&format!("INSERT INTO message ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"))?;
+    for Row { id, message } in rows {
+        let DurableMessage { camera, seq, at_ms, topic, retained, payload } = message;
+        insert.execute(params![id, camera, *seq as i64, at_ms, topic, retained, payload])?;
     }
     Ok(())
 }
 
-/// At most `count` rows behind `row`, in order.
+/// The first rows after row `row`, in order, at most `count`.
 pub(super) fn after(db: &Connection, row: i64, count: usize) -> rusqlite::Result<Vec<Row>> {
     let mut query =
-        db.prepare_cached(&format!("SELECT {FIELDS} FROM message WHERE row > ? ORDER BY row LIMIT ?"))?;
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE row > ? ORDER BY row LIMIT ?"))?;
     query.query_map(params![row, count as i64], to_row)?.collect()
 }
 
-/// See [`super::Outbox::history`]; what is not in the tables is left empty.
+/// See [`super::Outbox::history`]. Fields that are not in the tables are left empty.
 pub(super) fn history(db: &Connection, camera: &str, since: u64, count: usize) -> rusqlite::Result<History> {
     let mut query = db.prepare_cached(&format!(
-        "SELECT {FIELDS} FROM message WHERE row > ?1 AND camera = ?2 AND seq > ?1 ORDER BY row LIMIT ?3"
+        "SELECT {COLUMNS} FROM message WHERE row > ?1 AND camera = ?2 AND seq > ?1 ORDER BY row LIMIT ?3"
     ))?;
-    // Numbers are given from 1 as rows are, so none is ahead of its row: what lies before needs no look.
+    // Sequence numbers and row ids both count from 1, so no sequence number exceeds its row id, and the
+    // search may start at row `since`.
     let mut rows = query
         .query_map(params![since as i64, camera, count as i64 + 1], to_row)?
         .collect::<rusqlite::Result<Vec<Row>>>()?;
@@ -139,27 +144,27 @@ pub(super) fn history(db: &Connection, camera: &str, since: u64, count: usize) -
     Ok(History { rows, more, first_seq: first.map(|seq| seq as u64), last_seq: 0, stream: String::new() })
 }
 
-/// The oldest row's place.
+/// Id of the oldest row.
 pub(super) fn first_row(db: &Connection) -> rusqlite::Result<Option<i64>> {
     db.query_row("SELECT MIN(row) FROM message", [], |row| row.get(0))
 }
 
-/// The newest row's place.
+/// Id of the newest row.
 pub(super) fn newest_row(db: &Connection) -> rusqlite::Result<Option<i64>> {
     db.query_row("SELECT MAX(row) FROM message", [], |row| row.get(0))
 }
 
-/// The first row that was accepted at this time or later.
+/// Id of the first row that was accepted at `at_ms` or later.
 pub(super) fn first_since(db: &Connection, at_ms: i64) -> rusqlite::Result<Option<i64>> {
     one(db, "SELECT row FROM message WHERE at_ms >= ? ORDER BY row LIMIT 1", [at_ms])
 }
 
-/// When the first row behind `row` was accepted.
+/// When the first row after row `row` was accepted.
 pub(super) fn accepted_after(db: &Connection, row: i64) -> rusqlite::Result<Option<i64>> {
     one(db, "SELECT at_ms FROM message WHERE row > ? ORDER BY row LIMIT 1", [row])
 }
 
-/// The rows behind `cursor` and up to `last`, as a gap of each camera.
+/// The rows after `cursor` up to `last`, as one gap per camera.
 pub(super) fn as_gaps(db: &Connection, cursor: i64, last: i64) -> rusqlite::Result<Vec<Gap>> {
     let mut query = db.prepare_cached(
         "SELECT camera, MIN(seq), MAX(seq), COUNT(*), MIN(at_ms), MAX(at_ms) FROM message \
@@ -178,14 +183,14 @@ pub(super) fn remove(db: &Connection, row: i64) -> rusqlite::Result<()> {
     db.execute("DELETE FROM message WHERE row = ?", [row]).map(drop)
 }
 
-/// The gaps that are still to be told, by camera.
+/// The gaps that are not reported yet, by camera.
 pub(super) fn gaps(db: &Connection) -> rusqlite::Result<BTreeMap<String, Gap>> {
     let mut query = db.prepare("SELECT camera, first_seq, last_seq, count, from_ms, to_ms FROM gap")?;
     let gaps = query.query_map([], to_gap)?;
     gaps.map(|gap| gap.map(|gap| (gap.camera.clone(), gap))).collect()
 }
 
-/// Writes a camera's gap in place of the one before.
+/// Writes a camera's gap. It replaces the camera's earlier one.
 pub(super) fn write_gap(db: &Connection, gap: &Gap) -> rusqlite::Result<()> {
     let Gap { camera, first_seq, last_seq, count, from_ms, to_ms } = gap;
     db.prepare_cached(
@@ -195,7 +200,7 @@ pub(super) fn write_gap(db: &Connection, gap: &Gap) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-/// A camera's gap was told.
+/// Removes a camera's gap.
 pub(super) fn remove_gap(db: &Connection, camera: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM gap WHERE camera = ?", [camera]).map(drop)
 }
@@ -207,17 +212,16 @@ pub(super) fn remembered(db: &Connection) -> rusqlite::Result<BTreeMap<String, V
 }
 
 /// See [`super::Outbox::remember`].
-pub(super) fn remember(db: &Connection, topic: &str, text: Option<&[u8]>) -> rusqlite::Result<()> {
-    match text {
-        Some(text) => {
-            db.execute("INSERT OR REPLACE INTO memory (topic, payload) VALUES (?, ?)", params![topic, text])
-        }
+pub(super) fn remember(db: &Connection, topic: &str, payload: Option<&[u8]>) -> rusqlite::Result<()> {
+    match payload {
+        Some(payload) => db
+            .execute("INSERT OR REPLACE INTO memory (topic, payload) VALUES (?, ?)", params![topic, payload]),
         None => db.execute("DELETE FROM memory WHERE topic = ?", [topic]),
     }
     .map(drop)
 }
 
-/// The first field of the first row that a query finds.
+/// The first column of the first row of a query's result.
 fn one<T: rusqlite::types::FromSql>(
     db: &Connection,
     query: &str,
@@ -228,13 +232,15 @@ fn one<T: rusqlite::types::FromSql>(
 
 fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
-        row: row.get(0)?,
-        camera: row.get(1)?,
-        seq: row.get::<_, i64>(2)? as u64,
-        at_ms: row.get(3)?,
-        topic: row.get(4)?,
-        retained: row.get(5)?,
-        payload: row.get(6)?,
+        id: row.get(0)?,
+        message: DurableMessage {
+            camera: row.get(1)?,
+            seq: row.get::<_, i64>(2)? as u64,
+            at_ms: row.get(3)?,
+            topic: row.get(4)?,
+            retained: row.get(5)?,
+            payload: row.get(6)?,
+        },
     })
 }
 

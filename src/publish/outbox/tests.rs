@@ -1,6 +1,7 @@
-//! The outbox on real files, and with SQLite's own word for a full disk.
+//! Tests on real files. A full disk is simulated by SQLite's page limit.
 
 use super::*;
+use crate::config::Durability;
 use std::path::Path;
 
 fn settings(file: Option<&Path>) -> config::Outbox {
@@ -20,8 +21,8 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn accept(outbox: &mut Outbox, camera: &str, seconds: i64, payload: &[u8]) -> i64 {
-    let seq = outbox.number(camera);
-    outbox.accept(Draft {
+    let seq = outbox.next_seq(camera);
+    outbox.accept(DurableMessage {
         camera: camera.into(),
         seq,
         at_ms: at(seconds).as_millisecond(),
@@ -36,16 +37,16 @@ fn commit(outbox: &mut Outbox, seconds: u64) {
 }
 
 fn seqs(rows: &[Row]) -> Vec<(String, u64)> {
-    rows.iter().map(|row| (row.camera.clone(), row.seq)).collect()
+    rows.iter().map(|row| (row.message.camera.clone(), row.message.seq)).collect()
 }
 
-/// As a killed process leaves it: without a goodbye.
+/// Ends like a killed process: without [`Outbox::close`].
 fn kill(outbox: Outbox) {
     drop(outbox);
 }
 
 #[test]
-fn what_is_committed_outlives_the_process_and_numbers_go_on() {
+fn committed_rows_survive_the_process_and_sequence_numbers_continue() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("deep/outbox.db");
     let opened = Outbox::open(settings(Some(&file)), at(0));
@@ -55,7 +56,7 @@ fn what_is_committed_outlives_the_process_and_numbers_go_on() {
     for camera in ["yard", "door", "yard"] {
         accept(&mut outbox, camera, 0, b"x");
     }
-    assert!(outbox.after(0, 10).is_empty(), "not before it is safe");
+    assert!(outbox.after(0, 10).is_empty(), "not before the commit");
     commit(&mut outbox, 0);
     assert_eq!(seqs(&outbox.after(0, 10)), [("yard".into(), 1), ("door".into(), 1), ("yard".into(), 2)]);
     kill(outbox);
@@ -63,7 +64,7 @@ fn what_is_committed_outlives_the_process_and_numbers_go_on() {
     let opened = Outbox::open(settings(Some(&file)), at(1));
     let mut outbox = opened.outbox;
     assert_eq!((outbox.stream(), outbox.waiting()), (&*stream, 3));
-    assert_eq!(outbox.number("yard"), 3);
+    assert_eq!(outbox.next_seq("yard"), 3);
     outbox.acknowledged(2);
     assert_eq!(seqs(&outbox.after(outbox.cursor(), 10)), [("yard".into(), 2)]);
     outbox.close(Duration::from_secs(1), at(1));
@@ -73,22 +74,22 @@ fn what_is_committed_outlives_the_process_and_numbers_go_on() {
 }
 
 #[test]
-fn after_a_power_cut_numbers_are_of_another_stream() {
+fn a_power_cut_begins_a_new_stream() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
     accept(&mut outbox, "yard", 0, b"x");
     commit(&mut outbox, 0);
     let stream = outbox.stream().to_string();
-    outbox.db.execute("UPDATE meta SET boot = 'another run of the machine'", []).unwrap();
+    outbox.db.execute("UPDATE meta SET boot = 'another boot'", []).unwrap();
     kill(outbox);
     let mut outbox = Outbox::open(settings(Some(&file)), at(1)).outbox;
     assert_ne!(outbox.stream(), stream);
-    assert_eq!((outbox.number("yard"), outbox.waiting()), (2, 1));
+    assert_eq!((outbox.next_seq("yard"), outbox.waiting()), (2, 1));
 }
 
 #[test]
-fn who_ends_without_a_goodbye_begins_where_it_was_told() {
+fn a_killed_process_resumes_at_the_replay_row() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
@@ -103,7 +104,7 @@ fn who_ends_without_a_goodbye_begins_where_it_was_told() {
     kill(outbox);
     let opened = Outbox::open(settings(Some(&file)), at(24));
     assert_eq!((opened.resume_row, opened.outbox.cursor()), (12, 18));
-    // Killed again before anything was written: nothing is forgotten.
+    // Killed again before anything was written: the replay row stays.
     kill(opened.outbox);
     let opened = Outbox::open(settings(Some(&file)), at(25));
     assert_eq!(opened.resume_row, 12);
@@ -112,14 +113,14 @@ fn who_ends_without_a_goodbye_begins_where_it_was_told() {
 }
 
 #[test]
-fn nothing_overtakes_what_cannot_be_read() {
+fn nothing_is_sent_before_rows_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
     accept(&mut outbox, "yard", 0, b"x");
     commit(&mut outbox, 0);
     let stream = outbox.stream().to_string();
-    // A disk that gives no answer, as far as SQLite can be made to play one.
+    // Simulates a disk that does not respond.
     outbox.db.execute_batch("ALTER TABLE message RENAME TO away").unwrap();
     assert!(outbox.after(0, 10).is_empty());
     let held = accept(&mut outbox, "yard", 1, b"held");
@@ -131,18 +132,18 @@ fn nothing_overtakes_what_cannot_be_read() {
     outbox.db.execute_batch("ALTER TABLE away RENAME TO message").unwrap();
     commit(&mut outbox, 30);
     commit(&mut outbox, 32);
-    assert_eq!(outbox.after(0, 10).len(), 2, "it was only for a while");
+    assert_eq!(outbox.after(0, 10).len(), 2, "the file is readable again");
     outbox.db.execute_batch("ALTER TABLE message RENAME TO away").unwrap();
     for second in 40..75 {
         outbox.after(0, 10);
         commit(&mut outbox, second);
     }
-    assert_ne!(outbox.stream(), stream, "set aside in the end");
-    assert_eq!(outbox.waiting(), 0, "{held} was on the disk that is gone");
+    assert_ne!(outbox.stream(), stream, "the file was set aside");
+    assert_eq!(outbox.waiting(), 0, "row {held} was in the file that was set aside");
 }
 
 #[test]
-fn a_row_that_is_not_what_was_written_sets_the_file_aside() {
+fn a_damaged_row_sets_the_file_aside() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
@@ -160,7 +161,7 @@ fn a_row_that_is_not_what_was_written_sets_the_file_aside() {
 }
 
 #[test]
-fn history_goes_first_and_what_nobody_got_is_a_gap_of_its_camera() {
+fn history_is_deleted_first_and_undelivered_messages_become_a_gap_per_camera() {
     let mut outbox = Outbox::open(settings(None), at(0)).outbox;
     for number in 0..1500 {
         accept(&mut outbox, if number % 3 == 0 { "door" } else { "yard" }, number, b"x");
@@ -179,7 +180,7 @@ fn history_goes_first_and_what_nobody_got_is_a_gap_of_its_camera() {
 }
 
 #[test]
-fn a_gap_that_has_grown_meanwhile_is_told_again() {
+fn a_gap_that_grew_since_its_report_is_reported_again() {
     let mut outbox = Outbox::open(settings(None), at(0)).outbox;
     let fill = |outbox: &mut Outbox, from: i64, to: i64| {
         for second in from..to {
@@ -188,15 +189,15 @@ fn a_gap_that_has_grown_meanwhile_is_told_again() {
         commit(outbox, to as u64);
     };
     fill(&mut outbox, 0, 1100);
-    let told = outbox.gaps();
+    let reported = outbox.gaps();
     fill(&mut outbox, 1100, 1200);
-    outbox.gap_acknowledged(&told[0]);
+    outbox.gap_acknowledged(&reported[0]);
     let grown = outbox.gaps();
     assert_eq!((grown[0].first_seq, grown[0].last_seq, grown[0].count), (1, 200, 200));
 }
 
 #[test]
-fn the_old_and_the_many_go() {
+fn rows_beyond_max_age_and_max_bytes_are_deleted() {
     let mut outbox = Outbox::open(settings(None), at(0)).outbox;
     for second in 0..10 {
         accept(&mut outbox, "yard", second, b"x");
@@ -213,12 +214,12 @@ fn the_old_and_the_many_go() {
         commit(&mut outbox, second as u64);
     }
     let left = outbox.after(0, 1000).len();
-    assert!((150..230).contains(&left), "{left} of 5 kB in 1 MiB");
+    assert!((150..230).contains(&left), "{left} rows of 5 kB in 1 MiB");
     assert_eq!(outbox.lost() as usize + left, 400);
 }
 
 #[test]
-fn a_file_that_is_no_good_is_set_aside_and_said() {
+fn an_unusable_file_is_set_aside_with_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole.db");
     let mut outbox = Outbox::open(settings(Some(&whole)), at(0)).outbox;
@@ -235,9 +236,9 @@ fn a_file_that_is_no_good_is_set_aside_and_said() {
     let foreign = folder.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     for (name, contents) in [
-        ("text", b"this is no database, whatever its name says".to_vec()),
+        ("text", b"this is not a database, whatever its name says".to_vec()),
         ("short", damaged(|bytes| bytes.truncate(5000))),
-        ("rotten", damaged(|bytes| bytes[4000..60_000].fill(0xa5))),
+        ("corrupt", damaged(|bytes| bytes[4000..60_000].fill(0xa5))),
         ("foreign", std::fs::read(&foreign).unwrap()),
         ("cursor", {
             let file = folder.path().join("cursor.db");
@@ -259,16 +260,16 @@ fn a_file_that_is_no_good_is_set_aside_and_said() {
         accept(&mut outbox, "yard", 0, b"x");
         commit(&mut outbox, 0);
         assert_eq!(seqs(&outbox.after(0, 10)), [("yard".into(), 1)], "{name}");
-        assert!(file.exists(), "{name}: on disk");
+        assert!(file.exists(), "{name}: the new one is on disk");
     }
-    // An empty file is a fresh one.
+    // An empty file is a new outbox.
     let empty = folder.path().join("empty.db");
     std::fs::write(&empty, b"").unwrap();
     assert!(Outbox::open(settings(Some(&empty)), at(0)).notes.is_empty());
 }
 
 #[test]
-fn a_file_that_goes_bad_in_use_is_replaced_and_rows_keep_their_places() {
+fn a_file_that_becomes_corrupt_in_use_is_replaced_and_rows_keep_their_ids() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
@@ -278,19 +279,19 @@ fn a_file_that_goes_bad_in_use_is_replaced_and_rows_keep_their_places() {
     commit(&mut outbox, 50);
     let stream = outbox.stream().to_string();
     let held = accept(&mut outbox, "yard", 51, b"held");
-    outbox.unread = Some(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None));
+    outbox.read_error = Some(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None));
     commit(&mut outbox, 51);
     assert_ne!(outbox.stream(), stream);
-    // Word of rows that were sent from the old file.
+    // An acknowledgement of rows that were sent from the old file.
     outbox.acknowledged(40);
     commit(&mut outbox, 52);
     let rows = outbox.after(40, 10);
-    assert_eq!(rows.iter().map(|row| row.row).collect::<Vec<_>>(), [held]);
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [held]);
     assert_eq!(outbox.waiting(), 1);
 }
 
 #[test]
-fn a_file_in_use_is_left_alone() {
+fn a_file_that_another_process_uses_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut first = Outbox::open(settings(Some(&file)), at(0)).outbox;
@@ -303,38 +304,39 @@ fn a_file_in_use_is_left_alone() {
 }
 
 #[test]
-fn a_disk_without_room_costs_the_oldest_and_recovers() {
+fn a_full_disk_deletes_the_oldest_rows_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outbox.db");
     let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
-    // SQLite's own word for a full disk, without filling one.
+    // SQLite reports a full disk at this limit.
     outbox.db.pragma_update(None, "max_page_count", 60).unwrap();
     for second in 0..400 {
         accept(&mut outbox, "yard", second, &[0; 900]);
         commit(&mut outbox, 2 * second as u64);
     }
-    // What is held goes to the disk as soon as room is made.
+    // Held rows are written as soon as there is space.
     for second in 800..804 {
         commit(&mut outbox, second);
     }
     assert!(outbox.lost() > 200, "{}", outbox.lost());
     let rows = outbox.after(outbox.cursor(), 1000);
-    assert_eq!(rows.last().unwrap().seq, 400, "the newest are there");
+    assert_eq!(rows.last().unwrap().message.seq, 400, "the newest are kept");
     let gap = &outbox.gaps()[0];
-    assert_eq!((gap.first_seq, gap.last_seq, gap.count), (1, rows[0].seq - 1, rows[0].seq - 1));
-    // Once there is room for a reserve again, the file grows again.
+    let first_kept = rows[0].message.seq;
+    assert_eq!((gap.first_seq, gap.last_seq, gap.count), (1, first_kept - 1, first_kept - 1));
+    // Once there is space for a reserve, the file grows again.
     let lost = outbox.lost();
-    outbox.keep_reserve(Duration::from_secs(1000));
+    outbox.ensure_reserve(Duration::from_secs(1000));
     for second in 1000..1100 {
         accept(&mut outbox, "yard", second, &[0; 900]);
         commit(&mut outbox, 2 * second as u64);
     }
     assert_eq!(outbox.lost(), lost);
-    assert_eq!(outbox.after(0, 1).first().map(|row| row.seq), Some(rows[0].seq));
+    assert_eq!(outbox.after(0, 1).first().map(|row| row.message.seq), Some(first_kept));
 }
 
 #[test]
-fn history_is_given_in_parts() {
+fn history_is_returned_in_parts() {
     let mut outbox = Outbox::open(settings(None), at(0)).outbox;
     for second in 0..9 {
         accept(&mut outbox, if second % 3 == 0 { "door" } else { "yard" }, second, b"x");
@@ -342,7 +344,7 @@ fn history_is_given_in_parts() {
     commit(&mut outbox, 9);
     outbox.acknowledged(9);
     let part = outbox.history("yard", 2, 3).unwrap();
-    assert_eq!(part.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(part.rows.iter().map(|row| row.message.seq).collect::<Vec<_>>(), [3, 4, 5]);
     assert_eq!((part.more, part.first_seq, part.last_seq), (true, Some(1), 6));
     let rest = outbox.history("yard", 5, 3).unwrap();
     assert_eq!((rest.rows.len(), rest.more), (1, false));

@@ -1,109 +1,115 @@
-//! Which message connection after connection ends on, so that one that no broker takes does not hold up all others. Pure.
+//! Finds the message on which one connection after another ends, so that a message that no broker accepts
+//! does not block all others. Pure.
 //!
-//! A connection that ends without getting any further makes all that was on its way suspect: those are sent one at a time
-//! from then on, and the one that stands alone at five ends in a row is found guilty.
+//! A lost connection without a new acknowledgement makes all messages in flight suspects. Suspects are sent
+//! one at a time from then on. The message that is alone in flight at [`MAX_FAILURES`] ends in a row is the
+//! poison.
 
 use super::window::{InFlight, Window};
 
-/// Connections that end on one and the same message before it is given up.
-const MOST_STRIKES: u32 = 5;
+/// Number of connections in a row that end on the same message before it is given up.
+const MAX_FAILURES: u32 = 5;
 
-/// See the module.
+/// Detects poison.
 #[derive(Default)]
-pub struct PoisonDetector(Option<Suspects>);
+pub(super) struct PoisonDetector(Option<Suspects>);
 
+/// The messages that may be poison.
 struct Suspects {
-    /// Rows up to here.
-    until_row: i64,
-    /// States too.
+    /// Rows up to this one are suspects.
+    last_row: i64,
+    /// Whether states are suspects.
     states: bool,
-    /// What a connection ended on that had nothing else on its way, and how many connections in a row.
-    on: Option<(InFlight, u32)>,
+    /// The message that was alone in flight when the last connections ended, and how many these were.
+    single: Option<(InFlight, u32)>,
 }
 
-/// How far a connection has come, as far as it matters here.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Its greeting was acknowledged: small messages pass.
-    pub is_greeted: bool,
-    /// It has acknowledged a row that none before it had.
-    pub got_further: bool,
-    /// It had handed over all rows once, and told states from then on.
-    pub has_caught_up: bool,
+/// Progress of a connection, as far as it matters here.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Progress {
+    /// Whether `online` was acknowledged, so small messages are accepted.
+    pub(super) is_online_acknowledged: bool,
+    /// Whether a row was acknowledged that never had been before.
+    pub(super) has_new_acknowledgement: bool,
+    /// Whether all rows were queued at some time, so that states were sent from then on.
+    pub(super) has_caught_up: bool,
 }
 
 impl PoisonDetector {
-    /// Whether there is any.
-    pub fn is_any(&self) -> bool {
+    /// Whether there are suspects.
+    pub(super) fn has_suspects(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether it is one message.
-    pub fn is_on_one(&self) -> bool {
-        self.0.as_ref().is_some_and(|suspects| suspects.on.is_some())
+    /// Whether a connection has ended on a suspect that was alone in flight.
+    pub(super) fn has_single_suspect(&self) -> bool {
+        self.0.as_ref().is_some_and(|suspects| suspects.single.is_some())
     }
 
-    /// Whether states are to be told before any further row, one by one: their turn has come.
-    pub fn is_on_states(&self, cursor: i64, progress: Progress) -> bool {
-        let is_turn =
-            |suspects: &Suspects| suspects.states && cursor >= suspects.until_row && progress.has_caught_up;
-        self.0.as_ref().is_some_and(is_turn)
+    /// Whether states must be sent one at a time before any further row: they are suspects, and the suspected
+    /// rows are delivered.
+    pub(super) fn must_test_states(&self, cursor: i64, progress: Progress) -> bool {
+        let is_due =
+            |suspects: &Suspects| suspects.states && cursor >= suspects.last_row && progress.has_caught_up;
+        self.0.as_ref().is_some_and(is_due)
     }
 
-    /// How many messages may be on their way, of `usual`, with everything up to `cursor` acknowledged. None before the
-    /// greeting has passed: only then it is known that small ones do.
-    pub fn narrow(&self, usual: usize, cursor: i64, progress: Progress) -> usize {
+    /// Maximum number of messages in flight, when everything up to `cursor` is acknowledged: `usual`, or one
+    /// while suspects are tested. Zero before `online` is acknowledged, because only that shows that the
+    /// broker accepts small messages.
+    pub(super) fn max_in_flight(&self, usual: usize, cursor: i64, progress: Progress) -> usize {
         let Some(suspects) = &self.0 else { return usual };
-        // Rows behind the suspects need not wait until states get their turn.
-        if cursor >= suspects.until_row && !self.is_on_states(cursor, progress) {
+        // Rows after the suspected ones do not wait until states are tested.
+        if cursor >= suspects.last_row && !self.must_test_states(cursor, progress) {
             usual
         } else {
-            usize::from(progress.is_greeted)
+            usize::from(progress.is_online_acknowledged)
         }
     }
 
-    /// A connection has ended badly with this on its way. Gives what is guilty.
-    pub fn ended(&mut self, window: &Window, progress: Progress) -> Option<InFlight> {
-        let mut on_its_way = window.tickets();
-        let states = on_its_way.clone().any(|ticket| matches!(ticket, InFlight::State(_)));
-        if on_its_way.clone().all(InFlight::is_harmless) {
+    /// Evaluates a lost connection. Returns the poison once it is found.
+    pub(super) fn connection_lost(&mut self, window: &Window, progress: Progress) -> Option<InFlight> {
+        let mut in_flight = window.messages();
+        let states = in_flight.clone().any(|message| matches!(message, InFlight::State(_)));
+        if in_flight.clone().all(InFlight::is_harmless) {
             return None;
         }
         let Some(suspects) = &mut self.0 else {
-            // Of rows the next one is to blame only if none was taken; states are told again to each connection.
-            if states || !progress.got_further {
-                self.0 = Some(Suspects { until_row: window.last_row(), states, on: None });
+            // If a row was acknowledged, the next one is not suspected yet. States are, because they are sent
+            // again on every connection.
+            if states || !progress.has_new_acknowledgement {
+                self.0 = Some(Suspects { last_row: window.last_row(), states, single: None });
             }
             return None;
         };
-        let (Some(only), None) = (on_its_way.next(), on_its_way.next()) else {
-            // More are suspect, where it was not one at a time.
-            if !progress.got_further {
-                suspects.until_row = suspects.until_row.max(window.last_row());
+        let (Some(only), None) = (in_flight.next(), in_flight.next()) else {
+            // There was more than one in flight, so all of them are suspects.
+            if !progress.has_new_acknowledgement {
+                suspects.last_row = suspects.last_row.max(window.last_row());
             }
             suspects.states |= states;
             return None;
         };
-        // A broker that does not even take the greeting says nothing of messages.
-        if !progress.is_greeted {
+        // A broker that does not even acknowledge `online` has another problem.
+        if !progress.is_online_acknowledged {
             return None;
         }
-        let strikes = match &suspects.on {
-            Some((ticket, strikes)) if ticket == only => strikes + 1,
+        let failures = match &suspects.single {
+            Some((message, failures)) if message == only => failures + 1,
             _ => 1,
         };
-        suspects.on = Some((only.clone(), strikes));
-        if strikes < MOST_STRIKES {
+        suspects.single = Some((only.clone(), failures));
+        if failures < MAX_FAILURES {
             return None;
         }
         self.0 = None;
         Some(only.clone())
     }
 
-    /// Everything up to `cursor` has passed, and `states` if all of those have: nothing is suspected any more once all of
-    /// the suspects are among that.
-    pub fn clear(&mut self, cursor: i64, states: bool) {
-        self.0.take_if(|suspects| cursor >= suspects.until_row && (states || !suspects.states));
+    /// Clears the suspicions once all suspects are delivered: rows up to `cursor` are, and all states if
+    /// `states`.
+    pub(super) fn clear_delivered(&mut self, cursor: i64, states: bool) {
+        self.0.take_if(|suspects| cursor >= suspects.last_row && (states || !suspects.states));
     }
 }
 
@@ -111,65 +117,68 @@ impl PoisonDetector {
 mod tests {
     use super::*;
 
-    fn on(tickets: &[InFlight]) -> Window {
+    fn window(messages: &[InFlight]) -> Window {
         let mut window = Window::new(0);
-        tickets.iter().for_each(|ticket| window.hand_over(ticket.clone()));
+        messages.iter().for_each(|message| window.queued(message.clone()));
         window
     }
 
-    const FRESH: Progress = Progress { is_greeted: false, got_further: false, has_caught_up: false };
-    const GREETED: Progress = Progress { is_greeted: true, ..FRESH };
+    const NEW: Progress =
+        Progress { is_online_acknowledged: false, has_new_acknowledgement: false, has_caught_up: false };
+    const ONLINE: Progress = Progress { is_online_acknowledged: true, ..NEW };
 
     #[test]
-    fn the_one_that_stands_alone_at_five_ends_is_guilty() {
+    fn a_message_alone_in_flight_at_five_ends_is_poison() {
         let mut poison = PoisonDetector::default();
         let rows = [1, 2, 3].map(InFlight::Row);
-        assert_eq!(poison.ended(&on(&rows), Progress { got_further: true, ..GREETED }), None);
-        assert!(!poison.is_any(), "it got further");
-        assert_eq!(poison.ended(&on(&rows), GREETED), None);
-        assert_eq!([FRESH, GREETED].map(|progress| poison.narrow(100, 0, progress)), [0, 1]);
+        let acknowledged = Progress { has_new_acknowledgement: true, ..ONLINE };
+        assert_eq!(poison.connection_lost(&window(&rows), acknowledged), None);
+        assert!(!poison.has_suspects(), "a row was acknowledged");
+        assert_eq!(poison.connection_lost(&window(&rows), ONLINE), None);
+        assert_eq!([NEW, ONLINE].map(|progress| poison.max_in_flight(100, 0, progress)), [0, 1]);
         for end in 1..=5 {
-            // Ends before the greeting, and with nothing on its way, tell nothing.
-            assert_eq!(poison.ended(&on(&rows[..1]), FRESH), None);
-            assert_eq!(poison.ended(&on(&[InFlight::Greeting]), GREETED), None);
-            let guilty = poison.ended(&on(&rows[..1]), GREETED);
-            assert_eq!(guilty, (end == 5).then_some(InFlight::Row(1)));
+            // Ends before `online` is acknowledged, and with only harmless messages in flight, do not count.
+            assert_eq!(poison.connection_lost(&window(&rows[..1]), NEW), None);
+            assert_eq!(poison.connection_lost(&window(&[InFlight::NodeStatus]), ONLINE), None);
+            let found = poison.connection_lost(&window(&rows[..1]), ONLINE);
+            assert_eq!(found, (end == 5).then_some(InFlight::Row(1)));
         }
-        assert_eq!(poison.narrow(100, 0, FRESH), 100);
+        assert_eq!(poison.max_in_flight(100, 0, NEW), 100);
     }
 
     #[test]
-    fn strikes_are_in_a_row_and_all_that_passes_is_cleared() {
+    fn only_failures_in_a_row_count_and_delivery_clears_suspicions() {
         let mut poison = PoisonDetector::default();
         let state = InFlight::State("t".into());
-        poison.ended(&on(&[InFlight::Row(7), state.clone()]), GREETED);
+        poison.connection_lost(&window(&[InFlight::Row(7), state.clone()]), ONLINE);
         for _ in 0..2 {
-            for ticket in [InFlight::Row(7), state.clone()] {
+            for message in [InFlight::Row(7), state.clone()] {
                 for _ in 0..4 {
-                    assert_eq!(poison.ended(&on(std::slice::from_ref(&ticket)), GREETED), None);
+                    let window = window(std::slice::from_ref(&message));
+                    assert_eq!(poison.connection_lost(&window, ONLINE), None);
                 }
             }
         }
-        assert!(poison.is_on_one());
-        poison.clear(7, false);
-        poison.clear(6, true);
-        assert!(poison.is_any());
-        poison.clear(7, true);
-        assert!(!poison.is_any());
+        assert!(poison.has_single_suspect());
+        poison.clear_delivered(7, false);
+        poison.clear_delivered(6, true);
+        assert!(poison.has_suspects());
+        poison.clear_delivered(7, true);
+        assert!(!poison.has_suspects());
     }
 
     #[test]
-    fn a_suspected_state_does_not_hold_up_rows_until_its_turn() {
+    fn a_suspected_state_does_not_block_rows_before_it_is_tested() {
         let mut poison = PoisonDetector::default();
-        poison.ended(&on(&[InFlight::Row(7), InFlight::State("t".into())]), GREETED);
-        let caught_up = Progress { has_caught_up: true, ..GREETED };
-        assert_eq!(poison.narrow(100, 6, GREETED), 1, "the row may be it");
-        assert_eq!(poison.narrow(100, 7, GREETED), 100);
-        assert!(!poison.is_on_states(7, GREETED));
-        assert_eq!(poison.narrow(100, 7, caught_up), 1);
-        assert!(poison.is_on_states(7, caught_up) && !poison.is_on_states(6, caught_up));
-        // A poisonous row among those that were not suspected is found as well.
-        poison.ended(&on(&[InFlight::Row(8), InFlight::Row(9)]), GREETED);
-        assert_eq!(poison.narrow(100, 7, GREETED), 1);
+        poison.connection_lost(&window(&[InFlight::Row(7), InFlight::State("t".into())]), ONLINE);
+        let caught_up = Progress { has_caught_up: true, ..ONLINE };
+        assert_eq!(poison.max_in_flight(100, 6, ONLINE), 1, "the row is a suspect");
+        assert_eq!(poison.max_in_flight(100, 7, ONLINE), 100);
+        assert!(!poison.must_test_states(7, ONLINE));
+        assert_eq!(poison.max_in_flight(100, 7, caught_up), 1);
+        assert!(poison.must_test_states(7, caught_up) && !poison.must_test_states(6, caught_up));
+        // Poison among the rows that are not suspected is found as well.
+        poison.connection_lost(&window(&[InFlight::Row(8), InFlight::Row(9)]), ONLINE);
+        assert_eq!(poison.max_in_flight(100, 7, ONLINE), 1);
     }
 }

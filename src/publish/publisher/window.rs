@@ -1,4 +1,4 @@
-//! What is on its way over one connection: handed over, sent under an id, not acknowledged yet. Pure.
+//! The window of one connection: messages that are queued or sent, and not acknowledged yet. Pure.
 
 use crate::publish::outbox::Gap;
 use std::{
@@ -6,99 +6,101 @@ use std::{
     time::Duration,
 };
 
-/// What is to be acknowledged.
+/// A message that waits for its acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InFlight {
+pub(super) enum InFlight {
     /// A row of the outbox.
     Row(i64),
-    /// Told in place of rows that are gone.
+    /// The report of a gap.
     Gap(Gap),
-    /// The last word on this topic.
+    /// The retained state of this topic.
     State(String),
-    /// What Home Assistant is told on this topic.
+    /// The announcement to Home Assistant on this topic.
     Discovery(String),
-    /// An answer.
+    /// An answer to a command.
     Answer,
-    /// That we are there, or go.
-    Greeting,
+    /// `online` or `offline`.
+    NodeStatus,
 }
 
 impl InFlight {
-    /// No connection ends on it: every broker takes it, or nobody misses it.
-    pub fn is_harmless(&self) -> bool {
-        matches!(self, InFlight::Discovery(_) | InFlight::Answer | InFlight::Greeting)
+    /// Whether the message is never suspected of ending a connection, because every broker accepts it or
+    /// because it is not sent again.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self, InFlight::Discovery(_) | InFlight::Answer | InFlight::NodeStatus)
     }
 }
 
-/// See the module. Tickets are sent in the order of handing over.
-pub struct Window {
-    handed: VecDeque<InFlight>,
-    /// Sent, and when, by id.
-    open: BTreeMap<u16, (InFlight, Duration)>,
-    /// Rows that are in either.
+/// The messages in flight. They are sent in the order in which they are queued. Times are monotonic.
+pub(super) struct Window {
+    /// Queued in the connection, not sent yet.
+    queued: VecDeque<InFlight>,
+    /// Sent, with the time, by packet id.
+    sent: BTreeMap<u16, (InFlight, Duration)>,
+    /// Rows in either of them.
     rows: BTreeSet<i64>,
     last_row: i64,
 }
 
 impl Window {
-    /// Nothing yet; rows begin behind this one.
-    pub fn new(last_row: i64) -> Window {
-        Window { handed: VecDeque::new(), open: BTreeMap::new(), rows: BTreeSet::new(), last_row }
+    /// Creates an empty window. The rows after `last_row` follow.
+    pub(super) fn new(last_row: i64) -> Window {
+        Window { queued: VecDeque::new(), sent: BTreeMap::new(), rows: BTreeSet::new(), last_row }
     }
 
-    /// How many are on their way.
-    pub fn len(&self) -> usize {
-        self.handed.len() + self.open.len()
+    /// Number of messages in flight.
+    pub(super) fn len(&self) -> usize {
+        self.queued.len() + self.sent.len()
     }
 
-    /// The last row that was handed over or left out.
-    pub fn last_row(&self) -> i64 {
+    /// The last row that was queued or skipped.
+    pub(super) fn last_row(&self) -> i64 {
         self.last_row
     }
 
-    /// Session to this row nothing is on its way any more.
-    pub fn reached(&self) -> i64 {
+    /// The row up to which no row is in flight.
+    pub(super) fn completed_row(&self) -> i64 {
         self.rows.first().map_or(self.last_row, |first| first - 1)
     }
 
-    /// All that are on their way.
-    pub fn tickets(&self) -> impl Iterator<Item = &InFlight> + Clone {
-        self.open.values().map(|(ticket, _)| ticket).chain(&self.handed)
+    /// The messages in flight.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &InFlight> + Clone {
+        self.sent.values().map(|(message, _)| message).chain(&self.queued)
     }
 
-    /// A ticket was given to the connection.
-    pub fn hand_over(&mut self, ticket: InFlight) {
-        if let InFlight::Row(row) = ticket {
+    /// Records that the connection has queued a message.
+    pub(super) fn queued(&mut self, message: InFlight) {
+        if let InFlight::Row(row) = message {
             self.rows.insert(row);
             self.last_row = row;
         }
-        self.handed.push_back(ticket);
+        self.queued.push_back(message);
     }
 
-    /// This row is not to be sent.
-    pub fn leave_out(&mut self, row: i64) {
+    /// Records that a row is not sent.
+    pub(super) fn skip(&mut self, row: i64) {
         self.last_row = row;
     }
 
-    /// The next one handed over went out under `id`.
-    pub fn sent(&mut self, id: u16, now: Duration) {
-        if let Some(ticket) = self.handed.pop_front() {
-            self.open.insert(id, (ticket, now));
+    /// Records that the first queued message was sent with packet id `id`.
+    pub(super) fn sent(&mut self, id: u16, now: Duration) {
+        if let Some(message) = self.queued.pop_front() {
+            self.sent.insert(id, (message, now));
         }
     }
 
-    /// The one of this id has arrived.
-    pub fn acknowledged(&mut self, id: u16) -> Option<InFlight> {
-        let (ticket, _) = self.open.remove(&id)?;
-        if let InFlight::Row(row) = ticket {
+    /// Removes and returns the message with packet id `id`. None if there is none.
+    pub(super) fn acknowledged(&mut self, id: u16) -> Option<InFlight> {
+        let (message, _) = self.sent.remove(&id)?;
+        if let InFlight::Row(row) = message {
             self.rows.remove(&row);
         }
-        Some(ticket)
+        Some(message)
     }
 
-    /// Whether any has been waiting for `patience` since it was sent.
-    pub fn is_overdue(&self, now: Duration, patience: Duration) -> bool {
-        self.open.values().any(|(_, since)| now.saturating_sub(*since) >= patience)
+    /// Whether a message was sent at least `timeout` ago.
+    pub(super) fn is_overdue(&self, now: Duration, timeout: Duration) -> bool {
+        self.sent.values().any(|(_, at)| now.saturating_sub(*at) >= timeout)
     }
 }
 
@@ -107,23 +109,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reached_is_what_is_whole_whatever_comes_first() {
+    fn the_completed_row_does_not_depend_on_the_order_of_acknowledgements() {
         let mut window = Window::new(10);
-        assert_eq!((window.reached(), window.len()), (10, 0));
-        for ticket in [InFlight::Greeting, InFlight::Row(11), InFlight::Row(12)] {
-            window.hand_over(ticket);
+        assert_eq!((window.completed_row(), window.len()), (10, 0));
+        for message in [InFlight::NodeStatus, InFlight::Row(11), InFlight::Row(12)] {
+            window.queued(message);
         }
-        window.leave_out(13);
+        window.skip(13);
         (1..=3).for_each(|id| window.sent(id, Duration::from_secs(id.into())));
         assert_eq!(window.acknowledged(3), Some(InFlight::Row(12)));
-        assert_eq!((window.reached(), window.last_row()), (10, 13));
+        assert_eq!((window.completed_row(), window.last_row()), (10, 13));
         assert_eq!(window.acknowledged(2), Some(InFlight::Row(11)));
-        assert_eq!(window.reached(), 13);
-        assert_eq!(window.acknowledged(2), None, "once");
-        let patience = Duration::from_secs(5);
-        assert!(!window.is_overdue(Duration::from_secs(5), patience));
-        assert!(window.is_overdue(Duration::from_secs(6), patience), "the greeting");
-        assert_eq!(window.acknowledged(1), Some(InFlight::Greeting));
-        assert!(!window.is_overdue(Duration::from_secs(60), patience));
+        assert_eq!(window.completed_row(), 13);
+        assert_eq!(window.acknowledged(2), None, "only once");
+        let timeout = Duration::from_secs(5);
+        assert!(!window.is_overdue(Duration::from_secs(5), timeout));
+        assert!(window.is_overdue(Duration::from_secs(6), timeout), "the node status");
+        assert_eq!(window.acknowledged(1), Some(InFlight::NodeStatus));
+        assert!(!window.is_overdue(Duration::from_secs(60), timeout));
     }
 }

@@ -239,7 +239,7 @@ impl Lowering<'_, '_> {
         if self.graph.tensors[inputs[0]].dtype == DType::Uint8 {
             // TensorFlow Lite computes these in a fixed point of its own instead of by the requantization
             // rule.
-            return Err(operator.refuse("has uint8 input, of which the native engine supports only int8"));
+            return Err(operator.refuse("has uint8 input, but the native engine supports only int8"));
         }
         let size = window_size(self.graph, operator)?;
         if to.channels != from.channels * multiplier {

@@ -1,0 +1,375 @@
+//! What outlives connections: the messages to be sent, and where the next connection resumes.
+
+use super::{
+    Integrations, WINDOW,
+    limits::SizeLimits,
+    pending::PendingQueue,
+    poison::{PoisonDetector, Progress},
+    replay::Replay,
+    session::Session,
+    window::{InFlight, Window},
+};
+use crate::{
+    clock::Clock,
+    config,
+    control::CameraControl,
+    counters::{DeliveryCounters, FrameTrace},
+    procfs,
+    publish::outbox::{DurableMessage, Gap, Outbox, Row},
+    wire::{
+        messages::{self, Header, Message, SCHEMA, Sequence},
+        topics::{Address, Delivery, Topics},
+    },
+};
+use jiff::Timestamp;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Delay between an established connection and the replay after a lost one. A broker that was killed has
+/// forgotten its subscribers as well, and these must reconnect first.
+pub(super) const REPLAY_DELAY: Duration = Duration::from_secs(2);
+/// Minimum time between two updates of counters that need the disk or the kernel.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the publisher was given and does not change.
+pub(super) struct Context {
+    pub(super) node: Arc<str>,
+    pub(super) topics: Topics,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) counters: Arc<DeliveryCounters>,
+}
+
+/// The publisher's state across connections.
+pub(super) struct PublisherState {
+    pub(super) context: Context,
+    pub(super) integrations: Integrations,
+    /// Durable messages.
+    pub(super) outbox: Outbox,
+    /// `outbox.durable_kinds`.
+    durable_kinds: Vec<String>,
+    pub(super) replay: Replay,
+    pub(super) poison: PoisonDetector,
+    pub(super) limits: SizeLimits,
+    /// The last message of each topic whose messages are retained.
+    pub(super) states: BTreeMap<String, RetainedState>,
+    /// The newest payload of each topic with transient messages, and the trace of its frame.
+    pub(super) transient: BTreeMap<String, (Vec<u8>, Option<FrameTrace>)>,
+    /// Answers and announcements.
+    pub(super) pending: PendingQueue,
+    /// Capture times of the frames that caused unacknowledged rows, by row.
+    capture_times: BTreeMap<i64, Duration>,
+    /// When the slow counters were last updated.
+    counted_at: Option<Duration>,
+}
+
+/// The last message of a topic, retained by the broker for late subscribers.
+pub(super) struct RetainedState {
+    pub(super) payload: Vec<u8>,
+    /// The row of the same message, if it is durable.
+    row: Option<i64>,
+    /// Whether it was sent on the current connection.
+    pub(super) is_sent: bool,
+}
+
+impl PublisherState {
+    /// Opens the outbox, and logs what is wrong with it.
+    pub(super) fn open(
+        context: Context,
+        outbox: config::Outbox,
+        max_packet_bytes: usize,
+        integrations: Integrations,
+    ) -> PublisherState {
+        let (durable_kinds, replay) = (outbox.durable_kinds.clone(), outbox.replay);
+        let opened = Outbox::open(outbox, context.clock.now());
+        for note in &opened.notes {
+            tracing::warn!("{note}");
+        }
+        let now = context.clock.monotonic();
+        PublisherState {
+            context,
+            integrations,
+            replay: Replay::new(replay, now, opened.outbox.cursor(), opened.resume_row),
+            outbox: opened.outbox,
+            durable_kinds,
+            poison: PoisonDetector::default(),
+            limits: SizeLimits::new(max_packet_bytes),
+            states: BTreeMap::new(),
+            transient: BTreeMap::new(),
+            pending: PendingQueue::default(),
+            capture_times: BTreeMap::new(),
+            counted_at: None,
+        }
+    }
+
+    /// Accepts a message to be published.
+    pub(super) fn accept(&mut self, message: Message) {
+        let address = self.context.topics.address(&message);
+        let is_durable = message.is_durable() || self.durable_kinds.iter().any(|kind| kind == message.kind());
+        if is_durable {
+            self.accept_durable(message, address)
+        } else {
+            self.accept_transient(message, address)
+        }
+    }
+
+    /// Keeps the message in memory, in place of the previous one of its topic.
+    fn accept_transient(&mut self, message: Message, Address { topic, delivery }: Address) {
+        let trace = match &message {
+            Message::Detections(detections) => detections.trace.clone(),
+            _ => None,
+        };
+        let payload = message.payload();
+        if delivery == Delivery::State {
+            self.states.insert(topic, RetainedState { payload, row: None, is_sent: false });
+        } else {
+            self.transient.insert(topic, (payload, trace));
+        }
+    }
+
+    /// Adds the message to the outbox, with its sequence number.
+    fn accept_durable(&mut self, mut message: Message, Address { topic, delivery }: Address) {
+        let captured = match &message {
+            Message::Event(event) => event.captured,
+            _ => None,
+        };
+        let at_ms = self.context.clock.now().as_millisecond();
+        if let (Message::Event(event), Some(frigate)) = (&message, &mut self.integrations.frigate) {
+            let translated = frigate.message(event, &mut self.outbox, at_ms);
+            self.append(translated);
+        }
+        let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
+        let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.next_seq(&camera));
+        let uid = format!("{stream}-{camera}-{seq}");
+        message.set_sequence(Sequence { stream, seq, uid });
+        let payload = message.payload();
+        let retained = delivery == Delivery::State;
+        let state = retained.then(|| (topic.clone(), payload.clone()));
+        let row = self.append(DurableMessage { camera, seq, at_ms, topic, retained, payload });
+        if let Some((topic, payload)) = state {
+            self.states.insert(topic, RetainedState { payload, row: Some(row), is_sent: false });
+        }
+        self.capture_times.extend(captured.map(|captured| (row, captured)));
+    }
+
+    /// Adds a message to the outbox. Returns its row.
+    fn append(&mut self, message: DurableMessage) -> i64 {
+        self.context.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.outbox.accept(message)
+    }
+
+    /// Publishes the settings of all cameras.
+    pub(super) fn publish_all_settings(&mut self) {
+        let commander = self.integrations.commander.as_ref();
+        let controls = commander.map(|commander| commander.cameras.clone()).unwrap_or_default();
+        controls.iter().for_each(|control| self.publish_settings(control));
+    }
+
+    fn publish_settings(&mut self, control: &CameraControl) {
+        let settings = control.settings();
+        self.accept(Message::Settings(messages::Settings {
+            header: Header::new(self.context.node.clone(), Some(control.name.clone())),
+            at: self.context.clock.now(),
+            watching: settings.watching,
+            rate_fps: settings.rate_fps,
+            motion_threshold: settings.motion_threshold,
+            score: settings.score,
+        }));
+    }
+
+    /// Handles a received message: a command, or a message of Home Assistant.
+    pub(super) fn receive(&mut self, topic: &str, retained: bool, payload: &[u8]) {
+        let Integrations { commander, discovery, .. } = &mut self.integrations;
+        if discovery.receive(topic, retained, payload, self.context.clock.monotonic()) {
+            return;
+        }
+        let topics = &self.context.topics;
+        let (Some(commander), Some(camera)) = (commander, topics.command_target(topic)) else { return };
+        // An empty payload deletes a retained command.
+        if payload.is_empty() {
+            return;
+        }
+        // A retained command may be of any age.
+        if retained {
+            tracing::warn!(topic, "A retained command is not executed.");
+            return;
+        }
+        if self.pending.rejects_command(topic) {
+            return;
+        }
+        let outcome = commander.handle(camera, payload, &self.outbox);
+        self.pending.push_answer(topics.answer(camera), outcome.answer);
+        if let Some(control) = outcome.changed {
+            self.publish_settings(&control);
+        }
+    }
+
+    /// Topics to subscribe to.
+    pub(super) fn subscription_filters(&self) -> Vec<String> {
+        let Integrations { commander, discovery, .. } = &self.integrations;
+        let mut filters: Vec<String> = discovery.birth_topic().into_iter().cloned().collect();
+        filters.extend(commander.iter().flat_map(|_| self.context.topics.command_filters()));
+        filters
+    }
+
+    /// Queues the announcements to Home Assistant.
+    pub(super) fn queue_discovery(&mut self) {
+        let messages = self.integrations.discovery.messages(&mut self.outbox);
+        self.pending.replace_discovery(messages);
+    }
+
+    /// Prepares for a new connection. Returns the row after which it resumes, and the delay until it does.
+    pub(super) fn prepare_for_session(&mut self) -> (i64, Duration) {
+        self.mark_states_unsent();
+        // Transient messages are not sent late.
+        self.transient.clear();
+        self.pending.clear();
+        self.queue_discovery();
+        let (resume_row, is_replay) = self.replay.session_started(self.outbox.cursor());
+        (resume_row, if is_replay { REPLAY_DELAY } else { Duration::ZERO })
+    }
+
+    /// Makes the next [`Session::send`] send all states.
+    pub(super) fn mark_states_unsent(&mut self) {
+        self.states.values_mut().for_each(|state| state.is_sent = false);
+    }
+
+    /// Decides after a lost connection what to send again, and whether to give a message up.
+    pub(super) fn session_ended(&mut self, session: &Session) {
+        if let Some(message) = self.poison.connection_lost(&session.window, session.progress) {
+            self.give_up(&message, "every connection ended on it");
+        }
+        // With a single suspect the broker is available, and a replay would only delay the search. What was
+        // acknowledged on this connection is replayed all the same.
+        let is_replay = !self.poison.has_single_suspect();
+        let is_acknowledged_replayed = is_replay || session.progress.has_new_acknowledgement;
+        let cursor = self.outbox.cursor();
+        self.replay.session_ended(
+            is_replay,
+            is_acknowledged_replayed,
+            cursor,
+            session.window.completed_row(),
+        );
+    }
+
+    /// Maximum number of messages in flight.
+    pub(super) fn max_in_flight(&self, progress: Progress) -> usize {
+        self.poison.max_in_flight(WINDOW, self.outbox.cursor(), progress)
+    }
+
+    /// Whether suspected states must be sent before any further row.
+    pub(super) fn must_test_states(&self, progress: Progress) -> bool {
+        self.poison.must_test_states(self.outbox.cursor(), progress)
+    }
+
+    /// Clears suspicions that the messages delivered by now refute.
+    pub(super) fn clear_delivered_suspects(&mut self, window: &Window) {
+        let are_states_delivered = window.len() == 0 && self.states.values().all(|state| state.is_sent);
+        self.poison.clear_delivered(self.outbox.cursor(), are_states_delivered);
+    }
+
+    /// Counts a sent row, and marks the state of the same message as sent.
+    pub(super) fn row_sent(&mut self, row: i64, topic: &str) {
+        self.context.counters.sent.fetch_add(1, Ordering::Relaxed);
+        if let Some(state) = self.states.get_mut(topic).filter(|state| state.row == Some(row)) {
+            state.is_sent = true;
+        }
+    }
+
+    /// Counts an acknowledged row. Returns false if it, or a later one, was acknowledged before.
+    pub(super) fn row_acknowledged(&mut self, row: i64) -> bool {
+        let counters = &self.context.counters;
+        if let Some(captured) = self.capture_times.remove(&row) {
+            counters.record_ack_latency(self.context.clock.monotonic().saturating_sub(captured));
+        }
+        let is_new = self.replay.row_acknowledged(row);
+        if is_new {
+            counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// Gives up a row that no broker can accept. `completed_row`: the row up to which everything is
+    /// acknowledged then.
+    pub(super) fn give_up_unsendable(&mut self, row: &Row, why: &str, completed_row: i64) {
+        self.outbox.give_up(row);
+        self.outbox.acknowledged(completed_row);
+        let bytes = row.message.payload.len();
+        tracing::error!(topic = row.message.topic, bytes, why, "Message cannot be sent; it is given up.");
+    }
+
+    /// Gives up a message that no broker accepts. A row is reported as a gap.
+    fn give_up(&mut self, message: &InFlight, why: &str) {
+        let (topic, bytes) = match message {
+            InFlight::Row(row) => {
+                // The row may have been deleted meanwhile.
+                let found = self.outbox.after(row - 1, 1).pop();
+                let Some(row) = found.filter(|found| found.id == *row) else { return };
+                self.outbox.give_up(&row);
+                self.outbox.acknowledged(row.id);
+                self.capture_times.remove(&row.id);
+                (row.message.topic, row.message.payload.len())
+            }
+            InFlight::State(topic) => {
+                let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
+                self.limits.learn(topic, bytes);
+                (topic.clone(), bytes)
+            }
+            // A subscriber can detect the gap from the sequence numbers.
+            InFlight::Gap(gap) => {
+                self.outbox.gap_acknowledged(gap);
+                (self.context.topics.gap(&gap.camera), 0)
+            }
+            InFlight::Discovery(_) | InFlight::Answer | InFlight::NodeStatus => return,
+        };
+        tracing::error!(topic, bytes, why, "Broker does not accept a message; it is given up.");
+    }
+
+    /// Drops states that are too large, with a warning.
+    pub(super) fn drop_too_large_states(&mut self, topics: &[String]) {
+        for topic in topics {
+            let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
+            self.limits.log_dropped(topic, bytes);
+        }
+    }
+
+    /// Topic and payload of a gap message.
+    pub(super) fn gap_message(&self, gap: &Gap) -> (String, Vec<u8>) {
+        let time = |ms: i64| Timestamp::from_millisecond(ms).unwrap_or_default();
+        let message = messages::Gap {
+            schema: SCHEMA,
+            node: &self.context.node,
+            camera: &gap.camera,
+            stream: self.outbox.stream(),
+            first_seq: gap.first_seq,
+            last_seq: gap.last_seq,
+            count: gap.count,
+            from: time(gap.from_ms),
+            to: time(gap.to_ms),
+        };
+        let payload = serde_json::to_vec(&message).expect("gaps have string keys and whole numbers");
+        (self.context.topics.gap(&gap.camera), payload)
+    }
+
+    /// Updates the delivery counters, and forgets capture times that are no longer needed.
+    pub(super) fn update_counters(&mut self) {
+        let counters = &self.context.counters;
+        counters.waiting.store(self.outbox.waiting(), Ordering::Relaxed);
+        counters.lost.store(self.outbox.lost(), Ordering::Relaxed);
+        while self.capture_times.first_key_value().is_some_and(|(row, _)| *row <= self.outbox.cursor()) {
+            self.capture_times.pop_first();
+        }
+        let now = self.context.clock.monotonic();
+        if self.counted_at.is_some_and(|at| now.saturating_sub(at) < COUNTERS_INTERVAL) {
+            return;
+        }
+        self.counted_at = Some(now);
+        let now_ms = self.context.clock.now().as_millisecond();
+        let oldest_ms = self.outbox.oldest_waiting_ms().map_or(0, |at_ms| (now_ms - at_ms).max(0));
+        counters.oldest_waiting_s.store(oldest_ms as u64 / 1000, Ordering::Relaxed);
+        counters.file_bytes.store(self.outbox.file_bytes(), Ordering::Relaxed);
+        counters.disk_bytes.store(procfs::thread_written_bytes().unwrap_or_default(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,81 @@
+//! Pictures of the best sighting of each object, within the limit of pictures per frame.
+
+use super::{Analysis, Paint, Scene, classification::is_cut_off, updates::TrackUpdate};
+use crate::{
+    frame::Image,
+    vision::{events::Sighting, rect::Rect, tracks::Track},
+};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Quality factor of an object that is partly outside the image.
+const CUT_OFF_QUALITY: f64 = 0.5;
+/// Quality factor of an object that is occluded or merged with others.
+const NOT_ISOLATED_QUALITY: f64 = 0.7;
+
+impl Scene {
+    /// Takes pictures of the sightings that are better than the best so far, at most as many as inferences
+    /// are allowed per frame: first of objects without a picture, then of those with the oldest one. A
+    /// sighting becomes the best only together with its picture, so that a picture that is missing is tried
+    /// again.
+    pub(super) fn take_pictures(
+        &mut self,
+        updates: &[TrackUpdate],
+        image: &Image,
+        painter: &mut dyn Paint,
+        analysis: &mut Analysis,
+    ) {
+        let number = |update: &TrackUpdate| self.tracker.tracks()[update.index].number;
+        let mut better: Vec<(u64, Sighting)> = updates
+            .iter()
+            .filter(|update| update.is_better)
+            .map(|update| (number(update), update.sighting))
+            .collect();
+        if !self.settings.pictures {
+            for (number, sighting) in better {
+                self.track_states.entry(number).and_modify(|state| state.best = Some(sighting));
+            }
+            return;
+        }
+        better.sort_by_key(|(number, _)| {
+            let best = self.track_states.get(number).and_then(|state| state.best);
+            (best.map(|best| best.scene_time), *number)
+        });
+        better.truncate(self.settings.objects.max_inferences_per_frame);
+        let objects: Vec<(Rect, String)> = better
+            .iter()
+            .filter_map(|(number, sighting)| {
+                let track = self.tracker.tracks().iter().find(|track| track.number == *number)?;
+                let name = self.settings.groups.name_or_unknown(track.labels.label());
+                Some((sighting.rect, caption(name, track.labels.score())))
+            })
+            .collect();
+        if objects.is_empty() {
+            return;
+        }
+        match painter.paint(image, &objects) {
+            Ok(pictures) => {
+                for ((number, sighting), pictures) in better.into_iter().zip(pictures) {
+                    self.track_states.entry(number).and_modify(|state| {
+                        (state.best, state.pictures) = (Some(sighting), Some(pictures));
+                    });
+                }
+            }
+            Err(error) => analysis.paint_error = Some(error),
+        }
+    }
+}
+
+/// The caption of an object: `cat 83 %`.
+pub fn caption(name: &str, score: f32) -> String {
+    format!("{name} {:.0} %", 100.0 * score)
+}
+
+/// A sighting of a track in an image of `size`. Its quality is best for a large, whole and isolated object
+/// with a high score.
+pub(super) fn sighting(track: &Track, at: Timestamp, scene_time: Duration, size: (f64, f64)) -> Sighting {
+    let whole = if is_cut_off(&track.rect, size) { CUT_OFF_QUALITY } else { 1.0 };
+    let isolated = if track.isolated { 1.0 } else { NOT_ISOLATED_QUALITY };
+    let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.labels.score())) * whole * isolated;
+    Sighting { at, scene_time, rect: track.rect, quality }
+}

@@ -1,0 +1,187 @@
+//! From tracks to what is reported of them: objects, events and occupancy.
+//!
+//! A confirmed track is reported once its label is one that the camera's configuration asks for. From then on
+//! it is reported until it ends.
+
+use super::{Analysis, Object, Occupancy, Paint, Scene, TrackState, pictures::sighting};
+use crate::{
+    frame::Image,
+    vision::{
+        events::{ChangedField, Event, EventIds, EventKind, Sighting, ZoneTracker},
+        rect::Rect,
+        tracks::{EndReason, Track},
+    },
+};
+use jiff::Timestamp;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Maximum time for which a better picture of an object is held back if no event sends it.
+const MAX_PICTURE_DELAY: Duration = Duration::from_secs(10);
+
+/// What a frame changes about one reported track.
+pub(super) struct TrackUpdate {
+    /// Index of the track among all tracks.
+    pub index: usize,
+    /// The event, if there is one.
+    pub kind: Option<EventKind>,
+    /// The track in this frame.
+    pub sighting: Sighting,
+    /// The sighting is better than the best so far.
+    pub is_better: bool,
+}
+
+impl Scene {
+    /// Adds the events, objects and pictures of all tracks to the analysis.
+    pub(super) fn report_tracks(&mut self, image: &Image, painter: &mut dyn Paint, analysis: &mut Analysis) {
+        let Some((_, captured_at)) = self.last else { return };
+        let updates = self.collect_updates(captured_at);
+        self.take_pictures(&updates, image, painter, analysis);
+        let bounds = Rect::from_edges(0.0, 0.0, analysis.size.0, analysis.size.1);
+        for TrackUpdate { index, kind, sighting, .. } in updates {
+            let track = &self.tracker.tracks()[index];
+            let Some(state) = self.track_states.get_mut(&track.number) else { continue };
+            let is_picture_due =
+                kind.is_some() || self.now.saturating_sub(state.pictures_sent_at) >= MAX_PICTURE_DELAY;
+            if is_picture_due && let Some(pictures) = state.pictures.take() {
+                state.pictures_sent_at = self.now;
+                analysis.pictures.push((state.id, state.started_at, pictures));
+            }
+            if let Some(kind) = kind {
+                state.is_reported = true;
+                let best = state.best.unwrap_or(sighting);
+                analysis.events.push(event(track, state, kind, best, captured_at, self.now, analysis.size));
+            }
+            analysis.objects.push(Object {
+                id: state.id,
+                label: state.label,
+                score: track.labels.score(),
+                rect: track.estimate(self.now, &bounds),
+                moving: track.moving,
+                visible: track.seen_at == self.now,
+                top: track.labels.top().to_vec(),
+            });
+        }
+    }
+
+    /// Updates the state of each confirmed track. Returns the updates of the reported ones, in the order of
+    /// the tracks.
+    fn collect_updates(&mut self, captured_at: Timestamp) -> Vec<TrackUpdate> {
+        let mut updates = Vec::new();
+        for (index, track) in self.tracker.tracks().iter().enumerate().filter(|(_, track)| track.confirmed) {
+            let state = self
+                .track_states
+                .entry(track.number)
+                .or_insert_with(|| TrackState::new(track, captured_at, self.now, &mut self.ids));
+            let is_seen = track.seen_at == self.now;
+            let zones_changed = is_seen && state.zones.update(&self.zones, &track.rect, self.size);
+            let label = track.labels.label();
+            let kind = if state.is_reported {
+                state.changes(track, zones_changed)
+            } else {
+                let wanted = &self.settings.camera.labels;
+                let name = self.settings.groups.name_or_unknown(label);
+                (wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)).then_some(EventKind::Start)
+            };
+            (state.label, state.moving) = (label, track.moving);
+            if kind == Some(EventKind::Start) {
+                state.zones.enter_current();
+            }
+            if !state.is_reported && kind.is_none() {
+                continue;
+            }
+            let sighting = sighting(track, captured_at, self.now, self.size);
+            let is_better = is_seen && state.best.is_none_or(|best| best.is_surpassed_by(&sighting));
+            updates.push(TrackUpdate { index, kind, sighting, is_better });
+        }
+        updates
+    }
+
+    /// Reports the end of a track, if its start was reported.
+    pub(super) fn report_end(&mut self, track: &Track, reason: EndReason, analysis: &mut Analysis) {
+        let Some(mut state) = self.track_states.remove(&track.number).filter(|state| state.is_reported)
+        else {
+            return;
+        };
+        let Some((_, captured_at)) = self.last else { return };
+        let best = state.best.unwrap_or_else(|| sighting(track, captured_at, self.now, self.size));
+        let pictures = state.pictures.take();
+        analysis.pictures.extend(pictures.map(|pictures| (state.id, state.started_at, pictures)));
+        let kind = EventKind::End(reason);
+        analysis.events.push(event(track, &state, kind, best, captured_at, self.now, self.size));
+    }
+
+    /// Reports the objects in view if they have changed since they were last reported.
+    pub(super) fn report_occupancy(&mut self, analysis: &mut Analysis) {
+        let Some((_, at)) = self.last else { return };
+        let mut labels = BTreeMap::new();
+        for state in self.track_states.values().filter(|state| state.is_reported) {
+            *labels.entry(state.label).or_default() += 1;
+        }
+        if self.occupancy.as_ref() != Some(&labels) {
+            self.occupancy = Some(labels.clone());
+            analysis.occupancy = Some(Occupancy { at, labels });
+        }
+    }
+}
+
+impl TrackState {
+    /// The state of a track that was confirmed in the frame of time `now`, captured at `captured_at`.
+    fn new(track: &Track, captured_at: Timestamp, now: Duration, ids: &mut EventIds) -> TrackState {
+        let started_at = to_timestamp(track.first_seen_at, captured_at, now);
+        TrackState {
+            id: ids.next(started_at),
+            started_at,
+            is_reported: false,
+            label: None,
+            moving: true,
+            zones: ZoneTracker::default(),
+            best: None,
+            pictures: None,
+            pictures_sent_at: now,
+        }
+    }
+
+    /// What has changed since the last frame. None if nothing has.
+    fn changes(&self, track: &Track, zones_changed: bool) -> Option<EventKind> {
+        let fields = [
+            (track.labels.label() != self.label, ChangedField::Label),
+            (zones_changed, ChangedField::Zones),
+            (track.moving != self.moving, ChangedField::Moving),
+        ];
+        let changed: Vec<ChangedField> =
+            fields.into_iter().filter(|(changed, _)| *changed).map(|(_, field)| field).collect();
+        (!changed.is_empty()).then_some(EventKind::Update(changed))
+    }
+}
+
+/// The time of day of `scene_time`, given that the frame of time `now` was captured at `captured_at`.
+fn to_timestamp(scene_time: Duration, captured_at: Timestamp, now: Duration) -> Timestamp {
+    captured_at.saturating_sub(now.saturating_sub(scene_time)).unwrap_or(captured_at)
+}
+
+fn event(
+    track: &Track,
+    state: &TrackState,
+    kind: EventKind,
+    best: Sighting,
+    captured_at: Timestamp,
+    now: Duration,
+    size: (f64, f64),
+) -> Event {
+    Event {
+        id: state.id,
+        kind,
+        at: captured_at,
+        started_at: state.started_at,
+        seen_at: to_timestamp(track.seen_at, captured_at, now),
+        duration: track.seen_at.saturating_sub(track.first_seen_at),
+        label: state.label,
+        score: track.labels.score(),
+        rect: track.rect,
+        size,
+        moving: track.moving,
+        zones: state.zones.inside.clone(),
+        visited: state.zones.visited.clone(),
+        best,
+    }
+}
