@@ -18,8 +18,7 @@ fn make_clip(to: &Path, still: u64, moving: u64, after: u64, bframes: u64) {
              video/x-raw,format=I420,width=640,height=360,framerate={FPS}/1 ! c. "
         )
     };
-    // The raw frames go through a file, because the segments of concat would change the encoder's time
-    // stamps.
+    // The raw frames go through a file, because concat's segments would change the encoder's time stamps.
     let raw = to.with_extension("yuv");
     let parts = [part("black", still), part("ball", moving), part("black", after)].concat();
     launch_to_end(&format!("concat name=c ! filesink location=\"{}\" {parts}", raw.display()));
@@ -32,7 +31,7 @@ fn make_clip(to: &Path, still: u64, moving: u64, after: u64, bframes: u64) {
     ));
 }
 
-/// What became of one clip.
+/// The result of one clip.
 struct Outcome {
     /// Capture times of all detections, in seconds since the first.
     captured_s: Vec<f64>,
@@ -89,8 +88,8 @@ fn captured_s(messages: &[Received], topic: &str) -> Vec<f64> {
 #[test]
 fn motion_between_two_keyframes_is_analysed_with_its_capture_times() {
     let folder = tempfile::tempdir().unwrap();
-    // The ball appears 7 frames after a keyframe and disappears 4 frames after another. After 5 s the scene
-    // is still.
+    // The ball appears 7 frames after a keyframe and disappears 4 frames after another. A scene is still after 5 s
+    // without motion.
     let (still, moving, after) = (7 * FPS + 7, FPS + 12, 2 * FPS);
     let clips = [0, 2].map(|bframes| {
         let clip = folder.path().join(format!("b{bframes}.mp4"));

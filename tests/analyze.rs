@@ -1,5 +1,4 @@
-//! `camfire analyze`: scores on the short scenes, the same result on every run, annotated clips, and invalid
-//! input.
+//! `camfire analyze`: scores on the short scenes, the same result on every run, annotated clips, bad input.
 
 use crate::support::{camfire, camfire_output, launch_to_end, root, send_signal, stderr, stdout, wait_for};
 use gstreamer::prelude::*;
@@ -11,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Analyses a scene of tests/data/scenes.
+/// Analyses a scene of `tests/data/scenes` and returns stdout.
 fn analyze(scene: &str, more: &[&str]) -> String {
     let clip = root().join(format!("tests/data/scenes/{scene}.mp4"));
     let mut arguments = vec!["analyze", clip.to_str().unwrap(), "--json"];
@@ -36,8 +35,7 @@ fn events(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// `docs/seeing.md` has the scores of the long scenes. In these short ones each object is a large part of the
-/// score.
+/// `docs/seeing.md` has the scores of the long scenes. In these short ones a single object weighs much.
 #[test]
 fn every_object_is_one_event_that_starts_within_three_frames() {
     for scene in ["stop", "light", "noise", "shake"] {
@@ -63,8 +61,7 @@ fn events_do_not_depend_on_the_number_of_workers_or_on_adaptive_decoding() {
     for workers in ["1", "3"] {
         assert_eq!(first, events_of(&["--set", &format!("engine.workers={workers}")]), "{workers} workers");
     }
-    // With decode = "auto" only keyframes of a still scene are decoded, but the same events occur at the same
-    // times.
+    // With decode = "auto" only keyframes of a still scene are decoded. Events and times are the same.
     let all = events(&events_of(&["--set", "cameras.clip.decode=all"]));
     let adaptive = events(&first);
     let starts = |events: &[Value]| -> Vec<(String, f64)> {
@@ -251,8 +248,7 @@ fn a_full_disk_is_reported_and_no_partial_file_remains() {
     let folder = tempfile::tempdir().unwrap();
     let clip = root().join("tests/data/scenes/noise.mp4");
     let camfire = camfire();
-    // A limit on the file size takes the place of a full disk. Its signal must be ignored, so that the write
-    // fails.
+    // A file size limit takes the place of a full disk. Its signal must be ignored, so that the write fails.
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
         .arg(camfire.get_program())

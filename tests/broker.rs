@@ -1,6 +1,6 @@
 //! Brokers that are unreachable, restart, refuse the login or require TLS; status messages and the last will.
 
-use crate::support::{Broker, Camfire, DEADLINE, free_port, mosquitto};
+use crate::support::{Broker, Camfire, DEADLINE, free_port, mosquitto, wait_for};
 use rumqttc::QoS;
 use std::{
     io::Read,
@@ -68,8 +68,10 @@ fn an_unreachable_broker_is_logged_once_per_reason_and_analysis_continues() {
     // From now on the port accepts connections, and each is closed after the CONNECT packet. When the third
     // attempt arrives, two have failed for this new reason.
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    server.set_nonblocking(true).unwrap();
     for _ in 0..3 {
-        let (mut client, _) = server.accept().unwrap();
+        let (mut client, _) = wait_for("a connection attempt", || server.accept().ok());
+        client.set_nonblocking(false).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         assert!(client.read(&mut [0; 4096]).unwrap() > 0);
     }

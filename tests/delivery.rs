@@ -574,8 +574,8 @@ fn client_certificates_are_used_and_wrong_ones_are_reported() {
     ] {
         let camfire = run(&broker, pairs);
         camfire.wait_log("Broker is away");
-        // The broker closes the connection right after its TLS alert. Sometimes the alert is lost, until a
-        // later attempt.
+        // The broker closes the connection right after its TLS alert. If the alert is lost, a later attempt
+        // reports it.
         camfire.wait_log(reason);
         assert!(!camfire.log().contains("Broker is connected"), "{reason}");
     }

@@ -1,5 +1,5 @@
-//! Integration tests: the built binary with a real mosquitto, GStreamer, an RTSP server and files. `make
-//! test` installs what they need.
+//! Integration tests of the built binary with a real mosquitto, GStreamer, an RTSP server and files.
+//! `make test` installs what they need.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic on unwrap is an acceptable failure report")]
 

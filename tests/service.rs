@@ -51,8 +51,7 @@ fn systemd_is_notified_of_start_watchdog_and_stop() {
 #[test]
 fn log_lines_for_the_journal_have_priorities_and_no_timestamps() {
     use std::os::linux::fs::MetadataExt;
-    // camfire recognizes the journal by the device and inode in JOURNAL_STREAM, which are those of a file
-    // here.
+    // camfire recognizes the journal by device and inode in JOURNAL_STREAM. Here they are those of a file.
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("camfire.toml");
     std::fs::write(&config, "[cameras.test]\nsource = 'test://'\n").unwrap();

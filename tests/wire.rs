@@ -1,5 +1,4 @@
-//! The wire contract: published messages match their schemas and the documentation, and the frame counts add
-//! up.
+//! The wire contract: published messages match the schemas and the documentation, and frame counts add up.
 
 use crate::support::{Broker, Camfire, Received, camfire_output, clip, root, stderr};
 use serde_json::Value;
@@ -93,8 +92,8 @@ fn messages_match_their_schemas_and_frame_counts_add_up() {
     let of = |kind: &str| ids.iter().filter(|(_, other)| other == kind).map(|(id, _)| id).collect::<Vec<_>>();
     assert!(!of("start").is_empty());
     assert!(of("start").iter().all(|id| of("end").contains(id)), "{ids:?}");
-    // The last stats are published after the workers have stopped: no frame is pending, and every analysis
-    // was published.
+    // The last stats are published after the workers have stopped: no frame is pending, and each analysed
+    // frame has been published.
     let last_stats = last_stats.expect("stats at the end");
     let analysed = subscriber.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
     let both = |key| [count(&last_stats, "yard", key), count(&last_stats, "test", key)];

@@ -1,5 +1,5 @@
-//! Starts the processes that a test needs: camfire, mosquitto, servers. Every wait is for a condition, with a
-//! deadline.
+//! Starts the processes that a test needs: camfire, mosquitto, servers. Waits are for conditions, with a
+//! deadline, not for a fixed time.
 
 pub mod http;
 pub mod rtsp;
@@ -72,8 +72,7 @@ impl Broker {
         Broker::start_in(tempfile::tempdir().unwrap(), port, lines)
     }
 
-    /// As [`Broker::start_on`], with `folder` as the broker's directory. It may hold files that the lines
-    /// name.
+    /// As [`Broker::start_on`], with `folder` as the broker's directory, which may hold files already.
     pub fn start_in(folder: tempfile::TempDir, port: u16, lines: &str) -> Broker {
         let config = folder.path().join("mosquitto.conf");
         let lines = lines.replace("{dir}", &folder.path().display().to_string());
