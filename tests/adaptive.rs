@@ -1,15 +1,16 @@
-//! Adaptive decoding on real streams: a still scene costs keyframes only, and what moves between two of them
-//! is caught up.
+//! Adaptive decoding: while the scene is still only keyframes are decoded, and when something moves between
+//! two keyframes, the frames since the first of them are decoded afterwards.
 
-use crate::support::{Broker, Camfire, Heard, launch_to_end};
+use crate::support::{Broker, Camfire, Received, launch_to_end};
 use jiff::Timestamp;
+use serde_json::Value;
 use std::path::Path;
 
-/// Frames a second, and a keyframe a second, of the clips made here.
+/// Frames per second, and frames per keyframe, of the clips made here.
 const FPS: u64 = 15;
 
-/// An empty scene of `still` frames, a bouncing ball for `moving`, and the empty scene again for `after`;
-/// `bframes` as an encoder for archives would use them, a camera none.
+/// Writes a clip of `still` black frames, `moving` frames with a bouncing ball and `after` black frames.
+/// `bframes` is the encoder's number of B-frames; cameras use none.
 fn make_clip(to: &Path, still: u64, moving: u64, after: u64, bframes: u64) {
     let part = |pattern: &str, frames: u64| {
         format!(
@@ -17,7 +18,7 @@ fn make_clip(to: &Path, still: u64, moving: u64, after: u64, bframes: u64) {
              video/x-raw,format=I420,width=640,height=360,framerate={FPS}/1 ! c. "
         )
     };
-    // Through a file of plain frames: concat's segments would get into the encoder's time stamps.
+    // The raw frames go through a file, because concat's segments would change the encoder's time stamps.
     let raw = to.with_extension("yuv");
     let parts = [part("black", still), part("ball", moving), part("black", after)].concat();
     launch_to_end(&format!("concat name=c ! filesink location=\"{}\" {parts}", raw.display()));
@@ -30,75 +31,104 @@ fn make_clip(to: &Path, still: u64, moving: u64, after: u64, bframes: u64) {
     ));
 }
 
-/// Seconds since the first detection that the frames of all detections were captured.
-fn captured_s(heard: &[Heard]) -> Vec<f64> {
-    let times: Vec<Timestamp> = heard
+/// The result of one clip.
+struct Outcome {
+    /// Capture times of all detections, in seconds since the first.
+    captured_s: Vec<f64>,
+    /// The camera's last stats.
+    counts: Value,
+}
+
+impl Outcome {
+    fn count(&self, key: &str) -> u64 {
+        self.counts[key].as_u64().unwrap()
+    }
+}
+
+/// Runs camfire with these clips as cameras `clip0`, `clip1` and so on until all have ended.
+fn run(clips: &[&Path], more: &str) -> Vec<Outcome> {
+    let broker = Broker::start();
+    let subscriber = broker.subscribe();
+    let names: Vec<String> = (0..clips.len()).map(|number| format!("clip{number}")).collect();
+    let mut config = String::from("stats.interval = '1s'\n");
+    for (name, clip) in names.iter().zip(clips) {
+        config += &format!("[cameras.{name}]\nsource = 'file://{}'\nloop = false\n{more}", clip.display());
+    }
+    let mut camfire = Camfire::run(&config, &broker.flags());
+    for name in &names {
+        subscriber.wait_state(name, "ended");
+    }
+    subscriber.clear_topic("/stats");
+    subscriber.wait("no pending frame", |message| {
+        message.topic.ends_with("/stats")
+            && names.iter().all(|name| message.json()["cameras"][name]["pending"] == 0)
+    });
+    assert!(camfire.end("TERM").success());
+    subscriber.wait("offline", |message| message.payload == "offline");
+    let messages = subscriber.all();
+    let stats = messages.iter().rfind(|message| message.topic.ends_with("/stats")).unwrap().json();
+    names
         .iter()
-        .filter(|heard| heard.topic.ends_with("/yard/detections"))
-        .map(|heard| heard.json()["captured_at"].as_str().unwrap().parse().unwrap())
+        .map(|name| Outcome {
+            captured_s: captured_s(&messages, &format!("/{name}/detections")),
+            counts: stats["cameras"][name].clone(),
+        })
+        .collect()
+}
+
+fn captured_s(messages: &[Received], topic: &str) -> Vec<f64> {
+    let times: Vec<Timestamp> = messages
+        .iter()
+        .filter(|message| message.topic.ends_with(topic))
+        .map(|message| message.json()["captured_at"].as_str().unwrap().parse().unwrap())
         .collect();
     times.iter().map(|at| at.duration_since(times[0]).as_secs_f64()).collect()
 }
 
-fn watch(clip: &Path, more: &str) -> (Vec<f64>, serde_json::Value) {
-    let broker = Broker::start();
-    let listener = broker.listen();
-    let config = format!(
-        "stats.interval = '1s'\n[cameras.yard]\nsource = 'file://{}'\nloop = false\n{more}",
-        clip.display()
-    );
-    let mut camfire = Camfire::run(&config, &broker.flags());
-    listener.wait_state("yard", "ended");
-    listener.forget_topic("/stats");
-    listener.wait("the last frame to be done", |heard| {
-        heard.topic.ends_with("/stats") && heard.json()["cameras"]["yard"]["pending"] == 0
-    });
-    assert!(camfire.end("TERM").success());
-    listener.wait("the goodbye", |heard| heard.payload == "offline");
-    let stats = listener.all().into_iter().rfind(|heard| heard.topic.ends_with("/stats")).unwrap();
-    (captured_s(&listener.all()), stats.json()["cameras"]["yard"].clone())
-}
-
 #[test]
-fn what_moves_between_two_keyframes_is_caught_up_with_its_true_times() {
+fn motion_between_two_keyframes_is_analysed_with_its_capture_times() {
     let folder = tempfile::tempdir().unwrap();
-    for bframes in [0, 2] {
+    // The ball appears 7 frames after a keyframe and disappears 4 frames after another. A scene is still
+    // after 5 s without motion.
+    let (still, moving, after) = (7 * FPS + 7, FPS + 12, 2 * FPS);
+    let clips = [0, 2].map(|bframes| {
         let clip = folder.path().join(format!("b{bframes}.mp4"));
-        // The ball comes 7 frames behind a keyframe and is gone again 4 frames behind another.
-        let (still, moving) = (8 * FPS + 7, FPS + 12);
-        make_clip(&clip, still, moving, 2 * FPS, bframes);
-        let (captured, accounts) = watch(&clip, "");
-        println!("bframes {bframes}: {captured:.2?} {accounts}");
-        let account = |key: &str| accounts[key].as_u64().unwrap();
-        // Rested for some of the still seconds...
-        assert!(account("skipped_still") >= FPS, "{accounts}");
-        assert_eq!(account("captured"), still + moving + 2 * FPS, "{accounts}");
-        assert_eq!((account("shed"), account("failed")), (0, 0), "{accounts}");
-        // ...and yet saw the whole ball, five times a second, from the frame it came with.
+        make_clip(&clip, still, moving, after, bframes);
+        clip
+    });
+    for outcome in run(&[&clips[0], &clips[1]], "") {
+        let Outcome { captured_s, counts } = &outcome;
+        println!("{captured_s:.2?} {counts}");
+        // Some of the still frames were not decoded...
+        assert!(outcome.count("skipped_still") >= FPS, "{counts}");
+        assert_eq!(outcome.count("captured"), still + moving + after, "{counts}");
+        assert_eq!((outcome.count("shed"), outcome.count("failed")), (0, 0), "{counts}");
+        // ...and yet the ball was analysed five times per second, from the frame in which it appeared.
         let start = still as f64 / FPS as f64;
-        let seen =
-            captured.iter().filter(|&&at| at > start - 0.07 && at < start + moving as f64 / FPS as f64);
-        // A machine that is busy drops some, as it may, but not those that had to be caught up.
+        let count_between =
+            |from: f64, to: f64| captured_s.iter().filter(|&&at| at > from && at < to).count();
+        let with_ball = count_between(start - 0.07, start + moving as f64 / FPS as f64);
+        // A busy machine may drop frames, but not those that are decoded afterwards.
         let expected = 5.0 * moving as f64 / FPS as f64;
         assert!(
-            seen.count() as f64 + account("dropped") as f64 >= 0.9 * expected,
-            "{captured:.2?} {accounts}"
+            with_ball as f64 + outcome.count("dropped") as f64 >= 0.9 * expected,
+            "{captured_s:.2?} {counts}"
         );
-        let caught_up = captured.iter().filter(|&&at| at > start - 0.07 && at < 8.97).count();
-        assert!(caught_up >= 2, "{captured:.2?}");
-        assert!(captured.is_sorted(), "{captured:.2?}");
+        let before_keyframe = count_between(start - 0.07, start.ceil() - 0.03);
+        assert!(before_keyframe >= 2, "{captured_s:.2?}");
+        assert!(captured_s.is_sorted(), "{captured_s:.2?}");
     }
 }
 
 #[test]
-fn keyframes_alone_and_everything_are_what_they_say() {
+fn decode_keyframes_and_decode_all_analyse_the_expected_frames() {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("clip.mp4");
     make_clip(&clip, 3 * FPS, FPS, FPS, 0);
-    // Frames come faster than they are published, where only the newest counts: the accounts tell.
-    let (_, accounts) = watch(&clip, "realtime = false\ndecode = 'keyframes'\n");
-    assert_eq!(accounts["analysed"], 5, "{accounts}");
-    assert_eq!(accounts["skipped_rate"], 5 * (FPS - 1));
-    let (_, accounts) = watch(&clip, "realtime = false\ndecode = 'all'\nrate_fps = 15\n");
-    assert_eq!(accounts["analysed"], 5 * FPS, "{accounts}");
+    // Detections are not counted: publishing keeps only the newest when frames arrive faster.
+    let keyframes = &run(&[&clip], "realtime = false\ndecode = 'keyframes'\n")[0];
+    assert_eq!(keyframes.count("analysed"), 5, "{}", keyframes.counts);
+    assert_eq!(keyframes.count("skipped_rate"), 5 * (FPS - 1), "{}", keyframes.counts);
+    let all = &run(&[&clip], "realtime = false\ndecode = 'all'\nrate_fps = 15\n")[0];
+    assert_eq!(all.count("analysed"), 5 * FPS, "{}", all.counts);
 }

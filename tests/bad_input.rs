@@ -1,4 +1,4 @@
-//! Input that cannot be used: a clear message that names the place, exit status 2, no panic.
+//! Invalid input: the error message names the location, the exit status is 2, and nothing panics.
 
 use crate::support::{camfire_output, root, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ fn model_bytes() -> Vec<u8> {
     std::fs::read(root().join("models/squeezenet_v1.1_int8.tflite")).unwrap()
 }
 
-/// Runs with this config and expects exit status 2; gives stderr.
+/// Runs with this configuration, expects exit status 2 and returns stderr.
 fn refused(config: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("camfire.toml");
@@ -20,7 +20,7 @@ fn refused(config: &str) -> String {
 }
 
 #[test]
-fn five_mistakes_are_five_messages() {
+fn every_mistake_in_the_configuration_is_reported() {
     let text = refused(
         "[mqtt]\nport = 70000\nhots = 'broker'\n[cameras.yard]\nsource = 'ftp://cam/stream'\n\
          rate_fps = 'often'\n[cameras.'a/b']\nsource = 'test://'\n",
@@ -38,7 +38,7 @@ fn five_mistakes_are_five_messages() {
 }
 
 #[test]
-fn a_template_option_that_does_not_fit_is_refused() {
+fn a_template_option_out_of_range_is_refused() {
     let text = refused("[cameras.yard]\nsource = 'test://'\noptions = { width = 7 }\n");
     let expected =
         "camfire.toml:3: cameras.yard.options.width = 7: must be a whole number from 16 to 7680, not 7";
@@ -51,17 +51,17 @@ fn classify_with_model(model: &Path) -> (Option<i32>, String) {
     (output.status.code(), stderr(&output))
 }
 
-fn assert_model_refused(name: &str, bytes: &[u8], says: &str) {
+fn assert_model_refused(name: &str, bytes: &[u8], reason: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(name);
     std::fs::write(&file, bytes).unwrap();
     let (code, text) = classify_with_model(&file);
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains(says) && text.contains(name) && !text.contains("panicked"), "{text}");
+    assert!(text.contains(reason) && text.contains(name) && !text.contains("panicked"), "{text}");
 }
 
 #[test]
-fn a_model_that_is_none_is_refused() {
+fn a_file_that_is_not_a_model_is_refused() {
     let (code, text) = classify_with_model(Path::new("/nowhere/model.tflite"));
     assert_eq!(code, Some(2));
     assert!(text.contains("model /nowhere/model.tflite: No such file"), "{text}");
@@ -77,13 +77,13 @@ fn a_model_that_is_none_is_refused() {
         })
         .collect();
     assert_model_refused("noise.tflite", &noise, "not a valid .tflite model");
-    // With the mark in the right place, it takes more than a look at the mark.
+    // With the file identifier in the right place, parsing must find the error.
     noise[4..8].copy_from_slice(b"TFL3");
-    assert_model_refused("marked.tflite", &noise, "model");
+    assert_model_refused("identifier.tflite", &noise, "model");
 }
 
 #[test]
-fn run_refuses_a_wrong_model_and_labels_that_do_not_fit() {
+fn run_refuses_a_truncated_model_and_a_wrong_number_of_labels() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| -> PathBuf {
         let file = folder.path().join(name);
@@ -100,7 +100,7 @@ fn run_refuses_a_wrong_model_and_labels_that_do_not_fit() {
 }
 
 #[test]
-fn check_tells_all_problems_at_once() {
+fn check_reports_all_problems_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("camfire.toml");
     std::fs::write(
@@ -126,7 +126,7 @@ fn check_tells_all_problems_at_once() {
 }
 
 #[test]
-fn check_prints_the_problems_of_the_form_as_json_too() {
+fn check_reports_configuration_errors_as_json_too() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("camfire.toml");
     std::fs::write(&file, "[mqtt]\nport = 0\n[nope]\nx = 1\n").unwrap();

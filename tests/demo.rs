@@ -1,15 +1,15 @@
-//! `camfire demo`: what a newcomer sees first.
+//! `camfire demo`, with its own broker and without one.
 
-use crate::support::{camfire, camfire_output, root, send_signal, stdout, wait_for};
+use crate::support::{DEADLINE, camfire, camfire_output, root, send_signal, stdout, wait_for};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Stdio},
     sync::mpsc::{self, Receiver},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// A demo whose lines can be waited for.
+/// A running demo and its output.
 struct Demo {
     child: Child,
     lines: Receiver<String>,
@@ -41,12 +41,13 @@ impl Demo {
         Demo { child, lines }
     }
 
-    fn wait_line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + Duration::from_secs(90);
+    /// Returns the next line that matches, and discards those before it.
+    fn wait_line(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + DEADLINE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("no {what}"));
-            if fits(&line) {
+            if matches(&line) {
                 return line;
             }
         }
@@ -61,7 +62,7 @@ impl Drop for Demo {
 }
 
 #[test]
-fn the_demo_names_what_is_in_view_over_a_real_broker_and_takes_it_with_it() {
+fn the_demo_names_the_objects_and_stops_its_broker_on_exit() {
     let mut demo = Demo::start(&[]);
     let line = demo.wait_line("hint", |line| line.contains("mosquitto_sub -h 127.0.0.1 -p "));
     let port = line.split("-p ").nth(1).unwrap().split(' ').next().unwrap();
@@ -71,22 +72,21 @@ fn the_demo_names_what_is_in_view_over_a_real_broker_and_takes_it_with_it() {
         demo.wait_line(object, |line| line.contains(&format!("{object} (")));
     }
     send_signal("INT", demo.child.id());
-    let status = wait_for("the demo to end", || demo.child.try_wait().unwrap());
+    let status = wait_for("the demo to exit", || demo.child.try_wait().unwrap());
     assert!(status.success());
-    assert!(std::net::TcpStream::connect(&address).is_err(), "its broker is gone too");
+    assert!(std::net::TcpStream::connect(&address).is_err(), "the broker has stopped");
 }
 
 #[test]
-fn without_a_broker_the_demo_prints_straight_from_the_pipeline() {
+fn the_demo_works_without_a_broker() {
     let mut demo = Demo::start(&["--no-broker"]);
     demo.wait_line("cat", |line| line.contains("cat ("));
     send_signal("TERM", demo.child.id());
-    assert!(wait_for("the demo to end", || demo.child.try_wait().unwrap()).success());
+    assert!(wait_for("the demo to exit", || demo.child.try_wait().unwrap()).success());
 }
 
-/// The whole clip against its own truth.
 #[test]
-fn everything_in_the_bundled_clip_is_told_rightly() {
+fn the_bundled_clip_matches_its_ground_truth() {
     let (clip, truth) = (root().join("assets/demo.mp4"), root().join("assets/demo.truth.json"));
     let arguments = ["analyze", clip.to_str().unwrap(), "--json", "--truth", truth.to_str().unwrap()];
     let output = camfire_output(&arguments);

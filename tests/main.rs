@@ -1,21 +1,21 @@
-//! The real binary against real parts: mosquitto, GStreamer, an RTSP server, files. Needs what `make test`
-//! installs.
+//! Integration tests of the built binary with a real mosquitto, GStreamer, an RTSP server and files.
+//! `make test` installs what they need.
 
-#![allow(clippy::unwrap_used, reason = "a test that unwraps says what went wrong by failing there")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic on unwrap is an acceptable failure report")]
 
 mod support;
 
 mod adaptive;
+mod analyze;
 mod architecture;
 mod bad_input;
 mod broker;
 mod cameras;
+mod classify;
 mod delivery;
 mod demo;
 mod faults;
 mod metrics;
-mod photos;
 mod recorded;
-mod seeing;
 mod service;
 mod wire;

@@ -1,4 +1,4 @@
-//! What systemd sees: readiness, the watchdog, the end; and a unit that it takes as it is.
+//! The interface to systemd: notifications, the journal, signals and the unit file.
 
 use crate::support::{Broker, Camfire, DEADLINE, camfire, free_port, root, send_signal, wait_for};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// systemd's end of the notification socket.
+/// The receiving end of the notification socket.
 struct Notifications(UnixDatagram);
 
 impl Notifications {
@@ -27,7 +27,7 @@ impl Notifications {
 }
 
 #[test]
-fn systemd_is_told_of_start_life_and_end() {
+fn systemd_is_notified_of_start_watchdog_and_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let notifications = Notifications(UnixDatagram::bind(&path).unwrap());
@@ -39,7 +39,7 @@ fn systemd_is_told_of_start_life_and_end() {
     );
     notifications.wait("READY=1");
     notifications.wait("WATCHDOG=1");
-    // A camera or a broker that is away is no reason for a restart.
+    // The watchdog is notified although the broker is unreachable, because a restart would not help.
     drop(broker);
     notifications.wait("WATCHDOG=1");
     notifications.wait("WATCHDOG=1");
@@ -49,9 +49,9 @@ fn systemd_is_told_of_start_life_and_end() {
 }
 
 #[test]
-fn the_journal_gets_priorities_and_no_time_of_its_own() {
+fn log_lines_for_the_journal_have_priorities_and_no_timestamps() {
     use std::os::linux::fs::MetadataExt;
-    // stderr is a file here; to camfire the journal is whatever device and inode systemd names.
+    // camfire recognizes the journal by device and inode in JOURNAL_STREAM. Here they are those of a file.
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("camfire.toml");
     std::fs::write(&config, "[cameras.test]\nsource = 'test://'\n").unwrap();
@@ -66,9 +66,9 @@ fn the_journal_gets_priorities_and_no_time_of_its_own() {
         .spawn()
         .unwrap();
     let read = || std::fs::read_to_string(folder.path().join("journal")).unwrap();
-    wait_for("the broker's absence", || read().contains("Broker is away").then_some(()));
+    wait_for("the warning about the broker", || read().contains("Broker is away").then_some(()));
     send_signal("TERM", child.id());
-    assert!(wait_for("the end", || child.try_wait().unwrap()).success());
+    assert!(wait_for("camfire to exit", || child.try_wait().unwrap()).success());
     let text = read();
     assert!(text.lines().any(|line| line.starts_with("<6>camfire is running.")), "{text}");
     assert!(text.lines().any(|line| line.starts_with("<4>Broker is away")), "{text}");
@@ -76,8 +76,8 @@ fn the_journal_gets_priorities_and_no_time_of_its_own() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
-    // Its broker accepts and never answers, so that the end has something to wait for.
+fn a_second_signal_does_not_hang() {
+    // This broker accepts connections and never answers, so the shutdown takes time.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let flags = ["--set".to_string(), format!("mqtt.port={port}")];
@@ -85,31 +85,31 @@ fn a_second_signal_ends_at_once() {
     camfire.wait_log("Camera is live");
     send_signal("TERM", camfire.id());
     camfire.wait_log("camfire is stopping");
-    // Ended by then or not: the second one must not hang either.
+    // The process may have exited by now, so the signal may fail.
     let _ = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", camfire.id())).status();
     camfire.wait();
 }
 
 #[test]
-fn the_unit_is_sound_and_well_closed() {
+fn the_unit_file_is_valid_and_sandboxed() {
     let unit = root().join("systemd/camfire.service");
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         eprintln!("SKIP: systemd-analyze is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // The unit names the installed binary; here it is the one under test.
+    // systemd-analyze checks that the binary exists, so the copy names the binary under test.
     let text = std::fs::read_to_string(&unit).unwrap();
     let text = text.replace("/usr/bin/camfire", env!("CARGO_BIN_EXE_camfire"));
     let copy = folder.path().join("camfire.service");
     std::fs::write(&copy, text).unwrap();
     let verify = Command::new("systemd-analyze").arg("verify").arg(&copy).output().unwrap();
-    let said = String::from_utf8_lossy(&verify.stderr).into_owned();
-    let ours: Vec<&str> = said
+    let text = String::from_utf8_lossy(&verify.stderr).into_owned();
+    let problems: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("camfire.service") && !line.contains("man:systemd"))
         .collect();
-    assert!(ours.is_empty(), "{said}");
+    assert!(problems.is_empty(), "{text}");
     let security = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=20"])
         .arg(&copy)

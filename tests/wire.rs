@@ -1,7 +1,6 @@
-//! The wire contract: what the daemon really sends fits its schemas and its documentation, and the accounts
-//! balance.
+//! The wire contract: published messages match the schemas and the documentation, and frame counts add up.
 
-use crate::support::{Broker, Camfire, Heard, camfire_output, clip, root, stderr};
+use crate::support::{Broker, Camfire, Received, camfire_output, clip, root, stderr};
 use serde_json::Value;
 
 fn schema(name: &str) -> jsonschema::Validator {
@@ -15,19 +14,19 @@ fn assert_valid(schema: &jsonschema::Validator, message: &Value) {
     assert!(errors.is_empty(), "{errors:?} in {message:#}");
 }
 
-fn account(stats: &Heard, camera: &str, key: &str) -> u64 {
+fn count(stats: &Received, camera: &str, key: &str) -> u64 {
     stats.json()["cameras"][camera][key].as_u64().unwrap()
 }
 
-fn balances(stats: &Heard, camera: &str) -> bool {
+fn add_up(stats: &Received, camera: &str) -> bool {
     let parts = ["analysed", "skipped_rate", "skipped_still", "shed", "dropped", "failed", "pending"];
-    account(stats, camera, "captured") == parts.map(|key| account(stats, camera, key)).iter().sum::<u64>()
+    count(stats, camera, "captured") == parts.map(|key| count(stats, camera, key)).iter().sum::<u64>()
 }
 
 #[test]
-fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
+fn messages_match_their_schemas_and_frame_counts_add_up() {
     let broker = Broker::start();
-    let listener = broker.listen();
+    let subscriber = broker.subscribe();
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "node.name = 'porch'\nstats.interval = '1s'\npictures = {{ publish = true, directory = '{}' }}\n\
@@ -39,41 +38,42 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
         clip()
     );
     let mut camfire = Camfire::run(&config, &broker.flags());
-    listener.wait("detections of both", |heard| heard.topic == "camfire/porch/yard/detections");
-    listener.wait("detections of both", |heard| heard.topic == "camfire/porch/test/detections");
-    listener.wait_topic("/yard/events");
-    listener.wait_topic("/yard/regions/all");
-    listener.wait_topic("/yard/picture");
-    listener.wait_topic("/yard/heatmap");
-    listener.wait("stats with frames skipped", |heard| {
-        heard.topic == "camfire/porch/stats" && account(heard, "yard", "skipped_rate") > 0
+    subscriber.wait_topic("camfire/porch/yard/detections");
+    subscriber.wait_topic("camfire/porch/test/detections");
+    subscriber.wait_topic("/yard/events");
+    subscriber.wait_topic("/yard/regions/all");
+    subscriber.wait_topic("/yard/picture");
+    subscriber.wait_topic("/yard/heatmap");
+    subscriber.wait("stats with skipped frames", |message| {
+        message.topic == "camfire/porch/stats" && count(message, "yard", "skipped_rate") > 0
     });
     assert!(camfire.end("TERM").success());
-    listener.wait("the goodbye", |heard| heard.topic == "camfire/porch/status" && heard.payload == "offline");
+    subscriber
+        .wait("offline", |message| message.topic == "camfire/porch/status" && message.payload == "offline");
 
     let (detections, status, stats) =
         (schema("detections.json"), schema("camera-status.json"), schema("stats.json"));
     let (event, region) = (schema("event.json"), schema("region.json"));
     let mut last_stats = None;
     let mut ids = Vec::new();
-    for heard in listener.all() {
-        match heard.topic.strip_prefix("camfire/porch/").expect(&heard.topic) {
-            "status" => assert!(["online", "offline"].contains(&heard.payload.as_str())),
+    for message in subscriber.all() {
+        match message.topic.strip_prefix("camfire/porch/").expect(&message.topic) {
+            "status" => assert!(["online", "offline"].contains(&message.payload.as_str())),
             "stats" => {
-                assert_valid(&stats, &heard.json());
-                assert!(balances(&heard, "yard") && balances(&heard, "test"), "{}", heard.payload);
-                last_stats = Some(heard);
+                assert_valid(&stats, &message.json());
+                assert!(add_up(&message, "yard") && add_up(&message, "test"), "{}", message.payload);
+                last_stats = Some(message);
             }
-            "yard/status" | "test/status" => assert_valid(&status, &heard.json()),
+            "yard/status" | "test/status" => assert_valid(&status, &message.json()),
             "yard/detections" | "test/detections" => {
-                assert_valid(&detections, &heard.json());
-                assert_eq!(heard.json()["capture_clock"], "pipeline");
+                assert_valid(&detections, &message.json());
+                assert_eq!(message.json()["capture_clock"], "pipeline");
             }
             "yard/events" | "test/events" => {
-                let message = heard.json();
+                assert_eq!(message.qos, rumqttc::QoS::AtLeastOnce);
+                let message = message.json();
                 assert_valid(&event, &message);
-                assert_eq!(heard.qos, rumqttc::QoS::AtLeastOnce);
-                // The files are there before long: the store is not slower than the goodbye.
+                // All files have been written, because camfire has exited.
                 let pictures = &message["best"]["pictures"];
                 for what in ["crop", "frame", "annotated"] {
                     let file = folder.path().join(pictures[what].as_str().unwrap());
@@ -81,22 +81,22 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
                 }
                 ids.push((message["id"].clone(), message["type"].clone()));
             }
-            "yard/regions/all" => assert_valid(&region, &heard.json()),
+            "yard/regions/all" => assert_valid(&region, &message.json()),
             "yard/picture" | "test/picture" | "yard/heatmap" => {}
-            "test/occupancy" | "yard/occupancy" => assert_valid(&schema("occupancy.json"), &heard.json()),
-            "test/scene" | "yard/scene" => assert_valid(&schema("scene.json"), &heard.json()),
+            "test/occupancy" | "yard/occupancy" => assert_valid(&schema("occupancy.json"), &message.json()),
+            "test/scene" | "yard/scene" => assert_valid(&schema("scene.json"), &message.json()),
             other => panic!("undocumented topic {other}"),
         }
     }
-    // Whatever began has ended, at the latest with camfire.
+    // Every track has ended, at the latest when camfire stopped.
     let of = |kind: &str| ids.iter().filter(|(_, other)| other == kind).map(|(id, _)| id).collect::<Vec<_>>();
     assert!(!of("start").is_empty());
     assert!(of("start").iter().all(|id| of("end").contains(id)), "{ids:?}");
-    // The last accounts come after the workers have ended: nothing is pending, and each analysis was
-    // published.
+    // The last stats are published after the workers have stopped: no frame is pending, and each analysed
+    // frame has been published.
     let last_stats = last_stats.expect("stats at the end");
-    let analysed = listener.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
-    let both = |key| [account(&last_stats, "yard", key), account(&last_stats, "test", key)];
+    let analysed = subscriber.all().iter().filter(|h| h.topic.ends_with("/detections")).count();
+    let both = |key| [count(&last_stats, "yard", key), count(&last_stats, "test", key)];
     assert_eq!(both("pending"), [0, 0]);
     assert_eq!(both("analysed").iter().sum::<u64>(), analysed as u64);
     let latency = &last_stats.json()["cameras"]["yard"]["latency_ms"];
@@ -104,7 +104,7 @@ fn what_is_sent_fits_the_schemas_and_the_accounts_balance() {
 }
 
 #[test]
-fn the_documented_examples_fit_the_schemas() {
+fn documented_examples_match_the_schemas() {
     let manual = std::fs::read_to_string(root().join("docs/mqtt.md")).unwrap();
     let examples: Vec<Value> = manual
         .split("```json\n")
@@ -130,7 +130,7 @@ fn the_documented_examples_fit_the_schemas() {
 }
 
 #[test]
-fn watch_prints_what_comes() {
+fn watch_prints_received_messages() {
     let broker = Broker::start();
     let config = "[cameras.test]\nsource = 'test://smpte'\n";
     let _camfire = Camfire::run(config, &broker.flags());

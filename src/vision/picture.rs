@@ -6,7 +6,6 @@
 use super::{
     preprocess::Preprocessor,
     rect::{Rect, upright_size},
-    scene::Paint,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -81,6 +80,14 @@ impl Painter {
             .map_err(|e| Error::caused(ErrorKind::System, "the image cannot be encoded as JPEG", e))?;
         Ok(jpeg)
     }
+}
+
+/// Encodes pictures of objects as JPEG.
+pub trait Paint {
+    /// Returns the pictures of each object. The string is the object's caption.
+    ///
+    /// Errors: the pixels cannot be read.
+    fn paint(&mut self, image: &Image, objects: &[(Rect, String)]) -> Result<Vec<Pictures>, Error>;
 }
 
 impl Paint for Painter {

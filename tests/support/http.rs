@@ -1,10 +1,14 @@
-//! A small HTTP server for cameras that speak HTTP: files from a folder, and MJPEG without end. And a client
-//! that asks one thing.
+//! A small HTTP server in place of HTTP cameras: files of a folder, an endless MJPEG stream, and a sequence
+//! of stills. And a client for a single request.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,15 +17,18 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves the files of `folder`; `/video` is `frame.jpg` of it, 10 times a second, for ever. With
-    /// `login`, only to those who bring these Basic credentials (as they stand in the header).
+    /// Serves the files of `folder`. `/video` is an endless MJPEG stream that repeats its `frame.jpg` 10
+    /// times per second. `/next.jpg` is another of its files `00000.jpg`, `00001.jpg` and so on at each
+    /// request, and the last one when all have been sent. With `login`, requests need these Basic credentials
+    /// (base64, as in the header).
     pub fn start(folder: PathBuf, login: Option<&'static str>) -> HttpServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let stills = Arc::new(AtomicUsize::new(0));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let folder = folder.clone();
-                std::thread::spawn(move || drop(answer(&client, &folder, login)));
+                let (folder, stills) = (folder.clone(), stills.clone());
+                std::thread::spawn(move || drop(answer(&client, &folder, login, &stills)));
             }
         });
         HttpServer { port }
@@ -32,7 +39,19 @@ impl HttpServer {
     }
 }
 
-fn answer(mut client: &TcpStream, folder: &Path, login: Option<&str>) -> std::io::Result<()> {
+/// The next file of the sequence of stills.
+fn next_still(folder: &Path, stills: &AtomicUsize) -> String {
+    let number = stills.fetch_add(1, Ordering::Relaxed);
+    let names = (0..=number).rev().map(|number| format!("{number:05}.jpg"));
+    names.into_iter().find(|name| folder.join(name).exists()).unwrap_or_default()
+}
+
+fn answer(
+    mut client: &TcpStream,
+    folder: &Path,
+    login: Option<&str>,
+    stills: &AtomicUsize,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(client).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let request = lines.next().unwrap_or_default();
     let headers: Vec<String> = lines.collect();
@@ -51,10 +70,12 @@ fn answer(mut client: &TcpStream, folder: &Path, login: Option<&str>) -> std::io
             client.write_all(head.as_bytes())?;
             client.write_all(&jpeg)?;
             client.write_all(b"\r\n")?;
+            // The stream's frame rate.
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-    let Ok(body) = std::fs::read(folder.join(path)) else {
+    let still = if path == "next.jpg" { next_still(folder, stills) } else { path.to_string() };
+    let Ok(body) = std::fs::read(folder.join(still)) else {
         return client.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     };
     let kind = match path.rsplit('.').next() {
@@ -68,14 +89,14 @@ fn answer(mut client: &TcpStream, folder: &Path, login: Option<&str>) -> std::io
     client.write_all(&body)
 }
 
-/// What a server answered.
+/// An HTTP response.
 pub struct Answer {
-    /// Status line and headers.
+    /// Status line and headers, in lower case.
     pub head: String,
     pub body: String,
 }
 
-/// Asks for `path` and reads all of the answer; none where nobody listens.
+/// Requests `path` and reads the whole response. Returns None if the connection is refused.
 pub fn get(port: u16, path: &str, accept: &str) -> Option<Answer> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     server.set_read_timeout(Some(super::DEADLINE)).unwrap();
@@ -84,6 +105,6 @@ pub fn get(port: u16, path: &str, accept: &str) -> Option<Answer> {
     server.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     server.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP response");
     Some(Answer { head: head.to_lowercase(), body: body.into() })
 }

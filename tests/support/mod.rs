@@ -1,4 +1,5 @@
-//! Starts the real parts for a test and waits for what it expects of them: on the condition, with a deadline.
+//! Starts the processes that a test needs: camfire, mosquitto, servers. Waits are for conditions, with a
+//! deadline, not for a fixed time.
 
 pub mod http;
 pub mod rtsp;
@@ -12,41 +13,42 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-/// Generous: a wait that gets this far is a failure, whatever the machine.
+/// Limit of every wait. Long enough for a slow or busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The repository.
+/// The root directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A `file://` source of the bundled clip.
+/// The bundled clip as a `file://` source.
 pub fn clip() -> String {
     format!("file://{}", root().join("assets/demo.mp4").display())
 }
 
-/// A port that nobody listens on now.
+/// A TCP port on which nothing listens.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Waits until `look` finds something.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls `condition` until it returns a value. Panics with `what` after [`DEADLINE`].
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
-        if let Some(found) = look() {
-            return found;
+        if let Some(value) = condition() {
+            return value;
         }
         assert!(Instant::now() < end, "waited {DEADLINE:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A real mosquitto on a port of its own.
+/// A running mosquitto.
 pub struct Broker {
     child: Child,
     pub port: u16,
@@ -55,22 +57,22 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Anyone may come.
+    /// Without authentication, on a free port.
     pub fn start() -> Broker {
         Broker::start_with("allow_anonymous true\n")
     }
 
-    /// With these lines in its config; `{dir}` stands for a folder of its own.
+    /// With these lines in its configuration. `{dir}` stands for the broker's temporary directory.
     pub fn start_with(lines: &str) -> Broker {
         Broker::start_on(free_port(), lines)
     }
 
-    /// The same on a port that was chosen before.
+    /// As [`Broker::start_with`], on this port.
     pub fn start_on(port: u16, lines: &str) -> Broker {
         Broker::start_in(tempfile::tempdir().unwrap(), port, lines)
     }
 
-    /// The same with a folder in which there are files that the lines name.
+    /// As [`Broker::start_on`], with `folder` as the broker's directory, which may hold files already.
     pub fn start_in(folder: tempfile::TempDir, port: u16, lines: &str) -> Broker {
         let config = folder.path().join("mosquitto.conf");
         let lines = lines.replace("{dir}", &folder.path().display().to_string());
@@ -91,24 +93,24 @@ impl Broker {
         child
     }
 
-    /// Dies as in a power cut, and comes back with nothing remembered.
+    /// Kills the broker as a power failure would, and starts it again.
     pub fn restart(&mut self) {
         self.kill();
         self.child = Broker::spawn(&self.config, self.port);
     }
 
-    /// Dies as in a power cut.
+    /// Kills the broker as a power failure would.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Hears everything, as any client would.
-    pub fn listen(&self) -> Listener {
-        Listener::connect(self.port)
+    /// Connects a client that subscribes to all topics.
+    pub fn subscribe(&self) -> Subscriber {
+        Subscriber::connect(self.port)
     }
 
-    /// Flags that send camfire here.
+    /// Command line arguments with which camfire connects to this broker.
     pub fn flags(&self) -> Vec<String> {
         vec!["--set".into(), format!("mqtt.port={}", self.port)]
     }
@@ -121,36 +123,36 @@ impl Drop for Broker {
     }
 }
 
-/// Debian puts it into sbin.
+/// Path of mosquitto, which Debian installs in `/usr/sbin`.
 pub fn mosquitto() -> PathBuf {
     let sbin = PathBuf::from("/usr/sbin/mosquitto");
     if sbin.exists() { sbin } else { "mosquitto".into() }
 }
 
-/// A message as the broker handed it over.
+/// A message received from the broker.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct Received {
     pub topic: String,
     pub payload: String,
     pub retained: bool,
     pub qos: QoS,
 }
 
-impl Heard {
+impl Received {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.payload)
-            .unwrap_or_else(|e| panic!("{} is no JSON: {e}: {}", self.topic, self.payload))
+            .unwrap_or_else(|e| panic!("{} is not JSON: {e}: {}", self.topic, self.payload))
     }
 }
 
-/// A subscriber of everything that remembers all it heard.
-pub struct Listener {
+/// A client that has subscribed to all topics and keeps every message.
+pub struct Subscriber {
     client: Client,
-    heard: Arc<(Mutex<Vec<Heard>>, Condvar)>,
+    messages: Arc<(Mutex<Vec<Received>>, Condvar)>,
 }
 
-impl Listener {
-    fn connect(port: u16) -> Listener {
+impl Subscriber {
+    fn connect(port: u16) -> Subscriber {
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut options =
@@ -159,76 +161,76 @@ impl Listener {
         let (client, mut connection) = Client::new(options, 16);
         client.subscribe("#", QoS::AtLeastOnce).unwrap();
         wait_for_suback(&mut connection);
-        let heard = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
-        let shared = heard.clone();
+        let messages = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let shared = messages.clone();
         std::thread::spawn(move || {
             for event in connection.iter() {
                 let Ok(event) = event else { break };
                 if let Event::Incoming(Packet::Publish(publish)) = event {
-                    let heard = Heard {
+                    let message = Received {
                         topic: publish.topic,
                         payload: String::from_utf8_lossy(&publish.payload).into_owned(),
                         retained: publish.retain,
                         qos: publish.qos,
                     };
-                    shared.0.lock().unwrap().push(heard);
+                    shared.0.lock().unwrap().push(message);
                     shared.1.notify_all();
                 }
             }
         });
-        Listener { client, heard }
+        Subscriber { client, messages }
     }
 
-    /// Says something itself.
+    /// Publishes a message with QoS 1.
     pub fn publish(&self, topic: &str, payload: &[u8], retained: bool) {
         self.client.publish(topic, QoS::AtLeastOnce, retained, payload).unwrap();
     }
 
-    /// Everything so far.
-    pub fn all(&self) -> Vec<Heard> {
-        self.heard.0.lock().unwrap().clone()
+    /// All messages received since the start or the last [`Subscriber::clear`].
+    pub fn all(&self) -> Vec<Received> {
+        self.messages.0.lock().unwrap().clone()
     }
 
-    /// Forgets what was heard.
-    pub fn forget(&self) {
-        self.heard.0.lock().unwrap().clear();
+    /// Discards the messages received so far.
+    pub fn clear(&self) {
+        self.messages.0.lock().unwrap().clear();
     }
 
-    /// Forgets what was heard on topics with this ending.
-    pub fn forget_topic(&self, ending: &str) {
-        self.heard.0.lock().unwrap().retain(|heard| !heard.topic.ends_with(ending));
+    /// Discards the messages received so far on topics with this ending.
+    pub fn clear_topic(&self, ending: &str) {
+        self.messages.0.lock().unwrap().retain(|message| !message.topic.ends_with(ending));
     }
 
-    /// Waits for a message that fits, among those heard and those to come.
-    pub fn wait(&self, what: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
+    /// Returns the first message that matches, received already or yet to come.
+    pub fn wait(&self, what: &str, matches: impl Fn(&Received) -> bool) -> Received {
         let end = Instant::now() + DEADLINE;
-        let mut heard = self.heard.0.lock().unwrap();
+        let mut messages = self.messages.0.lock().unwrap();
         loop {
-            if let Some(found) = heard.iter().find(|heard| fits(heard)) {
+            if let Some(found) = messages.iter().find(|message| matches(message)) {
                 return found.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited {DEADLINE:?} for {what}; heard {heard:#?}");
-            heard = self.heard.1.wait_timeout(heard, left).unwrap().0;
+            assert!(!left.is_zero(), "waited {DEADLINE:?} for {what}; received {messages:#?}");
+            messages = self.messages.1.wait_timeout(messages, left).unwrap().0;
         }
     }
 
-    /// Waits for a message on a topic with this ending.
-    pub fn wait_topic(&self, ending: &str) -> Heard {
-        self.wait(ending, |heard| heard.topic.ends_with(ending))
+    /// Returns the first message on a topic with this ending.
+    pub fn wait_topic(&self, ending: &str) -> Received {
+        self.wait(ending, |message| message.topic.ends_with(ending))
     }
 
-    /// Waits until a camera says it is in this state.
+    /// Waits until a camera's status has this state. Returns the status message.
     pub fn wait_state(&self, camera: &str, state: &str) -> Value {
         let ending = format!("/{camera}/status");
-        let heard = self.wait(&format!("{camera} to be {state}"), |heard| {
-            heard.topic.ends_with(&ending) && heard.json()["state"] == state
+        let message = self.wait(&format!("status {state} of {camera}"), |message| {
+            message.topic.ends_with(&ending) && message.json()["state"] == state
         });
-        heard.json()
+        message.json()
     }
 }
 
-impl Drop for Listener {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         let _ = self.client.try_disconnect();
     }
@@ -242,20 +244,21 @@ fn wait_for_suback(connection: &mut Connection) {
     }
 }
 
-/// A running camfire whose stderr is kept.
+/// A running camfire. Its stderr is kept and copied to the test's output.
 pub struct Camfire {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     _config: Option<tempfile::TempDir>,
 }
 
 impl Camfire {
-    /// `camfire run` with this config text and these further arguments.
+    /// Starts `camfire run` with this configuration text and further arguments.
     pub fn run(config: &str, arguments: &[String]) -> Camfire {
         Camfire::run_with(config, arguments, &[])
     }
 
-    /// The same with environment variables.
+    /// As [`Camfire::run`], with environment variables.
     pub fn run_with(config: &str, arguments: &[String], environment: &[(&str, String)]) -> Camfire {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("camfire.toml");
@@ -265,7 +268,7 @@ impl Camfire {
         camfire
     }
 
-    /// The same with a config file of the test's own.
+    /// As [`Camfire::run`], with a configuration file that the test owns.
     pub fn run_file(file: &Path, arguments: &[String]) -> Camfire {
         Camfire::start(file, arguments, &[])
     }
@@ -278,7 +281,7 @@ impl Camfire {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let shared = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 eprintln!("camfire | {line}");
                 let mut log = shared.lock().unwrap();
@@ -286,28 +289,32 @@ impl Camfire {
                 log.push('\n');
             }
         });
-        Camfire { child, log, _config: None }
+        Camfire { child, log, reader: Some(reader), _config: None }
     }
 
-    /// What it wrote to stderr so far.
+    /// Its stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until its stderr holds `text`.
+    /// Waits until its stderr contains `text`.
     pub fn wait_log(&self, text: &str) {
         wait_for(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
     }
 
-    /// Sends a signal by name and waits for the end.
+    /// Sends a signal by name and waits for the process to exit.
     pub fn end(&mut self, signal: &str) -> ExitStatus {
         send_signal(signal, self.child.id());
         self.wait()
     }
 
-    /// Waits for the end.
+    /// Waits for the process to exit. From then on its log is complete.
     pub fn wait(&mut self) -> ExitStatus {
-        wait_for("camfire to end", || self.child.try_wait().unwrap())
+        let status = wait_for("camfire to exit", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 
     /// Its process id.
@@ -323,13 +330,13 @@ impl Drop for Camfire {
     }
 }
 
-/// The shell's own kill: it needs no package.
+/// Sends a signal by name, with the shell's builtin `kill` because that needs no package.
 pub fn send_signal(signal: &str, id: u32) {
     let status = Command::new("sh").arg("-c").arg(format!("kill -{signal} {id}")).status().unwrap();
     assert!(status.success());
 }
 
-/// The binary, with an environment that holds nothing of the developer's own.
+/// The binary under test, without the environment variables that would change its behaviour.
 pub fn camfire() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_camfire"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMFIRE_")) {
@@ -339,7 +346,7 @@ pub fn camfire() -> Command {
     command
 }
 
-/// Runs a GStreamer launch line to its end.
+/// Runs a GStreamer launch line until its end of stream.
 pub fn launch_to_end(launch: &str) {
     gstreamer::init().unwrap();
     let pipeline = gstreamer::parse::launch(launch).unwrap_or_else(|e| panic!("{launch}: {e}"));
@@ -351,17 +358,17 @@ pub fn launch_to_end(launch: &str) {
     pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
-/// Runs it to its end.
+/// Runs the binary with these arguments until it exits.
 pub fn camfire_output(arguments: &[&str]) -> Output {
     camfire().args(arguments).output().expect("camfire starts")
 }
 
-/// stdout as text.
+/// Returns stdout as text.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// stderr as text.
+/// Returns stderr as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,6 +1,6 @@
-//! A real RTSP server in a process of its own, so that it can be killed, frozen and replaced like a camera.
+//! An RTSP server in a process of its own, so that a test can kill, stop and replace it like a camera.
 //!
-//! The process is this very test binary, asked to run [`server_process`] alone.
+//! The process is the test binary itself, started to run only [`server_process`].
 
 use super::{free_port, root, send_signal, wait_for};
 use gstreamer::{glib, prelude::*};
@@ -14,16 +14,16 @@ use std::{
 
 const VARIABLE: &str = "CAMFIRE_TEST_RTSP_SERVER";
 
-/// What a server sends at `/cam`.
+/// What the server sends at `/cam`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Stream {
-    /// A launch line that ends in a payloader called `pay0`.
+    /// A launch line that ends in a payloader named `pay0`.
     pub launch: String,
     /// User and password.
     pub login: Option<(String, String)>,
-    /// After so many milliseconds of playing, the element `valve` is closed: silence without an end.
+    /// Milliseconds of playing after which the element `valve` closes: no frames, and no end of stream.
     pub silent_after_ms: Option<u64>,
-    /// After so many milliseconds of playing, the caps of the element `caps` become these.
+    /// Milliseconds of playing after which the element `caps` gets these caps.
     pub caps_after_ms: Option<(u64, String)>,
 }
 
@@ -37,9 +37,9 @@ impl Stream {
         ))
     }
 
-    /// A drawn picture, 640 x 360 at 15 frames a second, by this encoder (`x264enc`, `x265enc`, `jpegenc`),
-    /// with a keyframe a second, for ever.
-    pub fn drawn(encoder: &str) -> Stream {
+    /// An endless synthetic stream: 640 x 360, 15 frames and one keyframe per second, encoded by `x264enc`,
+    /// `x265enc` or `jpegenc`.
+    pub fn synthetic(encoder: &str) -> Stream {
         let encode = match encoder {
             "x264enc" => {
                 "x264enc tune=zerolatency sliced-threads=false speed-preset=ultrafast key-int-max=15 ! rtph264pay config-interval=-1"
@@ -72,12 +72,12 @@ pub struct RtspServer {
 }
 
 impl RtspServer {
-    /// On any free port.
+    /// On a free port.
     pub fn start(stream: &Stream) -> RtspServer {
         RtspServer::start_on(free_port(), stream)
     }
 
-    /// On this port, as a camera that is back.
+    /// On this port, as a camera that has come back.
     pub fn start_on(port: u16, stream: &Stream) -> RtspServer {
         let stream = serde_json::to_string(&(port, stream)).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
@@ -96,18 +96,18 @@ impl RtspServer {
         format!("rtsp://127.0.0.1:{}/cam", self.port)
     }
 
-    /// As a camera that loses power.
+    /// Ends the process as a power failure would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// As a camera that hangs: connections stay, nothing moves.
-    pub fn freeze(&self) {
+    /// Stops the process: connections stay open, nothing is sent.
+    pub fn suspend(&self) {
         send_signal("STOP", self.child.id());
     }
 
-    pub fn thaw(&self) {
+    pub fn resume(&self) {
         send_signal("CONT", self.child.id());
     }
 }
@@ -119,7 +119,7 @@ impl Drop for RtspServer {
 }
 
 #[test]
-#[ignore = "the RTSP server of other tests, in a process of its own"]
+#[ignore = "the RTSP server process of other tests"]
 fn server_process() {
     let Ok(stream) = std::env::var(VARIABLE) else { return };
     let (port, stream): (u16, Stream) = serde_json::from_str(&stream).unwrap();
@@ -147,6 +147,7 @@ fn server_process() {
         let bin = media.element().downcast::<gstreamer::Bin>().unwrap();
         let later = |ms: u64, change: Box<dyn FnOnce() + Send>| {
             std::thread::spawn(move || {
+                // The simulated fault: the stream changes after this time.
                 std::thread::sleep(Duration::from_millis(ms));
                 change();
             });

@@ -1,7 +1,7 @@
 //! Finds operators that one instruction can execute together: a convolution and the max pool that reads its
 //! output.
 
-use super::memory_plan::Liveness;
+use super::liveness::Liveness;
 use crate::graph::{Graph, Op};
 use std::collections::BTreeMap;
 

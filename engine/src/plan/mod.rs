@@ -12,6 +12,7 @@ mod channel_params;
 mod fusion;
 mod geometry;
 pub(crate) mod layout;
+mod liveness;
 mod lower;
 mod memory_plan;
 

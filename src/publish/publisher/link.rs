@@ -110,7 +110,7 @@ impl PublishLoop {
         self.set_connected(false);
         let mut max_delay = Duration::MAX;
         if let Link::Established(session) = link {
-            self.state.session_ended(&session);
+            self.state.session_ended(&session.window, session.progress);
             if self.state.poison.has_suspects() && session.progress.is_online_acknowledged {
                 max_delay = MAX_POISON_DELAY;
             }

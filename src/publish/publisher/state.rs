@@ -6,7 +6,6 @@ use super::{
     pending::PendingQueue,
     poison::{PoisonDetector, Progress},
     replay::Replay,
-    session::Session,
     window::{InFlight, Window},
 };
 use crate::{
@@ -231,27 +230,22 @@ impl PublisherState {
         (resume_row, if is_replay { REPLAY_DELAY } else { Duration::ZERO })
     }
 
-    /// Makes the next [`Session::send`] send all states.
+    /// Makes the next [`send`](super::session::Session::send) send all states.
     pub(super) fn mark_states_unsent(&mut self) {
         self.states.values_mut().for_each(|state| state.is_sent = false);
     }
 
     /// Decides after a lost connection what to send again, and whether to give a message up.
-    pub(super) fn session_ended(&mut self, session: &Session) {
-        if let Some(message) = self.poison.connection_lost(&session.window, session.progress) {
+    pub(super) fn session_ended(&mut self, window: &Window, progress: Progress) {
+        if let Some(message) = self.poison.connection_lost(window, progress) {
             self.give_up(&message, "every connection ended on it");
         }
         // With a single suspect the broker is available, and a replay would only delay the search. What was
         // acknowledged on this connection is replayed all the same.
         let is_replay = !self.poison.has_single_suspect();
-        let is_acknowledged_replayed = is_replay || session.progress.has_new_acknowledgement;
+        let is_acknowledged_replayed = is_replay || progress.has_new_acknowledgement;
         let cursor = self.outbox.cursor();
-        self.replay.session_ended(
-            is_replay,
-            is_acknowledged_replayed,
-            cursor,
-            session.window.completed_row(),
-        );
+        self.replay.session_ended(is_replay, is_acknowledged_replayed, cursor, window.completed_row());
     }
 
     /// Maximum number of messages in flight.

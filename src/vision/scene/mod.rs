@@ -21,7 +21,7 @@ use super::{
     groups::Groups,
     head::{Heatmap, Score},
     motion::{MotionDetector, SceneChange},
-    picture::Pictures,
+    picture::{Paint, Pictures},
     rect::{Rect, upright_size},
     regions::{RegionClassifier, RegionState},
     tracks::{EndReason, Tracker},
@@ -54,14 +54,6 @@ pub trait Infer {
 
     /// Returns where the network saw a class in the last inferred region; see [`super::head::Head::heatmap`].
     fn heatmap(&mut self, class: usize) -> Option<Heatmap>;
-}
-
-/// Encodes pictures of objects as JPEG.
-pub trait Paint {
-    /// Returns the pictures of each object. The string is the object's caption.
-    ///
-    /// Errors: the pixels cannot be read.
-    fn paint(&mut self, image: &Image, objects: &[(Rect, String)]) -> Result<Vec<Pictures>, Error>;
 }
 
 /// Settings of one camera's scene.

@@ -1,17 +1,10 @@
 //! Pictures of the best sighting of each object, within the limit of pictures per frame.
 
-use super::{Analysis, Paint, Scene, classification::is_cut_off, updates::TrackUpdate};
+use super::{Analysis, Paint, Scene, updates::TrackUpdate};
 use crate::{
     frame::Image,
-    vision::{events::Sighting, rect::Rect, tracks::Track},
+    vision::{events::Sighting, rect::Rect},
 };
-use jiff::Timestamp;
-use std::time::Duration;
-
-/// Quality factor of an object that is partly outside the image.
-const CUT_OFF_QUALITY: f64 = 0.5;
-/// Quality factor of an object that is occluded or merged with others.
-const NOT_ISOLATED_QUALITY: f64 = 0.7;
 
 impl Scene {
     /// Takes pictures of the sightings that are better than the best so far, at most as many as inferences
@@ -69,13 +62,4 @@ impl Scene {
 /// The caption of an object: `cat 83 %`.
 pub fn caption(name: &str, score: f32) -> String {
     format!("{name} {:.0} %", 100.0 * score)
-}
-
-/// A sighting of a track in an image of `size`. Its quality is best for a large, whole and isolated object
-/// with a high score.
-pub(super) fn sighting(track: &Track, at: Timestamp, scene_time: Duration, size: (f64, f64)) -> Sighting {
-    let whole = if is_cut_off(&track.rect, size) { CUT_OFF_QUALITY } else { 1.0 };
-    let isolated = if track.isolated { 1.0 } else { NOT_ISOLATED_QUALITY };
-    let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.labels.score())) * whole * isolated;
-    Sighting { at, scene_time, rect: track.rect, quality }
 }

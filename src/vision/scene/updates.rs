@@ -3,7 +3,7 @@
 //! A confirmed track is reported once its label is one that the camera's configuration asks for. From then on
 //! it is reported until it ends.
 
-use super::{Analysis, Object, Occupancy, Paint, Scene, TrackState, pictures::sighting};
+use super::{Analysis, Object, Occupancy, Paint, Scene, TrackState, classification::is_cut_off};
 use crate::{
     frame::Image,
     vision::{
@@ -15,6 +15,10 @@ use crate::{
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 
+/// Quality factor of an object that is partly outside the image.
+const CUT_OFF_QUALITY: f64 = 0.5;
+/// Quality factor of an object that is occluded or merged with others.
+const NOT_ISOLATED_QUALITY: f64 = 0.7;
 /// Maximum time for which a better picture of an object is held back if no event sends it.
 const MAX_PICTURE_DELAY: Duration = Duration::from_secs(10);
 
@@ -184,4 +188,13 @@ fn event(
         visited: state.zones.visited.clone(),
         best,
     }
+}
+
+/// A sighting of a track in an image of `size`. Its quality is best for a large, whole and isolated object
+/// with a high score.
+fn sighting(track: &Track, at: Timestamp, scene_time: Duration, size: (f64, f64)) -> Sighting {
+    let whole = if is_cut_off(&track.rect, size) { CUT_OFF_QUALITY } else { 1.0 };
+    let isolated = if track.isolated { 1.0 } else { NOT_ISOLATED_QUALITY };
+    let quality = track.rect.area().sqrt() * (0.3 + f64::from(track.labels.score())) * whole * isolated;
+    Sighting { at, scene_time, rect: track.rect, quality }
 }

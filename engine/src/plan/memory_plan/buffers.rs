@@ -1,7 +1,8 @@
 //! Creates the buffers: one for every tensor that is not placed inside another, with its size, padding and
 //! lifetime.
 
-use super::{Liveness, Placement, element_len};
+use super::{Placement, element_len};
+use crate::plan::liveness::Liveness;
 use crate::{
     Error,
     graph::{Graph, Op, Operator, Window},

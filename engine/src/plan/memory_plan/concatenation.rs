@@ -4,7 +4,7 @@
 //! convolution would read a neighbouring input instead of padding. What cannot be placed is copied, see
 //! [`crate::plan::lower`].
 
-use super::Liveness;
+use crate::plan::liveness::Liveness;
 use crate::{
     Error,
     error::contract,
