@@ -43,10 +43,10 @@ pub struct Arguments {
     /// The recording, in any container and codec that GStreamer can read
     #[arg(value_name = "CLIP")]
     clip: PathBuf,
-    /// Configuration with the camera (zones, masks, labels, ...) to analyse the clip as [default: none]
+    /// Configuration whose camera settings (zones, masks, labels, ...) apply to the clip [default: none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which camera of the configuration, if it has several
+    /// Camera whose settings apply, if the configuration has several cameras
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
     /// Override one key, for example --set cameras.clip.rate_fps=15; repeatable. Without --config the camera
@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Print one JSON object per line: topic and payload, as `camfire watch --json` does
     #[arg(long)]
     json: bool,
-    /// Ground truth of the clip (format: assets/demo.truth.json); prints a score
+    /// Ground truth of the clip (example: assets/demo.truth.json); prints a score
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
     /// Write a copy of the clip with boxes, labels, zones, regions and masks drawn on it, as MP4
@@ -67,7 +67,7 @@ pub struct Arguments {
     annotate: Option<PathBuf>,
 }
 
-/// Analyses the clip and prints its events, and what else was requested.
+/// Analyses the clip and prints its events and the other requested results.
 pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     arguments.clip = recording(&arguments.clip)?;
     let clip = &arguments.clip;
@@ -307,7 +307,7 @@ impl Collector {
         }
     }
 
-    /// Prints a message if it is one of those to print, and keeps it if needed.
+    /// Prints a message if its kind was requested, and keeps it if it is needed later.
     fn take(&mut self, mut message: Message) {
         match &mut message {
             Message::Detections(frame) => {

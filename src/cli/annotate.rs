@@ -79,7 +79,7 @@ impl Target {
         };
         let permissions = existing.map(|existing| existing.permissions());
         let target = Target { name: name.to_path_buf(), file, permissions };
-        // Created and removed at once, to see that it can be.
+        // Created and removed at once, to check that it can be created.
         target.temporary_file()?;
         Ok(target)
     }

@@ -115,8 +115,8 @@ fn engine(network: &Network) -> Result<String, String> {
     Ok(format!("{} ({}), {} {sha256}{fallback}", engine.name(), engine.kernels(), identity.name))
 }
 
-/// Each pipeline template and what is missing for it. Missing parts of a board's own template are not an
-/// error.
+/// Each pipeline template and what is missing for it. Missing parts of a template that only some boards can
+/// use are not an error.
 fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
         let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();
@@ -190,7 +190,10 @@ fn devices() -> Vec<Finding> {
     let check = |device: PathBuf| {
         let opened = std::fs::File::open(&device);
         let found = opened.map(|_| "can be opened".to_string());
-        finding(device.display().to_string(), found.map_err(|e| format!("{e}: group video?")))
+        finding(
+            device.display().to_string(),
+            found.map_err(|e| format!("{e} (is this user in the group video?)")),
+        )
     };
     devices.into_iter().map(check).collect()
 }

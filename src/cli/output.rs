@@ -33,7 +33,7 @@ macro_rules! line {
 }
 pub(super) use line;
 
-/// An event message, as far as its line needs it.
+/// The fields of an event message that its line shows.
 #[derive(Debug, Clone, Deserialize)]
 pub struct EventLine {
     camera: String,
@@ -60,7 +60,7 @@ impl EventLine {
         let text = match self.kind.as_str() {
             "start" => format!("{object} detected"),
             "end" => format!("{object} {}", self.ending()),
-            // "classified as" names the object itself.
+            // "classified as" already contains the label.
             _ if self.changed == ["label"] && self.label != "unknown" => format!("classified as {object}"),
             _ => format!("{object} {}", self.changes()),
         };
@@ -89,7 +89,7 @@ impl EventLine {
     }
 }
 
-/// A `detections` message, as far as its line needs it.
+/// The fields of a `detections` message that its line shows.
 #[derive(Debug, Clone, Deserialize)]
 pub struct FrameLine {
     camera: String,

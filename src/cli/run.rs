@@ -102,7 +102,7 @@ fn run_daemon(
         if stuck.is_empty() {
             notify(NotifyState::Watchdog);
         } else if is_healthy {
-            tracing::error!(?stuck, "Stages are stuck; the watchdog is not notified until they recover.");
+            tracing::error!(?stuck, "Stages hang; the watchdog is not notified until they respond.");
         }
         is_healthy = stuck.is_empty();
     };

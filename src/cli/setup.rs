@@ -98,7 +98,8 @@ pub struct NetworkArguments {
     /// Engine: auto, native or tract
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_choice)]
     engine: engine::Choice,
-    /// Best kernels the native engine may use, for example avx2 or neon [default: the best of the CPU]
+    /// Most advanced kernels that the native engine may use, for example avx2 or neon [default: the CPU's
+    /// best]
     #[arg(long, value_name = "SET", value_parser = kernel_set)]
     kernels: Option<engine::KernelSet>,
 }

@@ -48,7 +48,7 @@ struct About {
     height: Option<u32>,
     /// When the whole scene changes, in seconds.
     scene_changes: Vec<f64>,
-    /// Labels that the network does not have. Labels that are in neither are reported as errors.
+    /// Labels that the network does not have. Any other unknown label is an error.
     other_labels: Vec<String>,
 }
 
@@ -274,7 +274,7 @@ pub fn score(truth: &Truth, frames: &[Detections], events: &[Event], changes: &[
                 *counts.entry(reported.event).or_default() += 1;
             }
             let best = visible().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(reported, _)| reported.event);
-            // A hidden track that is expected at the object still belongs to it.
+            // A hidden track that is predicted at the object's position still belongs to it.
             if let Some(best) = best
                 && !agreeing.iter().any(|(reported, _)| Some(reported.event) == current)
             {
