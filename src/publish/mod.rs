@@ -2,7 +2,7 @@
 //!
 //! [`publisher`] is the stage that owns delivery: it stores durable messages in the [`outbox`] and sends them
 //! over a [`connection`]. [`mqtt`] implements connections and is the only module that uses the protocol.
-//! [`commands`] executes what is received. [`homeassistant`] and [`frigate`] translate to the formats of
+//! [`commands`] executes received commands. [`homeassistant`] and [`frigate`] translate to the formats of
 //! those programs. The messages themselves and their topics are defined in [`wire`](crate::wire).
 
 pub mod commands;

@@ -53,10 +53,11 @@ impl Discovery {
         self.republish_at.take_if(|at| now >= *at).is_some()
     }
 
-    /// The messages that announce what there is, after those that remove what was announced earlier.
+    /// The messages that remove earlier announcements that no longer apply, and then the current
+    /// announcements.
     ///
-    /// What was announced is remembered in the outbox: from before it is sent, until its removal is
-    /// acknowledged ([`Discovery::acknowledged`]).
+    /// Announcements are stored in the outbox before they are sent, until their removal is acknowledged
+    /// ([`Discovery::acknowledged`]).
     pub fn messages(&self, outbox: &mut Outbox) -> Vec<(String, Vec<u8>)> {
         let before = outbox.remembered();
         for (topic, payload) in self.payloads.iter().filter(|(topic, _)| !before.contains_key(*topic)) {

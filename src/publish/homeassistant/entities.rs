@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 /// Number of stats messages that must be missing before sensors based on them become unavailable.
 const MAX_MISSED_STATS: u32 = 3;
 
-/// All states of a camera, which Home Assistant requires to know. A test compares them with
+/// All states of a camera. Home Assistant requires the list. A test compares them with
 /// [`CameraState`](crate::wire::messages::CameraState).
 pub(super) const STATES: [&str; 9] =
     ["starting", "live", "stalled", "unreachable", "denied", "unsupported", "ended", "paused", "stopped"];

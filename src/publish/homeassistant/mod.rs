@@ -1,9 +1,9 @@
 //! Home Assistant's device-based MQTT discovery: the payloads that announce this node and its cameras as
-//! devices. Pure; `docs/homeassistant.md` is its manual.
+//! devices. Pure; `docs/homeassistant.md` describes them for users.
 //!
 //! There is one device for the node and one per camera, linked by `via_device`. Each is announced by one
 //! retained payload. The node's payload must be sent first, because Home Assistant rejects a camera whose
-//! node it does not know; the order of the topics ensures that.
+//! node is not announced yet; the order of the topics ensures that.
 //!
 //! Ids are permanent: with another unique id an entity is a new one, without the history of the old one. They
 //! are derived from names alone.

@@ -38,9 +38,9 @@ pub fn describe(error: &ConnectionError) -> String {
                 "it refuses user and password, or the lack of them (not authorized)".to_string()
             }
             ConnectReturnCode::BadClientId => "it refuses the client id".to_string(),
-            ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_string(),
-            ConnectReturnCode::ServiceUnavailable => "it is not available for now".to_string(),
-            ConnectReturnCode::Success => "it refuses with a success code".to_string(),
+            ConnectReturnCode::RefusedProtocolVersion => "it does not support MQTT 3.1.1".to_string(),
+            ConnectReturnCode::ServiceUnavailable => "it is temporarily unavailable".to_string(),
+            ConnectReturnCode::Success => "it refuses the connection with the code for success".to_string(),
         },
         ConnectionError::Io(e) | ConnectionError::MqttState(StateError::Io(e)) => e.to_string(),
         ConnectionError::MqttState(StateError::Deserialization(rumqttc::mqttbytes::Error::Io(e))) => {

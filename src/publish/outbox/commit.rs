@@ -1,6 +1,6 @@
 //! Writing the outbox to disk, and what to do when that fails.
 //!
-//! [`Durability`]: committed rows are with the kernel at once, so a killed process loses none. They are
+//! [`Durability`]: committed rows are handed to the kernel at once, so a killed process loses none. They are
 //! flushed to disk with each batch (`strict`), once a second (`grouped`) or when the kernel decides
 //! (`light`). If the disk is full, history is deleted first, then the oldest waiting messages. While the disk
 //! cannot be written, new messages are held in memory. A corrupt file is set aside and replaced by a new one.

@@ -1,6 +1,6 @@
 //! The outbox's file: opening, creating, checking it, and setting it aside if it is unusable.
 //!
-//! Beside the file lies a reserve: a file that is removed when the disk is full, because SQLite needs some
+//! The reserve is a second file beside it. It is removed when the disk is full, because SQLite needs some
 //! space to free space.
 
 use super::{

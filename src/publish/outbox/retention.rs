@@ -5,7 +5,7 @@ use super::{Outbox, file, message::merge_gap, tables};
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// One part in this many of the rows is deleted at once when space is needed.
+/// When space is needed, the oldest 1/`SHARE` of the rows are deleted at once.
 const SHARE: i64 = 20;
 /// Delay before the next attempt to create the reserve, after it was released or could not be created.
 const RESERVE_DELAY: Duration = Duration::from_secs(60);

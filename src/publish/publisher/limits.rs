@@ -14,7 +14,7 @@ pub(super) struct SizeLimits {
     /// Largest size that the broker may accept, as far as refused messages show. At most the configured
     /// limit.
     learned_bytes: usize,
-    /// Whether the log says that messages are dropped.
+    /// Whether it was logged that messages are dropped.
     has_warned: bool,
 }
 

@@ -59,7 +59,7 @@ impl PublishLoop {
                 if !is_granted {
                     tracing::error!(
                         broker = self.broker_name(),
-                        "Broker refuses the subscription for commands: see its access rules."
+                        "Broker refuses the subscription for commands; check its access rules."
                     );
                 }
                 if let Link::Established(session) = &mut self.link {

@@ -3,11 +3,11 @@
 //! Durable messages go through the [`Outbox`](super::outbox::Outbox): they are stored first and sent in the
 //! order of their rows, at most [`WINDOW`] of them unacknowledged; the cursor moves with the
 //! acknowledgements. After a lost connection the last seconds are sent again, because a broker that was
-//! killed may have forgotten messages that it acknowledged. Of transient messages only the newest is kept per
-//! topic, and none is sent late.
+//! killed may have forgotten messages that it acknowledged. Of transient messages, only the newest per topic
+//! is kept, and none is sent late.
 //!
-//! Retained states are sent on every new connection once all rows are. A message on which one connection
-//! after another ends is sent alone, and given up in the end, so that it cannot block all others.
+//! Retained states are sent on every new connection after all rows. A message on which several connections in
+//! a row end is sent alone, and finally given up, so that it cannot block all others.
 //!
 //! [`PublishLoop`] connects the parts: [`PublisherState`] is what outlives connections,
 //! [`Session`](session::Session) is one established connection and sends on it.

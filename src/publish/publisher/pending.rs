@@ -27,7 +27,7 @@ impl PendingPublish {
 #[derive(Default)]
 pub(super) struct PendingQueue {
     queue: VecDeque<PendingPublish>,
-    /// Whether the log says that commands are not executed. Reset with each connection.
+    /// Whether it was logged that commands are not executed. Reset with each connection.
     has_warned: bool,
 }
 

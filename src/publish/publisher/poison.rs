@@ -2,15 +2,15 @@
 //! does not block all others. Pure.
 //!
 //! A lost connection without a new acknowledgement makes all messages in flight suspects. Suspects are sent
-//! one at a time from then on. The message that is alone in flight at [`MAX_FAILURES`] ends in a row is the
-//! poison.
+//! one at a time from then on. If [`MAX_FAILURES`] connections in a row end while the same message is alone
+//! in flight, it is the poison message.
 
 use super::window::{InFlight, Window};
 
 /// Number of connections in a row that end on the same message before it is given up.
 const MAX_FAILURES: u32 = 5;
 
-/// Detects poison.
+/// Detects poison messages.
 #[derive(Default)]
 pub(super) struct PoisonDetector(Option<Suspects>);
 
@@ -67,7 +67,7 @@ impl PoisonDetector {
         }
     }
 
-    /// Evaluates a lost connection. Returns the poison once it is found.
+    /// Evaluates a lost connection. Returns the poison message once it is found.
     pub(super) fn connection_lost(&mut self, window: &Window, progress: Progress) -> Option<InFlight> {
         let mut in_flight = window.messages();
         let states = in_flight.clone().any(|message| matches!(message, InFlight::State(_)));
