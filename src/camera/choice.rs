@@ -7,7 +7,7 @@
 use super::template::{Codec, Pipeline};
 use crate::wire::messages::SkippedPipeline;
 
-/// Failed starts after which a hardware decoder is skipped. More than one, because drivers fail now and then.
+/// Failed starts after which a hardware decoder is skipped. More than one, because drivers fail occasionally.
 const MAX_HARDWARE_STARTS: u32 = 2;
 
 /// A camera's candidate pipelines, best first, and the state of each.

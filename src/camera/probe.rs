@@ -1,7 +1,7 @@
 //! Detects that an unreachable camera can be reached again, so that a long backoff ends early.
 //!
-//! Every two seconds a thread of its own connects to the camera's TCP port and closes the connection, which
-//! costs a camera nothing. Requesting its stream as often might.
+//! Every two seconds a thread of its own connects to the camera's TCP port and closes the connection. This
+//! does not load the camera, unlike requesting its stream as often.
 
 use crate::{
     config::{Camera, Source},

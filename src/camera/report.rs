@@ -1,4 +1,4 @@
-//! Publishes and logs a camera's status: each change of its state once, repetitions not at all.
+//! Publishes and logs a camera's status: each change once, without repetitions.
 
 use super::{CameraStage, Failure, choice::PipelineChoice, gst::CaptureObserver};
 use crate::{
@@ -51,7 +51,7 @@ impl<'a> StatusReporter<'a> {
         self.report(CameraState::Starting, None);
     }
 
-    /// Notes that an attempt with the current pipeline begins, and logs the pipeline if it has changed.
+    /// Records that an attempt with the current pipeline begins, and logs the pipeline if it has changed.
     pub fn attempt(&mut self, choice: &PipelineChoice) {
         self.live_since = None;
         self.status.passed_over = choice.skipped();

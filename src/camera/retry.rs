@@ -4,8 +4,8 @@ use super::FailureKind;
 use crate::backoff::{Backoff, BackoffPolicy};
 use std::time::Duration;
 
-/// Delay for failures that only a person can fix. The camera is opened again nevertheless, because people do
-/// fix them.
+/// Delay for failures that only a person can fix. The camera is opened again because it may have been fixed
+/// meanwhile.
 const UNSUPPORTED_DELAY: Duration = Duration::from_secs(30);
 /// Delay after a rejected password. It is long, because cameras lock accounts after some wrong passwords.
 const DENIED_DELAY: Duration = Duration::from_secs(60);

@@ -63,7 +63,7 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    /// Restarts the timeouts, because the workers are what the attempt is waiting for.
+    /// Restarts the timeouts, because the attempt is waiting for the workers.
     pub fn reset(&mut self, now: Duration) {
         (self.last_progress, self.last_decoded, self.last_decoder_activity) = (now, now, now);
     }
@@ -101,14 +101,14 @@ impl<'a> Watchdog<'a> {
         Ok(previous.decoded == 0 && counts.decoded > 0)
     }
 
-    /// Notes the time of what has changed since the `previous` counts.
+    /// Records the time at which counts have changed since the `previous` ones.
     fn note_progress(&mut self, now: Duration, previous: Counts) {
         let counts = self.counts;
         if counts.received != previous.received {
             self.last_received = now;
             self.first_received.get_or_insert(now);
         }
-        // While buffered frames are decoded none arrive, and that is no silence.
+        // While buffered frames are decoded none arrive, which does not count as silence.
         if counts != previous {
             self.last_progress = now;
         }

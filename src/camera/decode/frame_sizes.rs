@@ -1,10 +1,10 @@
-//! Detects motion from the encoded sizes of a stream's frames, after learning from that very stream while it
-//! is decoded in full whether its sizes indicate motion. Pure.
+//! Detects motion from the encoded sizes of a stream's frames. Whether sizes indicate motion in this stream
+//! is learned while it is decoded in full. Pure.
 //!
 //! With constant quality, a frame is larger when more has changed. With a target bitrate, motion takes its
-//! bits from the noise elsewhere, and sizes mean nothing: measured on five clips, the chance that a frame
-//! with motion is larger than one without was 0.19, 0.50, 0.52, 0.73 and 0.80. So sizes count only once they
-//! have proven to indicate motion.
+//! bits from the noise elsewhere, and sizes are not informative: measured on five clips, the chance that a
+//! frame with motion is larger than one without was 0.19, 0.50, 0.52, 0.73 and 0.80. So sizes are used only
+//! once they have proven to indicate motion.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
-//! Whether frames reach the decoder later than the stream's own delay explains.
+//! Detects that frames reach the decoder later than the delay of the stream itself explains.
 
 use std::time::Duration;
 
-/// The least lag is remembered for so long: a lag that never gets smaller comes from the network path, not
-/// from decoding.
+/// How long the least lag is remembered. A lag that never gets smaller comes from the network path, not from
+/// decoding.
 const MEMORY: Duration = Duration::from_secs(30);
 
 /// Tracks the least lag of the last 15 to 30 seconds of stream time.

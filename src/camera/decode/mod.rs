@@ -4,7 +4,7 @@
 //! holds the frames between them, encoded, in a [`GopBuffer`]. When a keyframe shows change, the buffered
 //! frames are decoded too, each with its own time, and everything is decoded until the scene has been still
 //! for a while. If decoding cannot keep up, the rest of a group of pictures (GOP) is *shed*, never a frame in
-//! the middle: what follows a hole would decode to artifacts.
+//! the middle, because the frames after a missing one would be decoded with artifacts.
 //!
 //! Invariant: each frame given to [`Gate::accept`] has been output as [`Purpose::Process`] or
 //! [`Purpose::Check`], is counted in an [`UndecodedCounts`], or is in the buffer.
@@ -28,13 +28,13 @@ pub struct Limits {
     pub max_keyframe_interval: Duration,
     /// How long the scene must have been still before only keyframes are decoded.
     pub still_after: Duration,
-    /// Decoding has fallen behind when a frame lags by this much more than the least late one of the last
-    /// half minute.
+    /// Decoding has fallen behind when a frame's lag exceeds the least lag of the last half minute by more
+    /// than this.
     pub max_lag: Duration,
 }
 
-/// A stream without a keyframe for so long has none, as with gradual refresh, and is decoded as it is. Longer
-/// than the GOPs of cameras that are configured to save bits.
+/// A stream without a keyframe for this long is assumed to have none, as with gradual refresh, and is decoded
+/// without waiting for one. Longer than the GOPs of cameras that are configured to save bits.
 const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(20);
 /// Cameras do not keep their keyframe interval exactly.
 const INTERVAL_TOLERANCE: f64 = 1.1;
@@ -82,13 +82,13 @@ pub struct DecoderInput<B> {
 pub struct UndecodedCounts {
     /// The scene is still.
     pub still: u64,
-    /// Only keyframes are wanted.
+    /// Only keyframes are configured to be decoded.
     pub unwanted: u64,
     /// Decoding cannot keep up, or no keyframe has arrived yet.
     pub shed: u64,
 }
 
-/// Stands between a camera's stream and its decoder.
+/// The gate between a camera's stream and its decoder.
 #[derive(Debug)]
 pub struct Gate<B> {
     decode: Decode,

@@ -1,8 +1,8 @@
 //! One attempt at a camera: builds the pipeline, monitors its bus and frames, and takes it down.
 //!
-//! GStreamer does not report most failures: a frozen server over TCP causes an error after half a minute, a
-//! dead one over UDP never does. So frames are monitored as well as the bus. State changes happen on the
-//! camera's thread or a helper thread, never on one of GStreamer's, which would wait for itself.
+//! GStreamer does not report most failures: a frozen server causes an error only after half a minute over
+//! TCP, and a dead one never does over UDP. So frames are monitored as well as the bus. State changes happen
+//! on the camera's thread or a helper thread, never on one of GStreamer's, which would deadlock.
 
 use super::{
     build::build,
@@ -148,7 +148,7 @@ impl<'a> Capture<'a> {
             }
             self.forward_sink_events(observer)?;
             if self.lossless && !stage.slot.wait_until_vacant(Duration::ZERO) {
-                // The workers are what is slow.
+                // The workers are slower than the source.
                 watchdog.reset(now);
             }
             if watchdog.check(now, self.counts())? {

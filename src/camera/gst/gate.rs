@@ -1,8 +1,8 @@
 //! The element `gate` before the decoder, where encoded frames are counted, buffered or dropped.
 //!
-//! A pad probe takes every frame from the element's sink pad, passes it to [`Gate`] and pushes what that
-//! outputs from the element's src pad, on GStreamer's own thread. JPEG frames are reduced to the camera's
-//! rate here, because each of them can be decoded on its own.
+//! A pad probe takes every frame from the element's sink pad, passes it to [`Gate`] and pushes its output
+//! from the element's src pad, on GStreamer's own thread. JPEG frames are reduced to the camera's rate here,
+//! because each of them can be decoded on its own.
 //!
 //! Each frame carries its purpose and its own time as metadata, which decoders pass on. Without it, a
 //! buffered frame would get the time of a later one, because a decoder's output times never decrease.
@@ -84,7 +84,7 @@ impl GateState {
         }
     }
 
-    /// Decodes everything from now on, because the decoder does not pass the metadata on that adaptive
+    /// Decodes everything from now on, because the decoder does not pass on the metadata that adaptive
     /// decoding needs.
     pub(super) fn decode_all(&self) {
         let undecoded = lock(&self.gate).decode_all();

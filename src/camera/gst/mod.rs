@@ -1,10 +1,10 @@
 //! The only module that uses GStreamer. [`capture`] makes one attempt at a camera, [`gate`] controls what is
-//! decoded, [`sample_sink`] makes frames of the decoder's output.
+//! decoded, [`sample_sink`] turns the decoder's output into frames.
 //!
 //! Frames leave on GStreamer's thread through an appsink callback that never blocks, because a pipeline whose
-//! callback waits cannot be stopped. Only for an unpaced clip it waits for a vacant slot, in short steps that
-//! end with the attempt. The graph has no videorate (1.22's aborts the process on streams without timing), no
-//! scaling and no conversion to RGB: the workers get the decoder's own planes.
+//! callback waits cannot be stopped. The exception is an unpaced clip: there it waits for a vacant slot, in
+//! short steps that end with the attempt. The graph has no videorate (1.22's aborts the process on streams
+//! without timing), no scaling and no conversion to RGB: the workers get the decoder's own planes.
 //!
 //! The bindings are built without version features, and optional properties are looked up, so that one binary
 //! runs on GStreamer 1.18 and later.
@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static DECODER_ERRORS: AtomicU64 = AtomicU64::new(0);
 
 /// Number of errors that libav's decoders have logged since the start, for all streams. After an error they
-/// conceal the damage, and GStreamer passes the image on without a sign of it.
+/// conceal the damage, and GStreamer passes the image on without marking it.
 pub fn decoder_errors() -> u64 {
     DECODER_ERRORS.load(Ordering::Relaxed)
 }

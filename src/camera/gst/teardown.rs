@@ -3,7 +3,7 @@
 //!
 //! The pipeline is taken down on a thread of its own, with a deadline. If it misses the deadline, pipeline
 //! and thread are abandoned, and the camera continues with a new pipeline. The caller counts these hangs;
-//! after some, the process restarts.
+//! after a few, the process restarts.
 
 use crate::lifecycle;
 use gstreamer::{self as gst, prelude::*};

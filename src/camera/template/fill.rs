@@ -4,7 +4,7 @@ use super::{Pipeline, Placeholder, Template};
 use crate::config::OptionValue;
 use std::collections::BTreeMap;
 
-/// The placeholder that is not in the text, but a property of whichever libav decoder is used.
+/// The option that does not appear in the text: it is set as a property of whichever libav decoder is used.
 pub(super) const DECODE_THREADS: &str = "decode_threads";
 
 impl Template {

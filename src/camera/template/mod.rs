@@ -1,13 +1,13 @@
 //! Pipeline templates: one for each kind of source, codec and decoder, as data in `pipelines/*.toml`.
 //!
 //! [`select`] picks the templates for a camera and [`fill`] turns each into a [`Pipeline`]. A template's text
-//! holds structure only. Placeholders are typed, and values are validated against their type, so that
+//! defines structure only. Placeholders are typed, and values are validated against their type, so that
 //! configuration cannot add elements. Addresses and passwords never become part of the text, but are set as
 //! properties. The exception is `custom`, whose placeholder is a whole launch line.
 //!
-//! Some elements have fixed names: `src` gets address and login; `gate` stands before the decoder, where
-//! frames can be dropped; `dec` decodes. camfire appends a converter, which passes through what needs no
-//! conversion, and the appsink `sink`.
+//! Some elements have fixed names: `src` gets address and login; at `gate`, before the decoder, frames can be
+//! dropped; `dec` decodes. camfire appends a converter, which passes through what needs no conversion, and
+//! the appsink `sink`.
 
 mod fill;
 mod select;
