@@ -2,7 +2,8 @@
 //! Pure.
 //!
 //! The users decide what counts as a failure and set the parameters in a [`BackoffPolicy`]. Jitter only
-//! shortens a delay, so that devices that a common cause has disconnected do not reconnect at the same time.
+//! shortens a delay, so that devices that were disconnected by a common cause do not reconnect at the same
+//! time.
 
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ impl Backoff {
         Backoff { policy, failures: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Records that a run of this length has ended, or has lasted so long. Returns whether it was healthy; if
-    /// so, the growth is reset.
+    /// Records that a run of this length has ended, or has lasted this long. Returns whether it was healthy;
+    /// if so, the growth is reset.
     pub fn record_run(&mut self, length: Duration) -> bool {
         let is_healthy = length >= self.policy.healthy_run;
         if is_healthy {

@@ -72,7 +72,7 @@ impl Clock for SystemClock {
 
 /// Queries whether the time of day is synchronised with a time server, or returns None if that is not known.
 ///
-/// May block. The answer comes from timesyncd's file or from systemd, which knows the state of the kernel's
+/// May block. The answer comes from timesyncd's file or from systemd, which reports the state of the kernel's
 /// clock regardless of which program sets it.
 pub fn query_synchronised() -> Option<bool> {
     if Path::new(TIMESYNC_FILE).exists() {

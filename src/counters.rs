@@ -120,8 +120,8 @@ pub struct DeliveryCounters {
     pub sent: AtomicU64,
     /// Durable messages acknowledged by the broker, repeats not included.
     pub acknowledged: AtomicU64,
-    /// Durable messages that were discarded unsent, because the outbox was full or because no broker accepts
-    /// them.
+    /// Durable messages that were deleted before they were delivered, because the outbox was full or no
+    /// broker accepted them.
     pub lost: AtomicU64,
     /// Durable messages in the outbox that are not acknowledged yet.
     pub waiting: AtomicU64,
@@ -304,7 +304,7 @@ pub struct Latencies {
 
 /// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
-#[allow(missing_docs, reason = "the name says it")]
+#[allow(missing_docs, reason = "each field is named after its percentile")]
 pub struct Percentiles {
     #[serde(serialize_with = "tenths")]
     pub p50: f64,

@@ -2,8 +2,8 @@
 //!
 //! The daemon stops its stages by dropping the [`StopTrigger`], which wakes every stage that waits on a
 //! [`StopSignal`]. A stage updates its [`Heartbeat`] on every iteration of its loop; the systemd watchdog is
-//! only fed while [`hung_stages`] returns none. A helper ([`spawn_helper`]) is a thread for a call that may
-//! hang.
+//! notified only while [`hung_stages`] returns none. A helper ([`spawn_helper`]) is a thread for a call that
+//! may hang.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::{
@@ -17,7 +17,7 @@ use std::{
 /// Stops all stages that hold the [`StopSignal`] when it is dropped.
 pub struct StopTrigger(#[expect(dead_code, reason = "dropping it closes the channel")] Sender<()>);
 
-/// Tells a stage to stop.
+/// Signals a stage to stop.
 #[derive(Clone)]
 pub struct StopSignal(Receiver<()>);
 

@@ -8,12 +8,12 @@
 //!   with the `kernels` for this CPU, by the requantization rule of `quant`.
 //! - `tract` is an independent second engine. It runs graphs with operators that the native engine does not
 //!   support.
-//! - [`open`] validates a model (`contract`) and chooses the engine. What an engine is not known to compute
-//!   correctly is refused at load, by operator name, because a wrong result is worse than none.
+//! - [`open`] validates a model (`contract`) and chooses the engine. An operator that an engine is not known
+//!   to compute correctly is refused at load, by name, because a wrong result is worse than none.
 //! - [`Engine`] is a loaded model, shared by all workers; [`Session`] runs it on one worker's thread.
 //!
 //! Input is always RGB bytes, height x width x 3, row by row. Output is always an int8 map, height x width x
-//! classes, with one scale. The caller computes average and softmax over the map in f32.
+//! classes, with one scale. The caller computes the average over the map and the softmax in f32.
 
 mod contract;
 mod error;

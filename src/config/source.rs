@@ -1,7 +1,7 @@
 //! Addresses of cameras: the syntax and meaning of `source = "..."`.
 //!
-//! Only the syntax is checked. Whether the device, the recording or the host exists shows when the camera is
-//! opened.
+//! Only the syntax is checked. Whether the device, the recording or the host exists is checked when the
+//! camera is opened.
 
 use super::{suggest, validators};
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};

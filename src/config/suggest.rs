@@ -1,6 +1,6 @@
 //! Suggestions for misspelt names: the nearest known name, and error texts for keys that do not exist.
 //!
-//! Known names are passed in, so this file knows nothing of the table of keys.
+//! Known names are passed in, so this file does not depend on the table of keys.
 
 /// Returns the word that `text` was probably meant to be: one within a few typing errors of it, or else one
 /// that contains it or is contained in it. Case is ignored in `text`.

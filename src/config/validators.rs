@@ -1,6 +1,6 @@
 //! Validators of single values: names, topics, hosts, polygons. Pure functions that return the broken rule.
 //!
-//! A validator sees one value only, so each layer can be checked by itself. Rules between keys are in
+//! A validator gets one value only, so each layer can be checked by itself. Rules between keys are in
 //! [`super::rules`].
 
 /// Label of objects that have no label.

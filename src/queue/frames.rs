@@ -1,11 +1,11 @@
 //! The frame queues between cameras and workers.
 //!
 //! Each camera has one [`Slot`]: at most one frame with a worker and one waiting. A newer frame replaces the
-//! waiting one, because a late frame is worthless. Cameras with a waiting frame are in one ready queue and
-//! are served in turn, so a busy camera cannot starve a quiet one. Offering a frame never blocks.
+//! waiting one, because a late frame is useless. Cameras with a waiting frame are in one ready queue and are
+//! served in turn, so a busy camera cannot starve a quiet one. Offering a frame never blocks.
 //!
 //! The analysis state of a camera (`T`) travels with its frame in a [`Job`]: only one worker holds it at a
-//! time, and no lock is held while it is used. The camera's side of the slot does not know `T`.
+//! time, and no lock is held while it is used. The camera's side of the slot does not depend on `T`.
 //!
 //! Invariant of a slot, at every moment:
 //! `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
@@ -28,7 +28,7 @@ pub struct FrameCounts {
     pub skipped_rate: u64,
     /// Frames that were not decoded because the scene was still.
     pub skipped_still: u64,
-    /// Frames that were not decoded because decoding could not keep pace.
+    /// Frames that were not decoded because decoding could not keep up.
     pub shed: u64,
     /// Frames replaced by a newer one before a worker was free, or still waiting when camfire stopped.
     pub dropped: u64,
@@ -226,7 +226,7 @@ impl Slot {
     }
 
     /// Counts frames that were not decoded: because the scene is still, because they are not wanted, or
-    /// because decoding cannot keep pace.
+    /// because decoding cannot keep up.
     pub fn count_undecoded(&self, still: u64, unwanted: u64, shed: u64) {
         let mut state = self.lock();
         state.counts.captured += still + unwanted + shed;

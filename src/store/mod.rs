@@ -1,8 +1,8 @@
 //! Event pictures on disk, limited in bytes and age. The only code that writes to `pictures.directory`.
 //!
 //! [`Store::run`] is a stage. It receives pictures from the workers, frees space for them, and writes each
-//! under a temporary name first, so that no reader sees half a file. A failure is logged once and does not
-//! affect the analysis.
+//! under a temporary name first, so that no reader sees an incomplete file. A failure is logged once and does
+//! not affect the analysis.
 
 mod retention;
 
@@ -126,7 +126,7 @@ impl Store {
             let before = fs::metadata(&path).map_or(0, |file| file.len());
             let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
             if let Err(error) = written {
-                // It is incomplete.
+                // The file is incomplete.
                 let _ = fs::remove_file(&partial);
                 return Err(error);
             }

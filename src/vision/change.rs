@@ -15,7 +15,7 @@ pub const MAX_WIDTH: usize = 160;
 /// Brightness difference, of 255, up to which a codec may be the cause: a keyframe restores what was lost
 /// since the last.
 const MIN_DIFFERENCE: f32 = 8.0;
-/// Multiple of a cell's noise level that is not a difference.
+/// Multiple of a cell's noise level that does not count as a difference.
 const NOISE_FACTOR: f32 = 4.0;
 /// Minimum number of differing cells in a neighbourhood of 3 x 3; fewer are rain, snow or a defective pixel.
 const MIN_NEIGHBOURS: u8 = 5;

@@ -2,8 +2,8 @@
 //! f32.
 //!
 //! It is not part of the network because in int8 both cost agreement with the float model (95.3 % of photos
-//! with the same best class, against 96.5 % here), and because tract computes both wrong. If a model ends in
-//! a softmax of its own, only the pooling is done here.
+//! with the same best class, against 96.5 % here), and because tract computes both incorrectly. If a model
+//! ends in a softmax of its own, only the pooling is done here.
 
 use engine::Signature;
 
@@ -16,8 +16,8 @@ pub struct Score {
     pub score: f32,
 }
 
-/// Where the network saw a class: a small grey image, row by row. It shows what the classification is based
-/// on; it does not localise the object.
+/// The activation of a class over the output map: a small grey image, row by row. It shows what the
+/// classification is based on; it does not localise the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heatmap {
     /// Columns.

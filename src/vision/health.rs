@@ -27,7 +27,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// Completes a sentence that starts with "the picture is".
+    /// Completes a sentence such as "The image has been ...".
     pub fn name(self) -> &'static str {
         match self {
             Health::Ok => "fine",

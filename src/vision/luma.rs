@@ -62,7 +62,7 @@ impl Luma {
             let count = (side * rows) as u32;
             let cells = sums.chunks_exact(side * step).take(width);
             let mean = |sum: u32| (sum * scale / count) as u16;
-            // The common case is a plane of brightness only and a small integer scale: specialised for speed.
+            // The common case, brightness only at a small integer scale, is specialised for speed.
             match (side, step) {
                 (1, 1) => self.cells.extend(cells.map(|cell| mean(u32::from(cell[0])))),
                 (2, 1) => self.cells.extend(cells.map(|cell| mean(sum_of::<2>(cell)))),

@@ -1,7 +1,7 @@
 //! Event pictures: the crop of an object, the whole frame, and the frame with the object's box and label
 //! drawn on it.
 //!
-//! The crate image encodes JPEG, embedded-graphics draws. No I/O.
+//! The image crate encodes JPEG, and embedded-graphics draws. No I/O.
 
 use super::{
     preprocess::Preprocessor,

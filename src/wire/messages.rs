@@ -30,7 +30,7 @@ pub type Box = [i64; 4];
 pub enum Message {
     /// An object started, changed or ended.
     Event(Event),
-    /// The published objects of one frame. Worthless when late.
+    /// The published objects of one frame. Useless when late.
     Detections(Detections),
     /// A region has a new state. Retained.
     Region(Region),
@@ -361,13 +361,13 @@ pub struct CameraStatus {
     pub since: Timestamp,
     /// The pipeline in use. Null if none is possible.
     pub pipeline: Option<String>,
-    /// Better pipelines that are not in use.
+    /// The pipelines that rank above the one in use, and why they are not used.
     pub passed_over: Vec<SkippedPipeline>,
     /// Health of the image.
     pub health: Health,
 }
 
-/// A pipeline that is not in use although it would be better.
+/// A pipeline that ranks above the one in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkippedPipeline {
     /// Name of the pipeline template.

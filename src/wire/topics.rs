@@ -1,5 +1,5 @@
-//! The MQTT topics, `<base>/<node>/...`, and how each message is delivered. Pure; `docs/mqtt.md` is the
-//! manual.
+//! The MQTT topics, `<base>/<node>/...`, and how each message is delivered. Pure; `docs/mqtt.md` describes
+//! them for users.
 
 use super::messages::Message;
 use crate::config::Config;

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// How long to wait for a job before the heartbeat and the stop signal are attended to.
+/// How long to wait for a job before the heartbeat is updated and the stop signal is checked.
 const JOB_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Everything that one worker thread owns.
@@ -48,7 +48,7 @@ pub struct Worker {
     pub heartbeat: Heartbeat,
 }
 
-/// What failed on the last frame, so that one line is logged per series of failures and not one per frame.
+/// What failed on the last frame, so that a series of failures is logged once and not once per frame.
 #[derive(Default)]
 struct Failing {
     analysis: bool,

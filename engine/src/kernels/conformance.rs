@@ -1,5 +1,5 @@
 //! Compares every kernel with the scalar reference kernel on the same jobs. Every byte must be equal,
-//! including those that neither may write.
+//! including the guard bytes, which no kernel may write.
 
 use super::{Job, Kernel, KernelSet, SLACK, obtain, scalar};
 use crate::{pack, quant::OutputRange};

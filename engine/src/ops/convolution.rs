@@ -104,8 +104,7 @@ impl Convolution {
     /// Packs a convolution. `to` is the whole output; with a fused pool its buffer stores only `ring` of the
     /// rows.
     ///
-    /// Returns None if a kernel would read or write outside the two buffers, which a correct layout rules
-    /// out.
+    /// Returns None if a kernel would read or write outside the two buffers. A correct layout prevents that.
     pub(crate) fn new(
         kernels: &'static Kernels,
         spec: &ConvolutionSpec<'_>,

@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
         Ok(bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
     }
 
-    /// The tables of vector `slot`, each item_name `item_name` and its number.
+    /// Returns the tables of vector `slot`. Error messages refer to each by `item_name` and its number.
     pub(super) fn tables(&self, slot: usize, item_name: &'static str) -> Result<Tables<'a>, Error> {
         let Some(field) = self.field(slot) else {
             return Ok(Tables { of: self.clone(), start: 0, len: 0, item_name });

@@ -6,7 +6,7 @@
 //! the engine that runs it.
 //!
 //! Memory and time: data stays in the file, but a file may refer to one table, vector or string a million
-//! times. So everything that is counted has a maximum, far above what image networks need.
+//! times. So every count has a maximum, far above the needs of image networks.
 //!
 //! Schema: tensorflow/lite/schema/schema.fbs, version 3 (`TFL3`). A field's slot is its position in that
 //! file.

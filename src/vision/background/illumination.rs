@@ -1,4 +1,4 @@
-//! The illumination model: what an image and the background differ in as a whole.
+//! The illumination model: how an image as a whole differs from the background.
 //!
 //! A gain and an offset describe the light, a shift by a fraction of a cell describes camera shake. All four
 //! are fitted by least squares over the cells that agree with a guess (inliers), so that objects do not
@@ -57,8 +57,8 @@ impl Comparison<'_> {
     /// Fits illumination and shift; `previous` is the fit of the image before. Returns the identity if no fit
     /// is plausible.
     pub fn fit(&self, previous: IlluminationFit) -> IlluminationFit {
-        // Mostly the previous fit is still right. If not, the whole image may be brighter or only be covered
-        // in part: of all guesses, the one with the most inliers wins.
+        // Usually the previous fit is still right. If not, the whole image may be brighter, or an object may
+        // cover a part of it: of all guesses, the one with the most inliers wins.
         let mut best = self.fit_from(previous);
         if best.is_none_or(|(_, inliers)| inliers < GOOD_INLIERS) {
             let brighter = IlluminationFit { offset: self.median_difference(), ..IlluminationFit::IDENTITY };

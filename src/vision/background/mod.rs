@@ -26,7 +26,7 @@ use std::{ops::Range, time::Duration};
 
 pub use foreground::{BACKGROUND, FOREGROUND, ILLUMINATION};
 
-/// Multiple of a cell's noise level that is not a difference.
+/// Multiple of a cell's noise level that does not count as a difference.
 const NOISE_FACTOR: f32 = 3.0;
 /// Noise level of a cell before it has been measured.
 const INITIAL_NOISE: f32 = 1.5;

@@ -1,7 +1,7 @@
 //! Motion detection: which parts of an image differ from the background.
 //!
 //! The scaled-down image is compared with the [`Background`]; connected foreground cells become
-//! [`MotionRegion`]s in the pixels of the upright image. A sudden change of the whole image is no motion: it
+//! [`MotionRegion`]s in the pixels of the upright image. A sudden change of the whole image is not motion: it
 //! is reported as a [`SceneChange`], and the background is learned anew.
 
 mod grid;
@@ -73,8 +73,8 @@ pub struct StationaryObject<'a> {
 enum BlobKind {
     /// An object.
     Object,
-    /// The place that something has left that was part of the background: edges have disappeared and none
-    /// appeared.
+    /// The place where something was part of the background and has left: edges have disappeared and none
+    /// have appeared.
     Ghost,
     /// A soft shadow or a beam of light.
     Illumination,
@@ -93,7 +93,7 @@ pub struct MotionResult {
     pub change: Option<SceneChange>,
     /// The background was learned anew, with everything in it.
     pub relearned: bool,
-    /// The scene changed a moment ago: no new object should be believed.
+    /// The scene changed a moment ago: new objects are not accepted.
     pub settling: bool,
 }
 
@@ -196,7 +196,7 @@ impl MotionDetector {
     /// the stationary objects that are still present.
     pub fn learn<'a>(&mut self, covered: impl Iterator<Item = &'a MotionRegion>) {
         for run in covered.flat_map(|region| &region.blob.runs) {
-            // With a margin of one cell, where blurred edges are foreground only now and then.
+            // With a margin of one cell, where blurred edges are foreground only occasionally.
             let from = run.start.saturating_sub(1);
             for y in run.y.saturating_sub(1)..(run.y + 2).min(self.luma.height) {
                 let row = y * self.luma.width;
@@ -208,12 +208,12 @@ impl MotionDetector {
         self.background.learn(self.passed, memory, &self.covered);
     }
 
-    /// Makes what a region of the last image shows part of the background.
+    /// Adds the content of a region of the last image to the background.
     pub fn absorb(&mut self, region: &MotionRegion) {
         self.background.absorb(&region.blob);
     }
 
-    /// Makes what the last image shows at the place of a patch part of the background.
+    /// Adds the content of the last image at the position of a patch to the background.
     pub fn absorb_patch(&mut self, patch: &TemplatePatch) {
         let CellRect { left, top, width, height } = patch.cells();
         let runs = (top..top + height).map(|y| Run { y, start: left, end: left + width }).collect();

@@ -20,7 +20,7 @@ const MIN_CHANGED_SIXTEENTHS: usize = 14;
 const MAX_SIXTEENTHS_BEFORE: usize = 8;
 /// Minimum brightness change between two frames that is a light step, such as a lamp.
 const MIN_LIGHT_STEP: f32 = 20.0;
-/// Time after a change in which cameras adapt their exposure and nothing new is believed.
+/// Time after a change in which cameras adapt their exposure and no new objects are accepted.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// Tolerance for the inaccuracy of frame times.
 const TIME_TOLERANCE: Duration = Duration::from_millis(10);

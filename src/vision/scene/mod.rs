@@ -52,7 +52,7 @@ pub trait Infer {
     /// Errors: the pixels cannot be read, or the engine fails.
     fn infer(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
 
-    /// Returns where the network saw a class in the last inferred region; see [`super::head::Head::heatmap`].
+    /// Returns the heatmap of a class in the last inferred region; see [`super::head::Head::heatmap`].
     fn heatmap(&mut self, class: usize) -> Option<Heatmap>;
 }
 
@@ -131,7 +131,7 @@ pub struct Analysis {
     pub regions: Vec<RegionState>,
     /// Pictures of the best sightings of objects, with the event id and the start time.
     pub pictures: Vec<(Uuid, Timestamp, Pictures)>,
-    /// Heatmaps of this frame's inferences, if the camera's configuration asks for them, with the event id.
+    /// Heatmaps of this frame's inferences, if the camera's configuration enables them, with the event id.
     pub heatmaps: Vec<(Uuid, Heatmap)>,
     /// Why pictures are missing.
     pub paint_error: Option<Error>,
@@ -208,8 +208,8 @@ impl Scene {
 
     /// Analyses the next frame. A frame that is not newer than those before counts as of the same time.
     ///
-    /// Errors: the pixels cannot be read, or the engine fails. The analysis is valid nevertheless, as is the
-    /// scene, and must be reported because it is not returned again.
+    /// Errors: the pixels cannot be read, or the engine fails. The analysis and the scene are valid
+    /// nevertheless. The analysis must be reported, because its events are not returned again.
     pub fn analyze(
         &mut self,
         frame: &Frame,

@@ -1,7 +1,7 @@
-//! From tracks to what is reported of them: objects, events and occupancy.
+//! Derives objects, events and occupancy from the tracks.
 //!
-//! A confirmed track is reported once its label is one that the camera's configuration asks for. From then on
-//! it is reported until it ends.
+//! A confirmed track is reported once its label is among the camera's `labels`, or at once if that list is
+//! empty. From then on it is reported until it ends.
 
 use super::{Analysis, Object, Occupancy, Paint, Scene, TrackState, classification::is_cut_off};
 use crate::{

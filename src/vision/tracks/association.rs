@@ -22,7 +22,7 @@ const MIN_AREA_RATIO: f64 = 0.2;
 const MIN_CONTAINMENT: f64 = 0.5;
 /// Margin around a track's box for its fragments, as a share of its size.
 const FRAGMENT_MARGIN: f64 = 0.1;
-/// The same for a stationary track. What sticks out of it was not there before; mostly it is its shadow.
+/// The same for a stationary track. What extends beyond it was not there before; it is mostly a shadow.
 const STATIONARY_FRAGMENT_MARGIN: f64 = 0.3;
 /// Affinities are assigned as integers, in units of this fraction.
 const AFFINITY_RESOLUTION: f64 = 1e4;

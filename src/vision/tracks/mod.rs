@@ -1,8 +1,8 @@
-//! Multi-object tracking: which motion region of one frame is which object of the frame before.
+//! Multi-object tracking: which motion region of a frame shows which object of the previous frame.
 //!
 //! Each frame, the tracker predicts every track's position at constant velocity and associates tracks with
-//! motion regions ([`association`]). A track that no region explains is occluded or gone. A region that no
-//! track explains starts a new track. A new track is tentative until it has lasted for a while and has moved.
+//! motion regions ([`association`]). A track without a region is occluded or gone. A region without a track
+//! starts a new track. A new track is tentative until it has lasted for a while and has moved.
 //!
 //! A stationary object is compared with its template patch. As long as it looks the same it is still present,
 //! whatever moves around it. The background does not learn the cells that a confirmed track covers. If the
@@ -165,7 +165,7 @@ impl Tracker {
         }
     }
 
-    /// Ends the tracks that have gone or have become part of the scene. Then the background learns from the
+    /// Ends the tracks that are gone or have become part of the scene. Then the background learns from the
     /// image, except where a confirmed track covers it.
     fn end_or_keep(
         &mut self,
@@ -206,8 +206,8 @@ impl Tracker {
         detector.learn(covered.map(|(region, _)| region));
     }
 
-    /// Whether a track belongs to the scene: it is tentative for long, because it appeared without moving and
-    /// has no label, or it has not moved for very long.
+    /// Whether a track belongs to the scene: it has been tentative for a long time, because it appeared
+    /// without moving and has no label, or it has not moved for a very long time.
     fn is_part_of_scene(&self, track: &Track, at: Duration) -> bool {
         if track.confirmed {
             track.stationary_for(at) >= self.settings.settled_after
