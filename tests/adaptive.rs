@@ -88,8 +88,8 @@ fn captured_s(messages: &[Received], topic: &str) -> Vec<f64> {
 #[test]
 fn motion_between_two_keyframes_is_analysed_with_its_capture_times() {
     let folder = tempfile::tempdir().unwrap();
-    // The ball appears 7 frames after a keyframe and disappears 4 frames after another. A scene is still
-    // after 5 s without motion.
+    // The ball appears 7 frames after a keyframe and disappears 4 frames after another. After 5 s without
+    // motion a scene is still.
     let (still, moving, after) = (7 * FPS + 7, FPS + 12, 2 * FPS);
     let clips = [0, 2].map(|bframes| {
         let clip = folder.path().join(format!("b{bframes}.mp4"));
