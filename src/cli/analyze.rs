@@ -3,7 +3,7 @@
 
 use super::{
     annotate::Target,
-    output::{self, EventLine, FrameLine, StateLine},
+    output::{self, MessagePrinter},
     setup::{self, ConfigArguments, Signals},
     truth::{self, Extent, Truth},
 };
@@ -284,6 +284,7 @@ struct Collector {
     /// Keep frames for the annotated copy.
     draws: bool,
     topics: Topics,
+    printer: MessagePrinter,
     /// Frame size, once a frame has been analysed.
     size: Option<Size>,
     /// Without each object's classes, which neither scoring nor drawing needs.
@@ -300,6 +301,7 @@ impl Collector {
             scores: arguments.truth.is_some(),
             draws: arguments.annotate.is_some(),
             topics,
+            printer: MessagePrinter::default(),
             size: None,
             frames: Vec::new(),
             events: Vec::new(),
@@ -335,8 +337,6 @@ impl Collector {
             | Message::Settings(_)
             | Message::Heatmap(_) => return,
         }
-        let (is_event, is_frame) =
-            (matches!(message, Message::Event(_)), matches!(message, Message::Detections(_)));
         let topic = self.topics.address(&message).topic;
         let payload = message.payload();
         if self.json {
@@ -345,16 +345,8 @@ impl Collector {
             if let Ok(payload) = payload {
                 output::line!("{}", serde_json::to_string(&JsonLine { topic, payload }).unwrap_or_default());
             }
-        } else if is_event {
-            if let Ok(message) = serde_json::from_slice::<EventLine>(&payload) {
-                output::line!("{}", message.line());
-            }
-        } else if is_frame {
-            if let Ok(message) = serde_json::from_slice::<FrameLine>(&payload) {
-                output::line!("{}", message.line());
-            }
-        } else if let Ok(message) = serde_json::from_slice::<StateLine>(&payload) {
-            output::line!("{}", message.line());
+        } else if let Ok(line) = self.printer.line(&topic, &payload) {
+            output::line!("{line}");
         }
     }
 }

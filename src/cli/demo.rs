@@ -4,7 +4,7 @@
 //! subscribes to it like any client. Without mosquitto it prints a notice and reads from the daemon directly.
 
 use super::{
-    output::{EventLine, try_write_line},
+    output::{MessagePrinter, try_write_line},
     setup::{self, Signals},
     watch,
 };
@@ -134,6 +134,7 @@ fn print_introduction(config: &Config, broker: &Option<Broker>) {
 /// Where the demo reads events: from the broker, or from the daemon directly.
 struct EventSource {
     subscriber: Option<Subscriber>,
+    printer: MessagePrinter,
 }
 
 impl EventSource {
@@ -145,7 +146,7 @@ impl EventSource {
             }
             Publishing::Direct => None,
         };
-        Ok(EventSource { subscriber })
+        Ok(EventSource { subscriber, printer: MessagePrinter::default() })
     }
 
     fn publishing(&self) -> Publishing {
@@ -154,12 +155,11 @@ impl EventSource {
 
     fn next(&mut self, daemon: &Daemon, timeout: Duration) -> Result<Option<String>, Error> {
         if let Some(subscriber) = &mut self.subscriber {
-            return subscriber.next(Some(timeout))?.map(|message| watch::line(&message)).transpose();
+            let message = subscriber.next(Some(timeout))?;
+            return message.map(|message| watch::line(&mut self.printer, &message)).transpose();
         }
         Ok(match daemon.messages().recv_timeout(timeout) {
-            Ok(message @ Message::Event(_)) => {
-                serde_json::from_slice(&message.payload()).ok().map(|event: EventLine| event.line())
-            }
+            Ok(message @ Message::Event(_)) => self.printer.line("/events", &message.payload()).ok(),
             Ok(_) | Err(_) => None,
         })
     }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     fmt,
     io::{self, Write},
 };
@@ -33,9 +34,13 @@ macro_rules! line {
 }
 pub(super) use line;
 
+/// Objects whose zones a [`MessagePrinter`] remembers.
+const MAX_OBJECTS: usize = 10_000;
+
 /// The fields of an event message that its line shows.
 #[derive(Debug, Clone, Deserialize)]
-pub struct EventLine {
+struct EventLine {
+    id: String,
     camera: String,
     #[serde(rename = "type")]
     kind: String,
@@ -50,9 +55,43 @@ pub struct EventLine {
     zones: Vec<String>,
 }
 
+/// Formats messages as lines. Remembers the zones of each object, because an event has only the current ones.
+#[derive(Debug, Default)]
+pub struct MessagePrinter {
+    /// By event id: the zones in the object's last message.
+    zones: BTreeMap<String, Vec<String>>,
+}
+
+impl MessagePrinter {
+    /// The line of a message on a topic of events, detections, regions or scene changes.
+    ///
+    /// Errors: the payload is not one of camfire's.
+    pub fn line(&mut self, topic: &str, payload: &[u8]) -> serde_json::Result<String> {
+        if topic.ends_with("/events") {
+            serde_json::from_slice(payload).map(|event| self.event(&event))
+        } else if topic.ends_with("/detections") {
+            serde_json::from_slice(payload).map(|frame: FrameLine| frame.line())
+        } else {
+            serde_json::from_slice(payload).map(|state: StateLine| state.line())
+        }
+    }
+
+    fn event(&mut self, event: &EventLine) -> String {
+        let before = match event.kind.as_str() {
+            "end" => self.zones.remove(&event.id),
+            _ => self.zones.insert(event.id.clone(), event.zones.clone()),
+        };
+        // Ends that were not received must not fill the memory.
+        if self.zones.len() > MAX_OBJECTS {
+            self.zones.pop_first();
+        }
+        event.line(before.as_deref())
+    }
+}
+
 impl EventLine {
-    /// `07:31:02.125  yard  cat (0.83) detected`
-    pub fn line(&self) -> String {
+    /// `07:31:02.125  yard  cat (0.83) detected`, given the object's zones before it, if they are known.
+    fn line(&self, zones_before: Option<&[String]>) -> String {
         let object = match self.label.as_str() {
             "unknown" => "object".to_string(),
             label => format!("{label} ({:.2})", self.score),
@@ -62,7 +101,7 @@ impl EventLine {
             "end" => format!("{object} {}", self.ending()),
             // "classified as" already contains the label.
             _ if self.changed == ["label"] && self.label != "unknown" => format!("classified as {object}"),
-            _ => format!("{object} {}", self.changes()),
+            _ => format!("{object} {}", self.changes(zones_before)),
         };
         format!("{}  {}  {text}", time_of_day(&self.at), self.camera)
     }
@@ -75,23 +114,37 @@ impl EventLine {
         }
     }
 
-    fn changes(&self) -> String {
+    fn changes(&self, zones_before: Option<&[String]>) -> String {
         let change = |field: &String| match field.as_str() {
             "label" if self.label == "unknown" => "is no longer classified".to_string(),
             "label" => "is now classified".to_string(),
             "moving" if self.moving => "started moving".to_string(),
             "moving" => "stopped moving".to_string(),
-            "zones" if self.zones.is_empty() => "left all zones".to_string(),
-            "zones" => format!("entered zone {}", self.zones.join(", ")),
+            "zones" => self.zone_changes(zones_before),
             other => format!("changed its {other}"),
         };
         self.changed.iter().map(change).collect::<Vec<_>>().join(", ")
+    }
+
+    fn zone_changes(&self, before: Option<&[String]>) -> String {
+        let Some(before) = before else {
+            let names = self.zones.join(", ");
+            return if names.is_empty() { "is in no zone".into() } else { format!("is in zone {names}") };
+        };
+        let missing_from = |others: &[String], zones: &[String]| -> Vec<String> {
+            zones.iter().filter(|zone| !others.contains(zone)).cloned().collect()
+        };
+        let (entered, left) = (missing_from(before, &self.zones), missing_from(&self.zones, before));
+        let text = |verb: &str, zones: Vec<String>| {
+            (!zones.is_empty()).then(|| format!("{verb} zone {}", zones.join(", ")))
+        };
+        [text("left", left), text("entered", entered)].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
 /// The fields of a `detections` message that its line shows.
 #[derive(Debug, Clone, Deserialize)]
-pub struct FrameLine {
+struct FrameLine {
     camera: String,
     captured_at: String,
     latency_ms: f64,
@@ -108,7 +161,7 @@ struct FrameObject {
 
 impl FrameLine {
     /// `07:31:02.125  yard  cat 0.83 at 58,40 884x680 · cup 0.91 at 900,515 160x150  (61 ms)`
-    pub fn line(&self) -> String {
+    fn line(&self) -> String {
         let object = |object: &FrameObject| {
             let [left, top, width, height] = object.r#box;
             format!("{} {:.2} at {left},{top} {width}x{height}", object.label, object.score)
@@ -125,7 +178,7 @@ impl FrameLine {
 
 /// The new state of a region, or a change of the whole scene.
 #[derive(Debug, Clone, Deserialize)]
-pub struct StateLine {
+struct StateLine {
     camera: String,
     at: String,
     region: Option<String>,
@@ -135,7 +188,7 @@ pub struct StateLine {
 
 impl StateLine {
     /// `07:31:02.125  yard  gate: bicycle`, `07:31:02.125  yard  scene changed: light`
-    pub fn line(&self) -> String {
+    fn line(&self) -> String {
         let what = match (&self.region, &self.state, &self.change) {
             (Some(region), Some(state), _) => format!("{region}: {state}"),
             (_, _, Some(change)) => format!("scene changed: {change}"),
@@ -158,12 +211,19 @@ mod tests {
         let event = |more: serde_json::Value| {
             let mut event = serde_json::json!({
                 "camera": "yard", "type": "update", "at": "2026-11-24T07:31:02.125Z", "label": "cat", "score": 0.834,
-                "changed": [], "reason": null, "duration_s": 0.2, "moving": true, "zones": ["lawn"]
+                "id": "a", "changed": [], "reason": null, "duration_s": 0.2, "moving": true, "zones": ["lawn"]
             });
             event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            serde_json::from_value::<EventLine>(event).unwrap().line()
+            serde_json::from_value::<EventLine>(event).unwrap()
         };
         let at = "07:31:02.125  yard  ";
+        let mut printer = MessagePrinter::default();
+        let mut line =
+            |zones: &[&str]| printer.event(&event(serde_json::json!({"changed": ["zones"], "zones": zones})));
+        assert_eq!(line(&["lawn"]), format!("{at}cat (0.83) is in zone lawn"), "without an earlier message");
+        assert_eq!(line(&["lawn", "path"]), format!("{at}cat (0.83) entered zone path"));
+        assert_eq!(line(&["path"]), format!("{at}cat (0.83) left zone lawn"));
+        assert_eq!(line(&["gate"]), format!("{at}cat (0.83) left zone path, entered zone gate"));
         for (more, expected) in [
             (serde_json::json!({"changed": ["label"]}), "classified as cat (0.83)"),
             (
@@ -174,14 +234,14 @@ mod tests {
             (serde_json::json!({"type": "start", "label": "unknown"}), "object detected"),
             (
                 serde_json::json!({"changed": ["moving", "zones"], "moving": false}),
-                "cat (0.83) stopped moving, entered zone lawn",
+                "cat (0.83) stopped moving, is in zone lawn",
             ),
             (
                 serde_json::json!({"type": "end", "reason": "left", "duration_s": 240.04}),
                 "cat (0.83) left after 240.0 s",
             ),
         ] {
-            assert_eq!(event(more), format!("{at}{expected}"));
+            assert_eq!(MessagePrinter::default().event(&event(more)), format!("{at}{expected}"));
         }
     }
 }

@@ -213,7 +213,7 @@ fn start(
     };
     let event_loop = move || {
         if let Err(error) = event_loop.run() {
-            tracing::error!(%error, "Cannot start the MQTT connection thread.");
+            tracing::error!(%error, "The MQTT event loop failed; no broker can be reached.");
         }
     };
     let threads = vec![spawn(Box::new(move || publisher.run()))?, spawn(Box::new(event_loop))?];

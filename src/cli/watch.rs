@@ -1,7 +1,7 @@
 //! `camfire watch`: subscribes like any client and prints messages as they arrive.
 
 use super::{
-    output::{self, EventLine, FrameLine, StateLine},
+    output::{self, MessagePrinter},
     setup::ConfigArguments,
 };
 use crate::{
@@ -40,10 +40,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let (node, camera) = (any(&arguments.node), any(&arguments.camera));
     let filters = filters(&config.mqtt.base_topic, &node, &camera, arguments.detections);
     let mut subscriber = Subscriber::connect(&config.mqtt, filters)?;
+    let mut printer = MessagePrinter::default();
     let mut printed = 0;
     while arguments.count.is_none_or(|count| printed < count) {
         let Some(message) = subscriber.next(None)? else { continue };
-        let line = if arguments.json { json_line(&message)? } else { line(&message)? };
+        let line =
+            if arguments.json { json_line(&mut printer, &message)? } else { line(&mut printer, &message)? };
         output::line!("{line}");
         printed += 1;
     }
@@ -56,19 +58,14 @@ pub fn filters(base: &str, node: &str, camera: &str, detections: bool) -> Vec<St
     endings.iter().map(|ending| format!("{base}/{node}/{camera}/{ending}")).collect()
 }
 
-/// The line for a message on one of those topics.
+/// The line of a message on one of those topics.
 ///
 /// Errors ([`ErrorKind::System`]): the payload is not one of camfire's.
-pub fn line(message: &Received) -> Result<String, Error> {
-    let (topic, payload) = (&message.topic, &message.payload);
-    let line = if topic.ends_with("/detections") {
-        serde_json::from_slice(payload).map(|message: FrameLine| message.line())
-    } else if topic.ends_with("/events") {
-        serde_json::from_slice(payload).map(|message: EventLine| message.line())
-    } else {
-        serde_json::from_slice(payload).map(|message: StateLine| message.line())
-    };
-    line.map_err(|e| Error::caused(ErrorKind::System, format!("{topic}: not a message of camfire"), e))
+pub fn line(printer: &mut MessagePrinter, message: &Received) -> Result<String, Error> {
+    let Received { topic, payload, .. } = message;
+    printer
+        .line(topic, payload)
+        .map_err(|e| Error::caused(ErrorKind::System, format!("{topic}: not a message of camfire"), e))
 }
 
 fn json_line(message: &Received) -> Result<String, Error> {

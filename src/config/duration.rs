@@ -19,8 +19,11 @@ const YEAR: i64 = 31_557_600;
 ///
 /// Errors: the text is not a duration, has no unit, or is negative.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    // jiff also reads "1:30:00", "+5s" and "1h, 30m", which are not a documented part of the configuration.
-    let is_plain = !text.contains([':', '+', ',']);
+    if text.trim() == "0" {
+        return Ok(Duration::ZERO);
+    }
+    // jiff also reads "1:30:00", "+5s", "-0s", "0s ago" and "1h, 30m", which are not documented.
+    let is_plain = !text.contains([':', '+', '-', ',']) && !text.contains("ago");
     let span = SpanParser::new().parse_span(text.trim()).ok();
     span.filter(|_| is_plain)
         .and_then(|span| fixed_length(&span))
@@ -65,6 +68,7 @@ mod tests {
     fn durations_have_a_unit_of_fixed_length() {
         let day = 86_400_000;
         for (text, millis) in [
+            ("0", 0),
             ("0s", 0),
             ("500ms", 500),
             ("1500 ms", 1500),

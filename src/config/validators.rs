@@ -50,14 +50,14 @@ pub(super) fn camera_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of a group: one line of text, except the label of objects without a label.
+/// The name of a group: one line of text, except the word for objects without a label.
 pub(super) fn group_name(text: &str) -> Result<(), String> {
     line(text)?;
     if text.trim().is_empty() {
         return Err("must have a name that is not empty".into());
     }
     if text == UNKNOWN {
-        return Err(format!("is reserved: {UNKNOWN} is the label of objects without a label"));
+        return Err(format!("is reserved: {UNKNOWN} stands for objects without a label"));
     }
     Ok(())
 }

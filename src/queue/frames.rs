@@ -198,10 +198,18 @@ impl<T> Jobs<T> {
         if frame.is_none() && interruption.is_none() {
             return None;
         }
+        // Taken while the slot is locked, so that `take_states` cannot come in between.
+        let Some(analysis) = lock(&self.states[slot.camera]).take() else {
+            if frame.is_some() {
+                state.counts.pending -= 1;
+                state.counts.dropped += 1;
+            }
+            return None;
+        };
         state.in_flight = true;
         slot.vacated.notify_all();
         drop(state);
-        let state = lock(&self.states[slot.camera]).take();
+        let state = Some(analysis);
         let (states, counts) = (self.states.clone(), frame.is_some());
         Some(Job { interruption, frame, counts, slot, states, state, outcome: Outcome::Failed })
     }

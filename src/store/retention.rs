@@ -91,7 +91,10 @@ impl Retention {
                 let Ok(file) = fs::metadata(&path) else { continue };
                 if file.is_file() && is_ours(&path) {
                     self.bytes += file.len();
-                    files.insert((file.modified()?, path, file.len()));
+                    match file.modified() {
+                        Ok(modified) => drop(files.insert((modified, path, file.len()))),
+                        Err(error) => outcome = Err(error),
+                    }
                 }
             }
         }

@@ -58,8 +58,10 @@ impl<'a> Solver<'a> {
         let mut in_tree = vec![false; self.columns];
         let mut tree_rows = vec![root];
         let end = loop {
-            let nearest =
-                (0..self.columns).filter(|&column| !in_tree[column]).min_by_key(|&column| slack[column]);
+            // Of equally near columns a free one, which ends the search.
+            let nearest = (0..self.columns)
+                .filter(|&column| !in_tree[column])
+                .min_by_key(|&column| (slack[column], self.row_of[column].is_some()));
             let Some(column) = nearest else { unreachable!("there are at least as many columns as rows") };
             let delta = slack[column];
             tree_rows.iter().for_each(|&row| self.row_potential[row] -= delta);

@@ -191,7 +191,7 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventType {
-    /// The object was confirmed.
+    /// The object is reported for the first time.
     Start,
     /// A field of the object changed.
     Update,

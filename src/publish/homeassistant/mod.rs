@@ -5,8 +5,8 @@
 //! retained payload. The node's payload must be sent first, because Home Assistant rejects a camera whose
 //! node is not announced yet; the order of the topics ensures that.
 //!
-//! Ids are permanent: with another unique id an entity is a new one, without the history of the old one. They
-//! are derived from names alone.
+//! Ids should not change: with another unique id an entity is a new one, without the history of the old one.
+//! They are derived from names alone.
 
 mod device;
 mod discovery;

@@ -24,7 +24,7 @@ const MIN_CONTAINMENT: f64 = 0.5;
 const FRAGMENT_MARGIN: f64 = 0.1;
 /// The same for a stationary track. What extends beyond it was not there before; it is mostly a shadow.
 const STATIONARY_FRAGMENT_MARGIN: f64 = 0.3;
-/// Affinities are assigned as integers, in units of this fraction.
+/// Affinities are multiplied by this and truncated to integers for the assignment.
 const AFFINITY_RESOLUTION: f64 = 1e4;
 
 /// Which motion regions belong to which tracks, by index.
