@@ -44,8 +44,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut printed = 0;
     while arguments.count.is_none_or(|count| printed < count) {
         let Some(message) = subscriber.next(None)? else { continue };
-        let line =
-            if arguments.json { json_line(&mut printer, &message)? } else { line(&mut printer, &message)? };
+        let line = if arguments.json { json_line(&message)? } else { line(&mut printer, &message)? };
         output::line!("{line}");
         printed += 1;
     }

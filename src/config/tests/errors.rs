@@ -239,9 +239,7 @@ fn every_broken_rule_is_reported_in_one_exact_line() {
         // Groups.
         (
             "[groups]\nunknown = [\"tabby\"]",
-            &[
-                "2: groups.unknown = [\"tabby\"]: is reserved: unknown stands for objects without a label",
-            ],
+            &["2: groups.unknown = [\"tabby\"]: is reserved: unknown stands for objects without a label"],
         ),
         (
             "[groups]\n\"\" = [\"tabby\"]",
