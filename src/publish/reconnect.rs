@@ -118,7 +118,8 @@ impl Reconnect {
         if refused { self.backoff.fixed_delay(REFUSED_DELAY) } else { self.backoff.next_delay() }
     }
 
-    /// Records a connection established at `since`. Returns whether it is healthy, which also resets the backoff.
+    /// Records a connection established at `since`. Returns whether it is healthy, which also resets the
+    /// backoff.
     fn record_run(&mut self, since: Duration, now: Duration) -> bool {
         self.backoff.record_run(now.saturating_sub(since))
     }
