@@ -1,7 +1,7 @@
 # Entry points for building, testing and measuring. Each target installs its requirements; see `make help`.
 
 build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
-run_packages := $(build_packages) mosquitto gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
+run_packages := $(build_packages) mosquitto mosquitto-clients gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
 # prometheus provides promtool. On Debian the package also starts the Prometheus server on port 9090.
 test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus
 
@@ -61,7 +61,7 @@ cycle-model:
 	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers
 
 measure-capture:
-	@packaging/need.sh $(test_packages) mosquitto-clients gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0
+	@packaging/need.sh $(test_packages) gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0
 	cargo build --release --locked
 	CLIPS=$(CLIPS) /usr/bin/python3 benches/capture.py latency cpu still adaptive memory scaling reconnects
 
