@@ -135,6 +135,10 @@ impl EventLine {
             zones.iter().filter(|zone| !others.contains(zone)).cloned().collect()
         };
         let (entered, left) = (missing_from(before, &self.zones), missing_from(&self.zones, before));
+        // A repeated message, as after a lost connection.
+        if entered.is_empty() && left.is_empty() {
+            return self.zone_changes(None);
+        }
         let text = |verb: &str, zones: Vec<String>| {
             (!zones.is_empty()).then(|| format!("{verb} zone {}", zones.join(", ")))
         };
@@ -223,6 +227,7 @@ mod tests {
         assert_eq!(line(&["lawn"]), format!("{at}cat (0.83) is in zone lawn"), "without an earlier message");
         assert_eq!(line(&["lawn", "path"]), format!("{at}cat (0.83) entered zone path"));
         assert_eq!(line(&["path"]), format!("{at}cat (0.83) left zone lawn"));
+        assert_eq!(line(&["path"]), format!("{at}cat (0.83) is in zone path"), "the same message again");
         assert_eq!(line(&["gate"]), format!("{at}cat (0.83) left zone path, entered zone gate"));
         for (more, expected) in [
             (serde_json::json!({"changed": ["label"]}), "classified as cat (0.83)"),

@@ -189,7 +189,7 @@ fn start(
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
     let (dialer, event_loop, link_events) = connection::connections(config.mqtt.clone(), &topics);
-    let (sender, messages) = queue::messages::messages(16, Message::is_durable);
+    let (sender, messages) = queue::messages::messages(16, |message: &Message| message.is_durable(&[]));
     let (node, counters): (Arc<str>, Arc<DeliveryCounters>) =
         (config.node.name.as_str().into(), Arc::default());
     let publisher = Publisher {

@@ -262,9 +262,7 @@ fn durable_filter(
 ) -> impl Fn(&Message) -> bool + Send + Sync + 'static {
     let is_direct = matches!(publishing, Publishing::Direct);
     let kinds = config.outbox.durable_kinds.clone();
-    move |message: &Message| {
-        is_direct || message.is_durable() || kinds.iter().any(|kind| kind == message.kind())
-    }
+    move |message: &Message| is_direct || message.is_durable(&kinds)
 }
 
 /// Creates the analysis state of every camera.

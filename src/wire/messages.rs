@@ -505,8 +505,8 @@ impl Message {
         }
     }
 
-    /// Whether the message is durable regardless of `outbox.durable_kinds`.
-    pub fn is_durable(&self) -> bool {
+    /// Whether the message is stored until a broker has acknowledged it, given `outbox.durable_kinds`.
+    pub fn is_durable(&self, durable_kinds: &[String]) -> bool {
         match self {
             Message::Event(_)
             | Message::Region(_)
@@ -518,7 +518,7 @@ impl Message {
             | Message::Picture(_)
             | Message::Snapshot(_)
             | Message::Heatmap(_)
-            | Message::Stats(_) => false,
+            | Message::Stats(_) => durable_kinds.iter().any(|kind| kind == self.kind()),
         }
     }
 

@@ -78,12 +78,12 @@ fn client_options(config: &config::Mqtt, broker: usize, client_id: &str) -> Resu
 ///
 /// Errors ([`ErrorKind::Input`]): a certificate or a key cannot be read.
 fn tls_connector(tls: &config::Tls) -> Result<native_tls::TlsConnector, Error> {
-    let input = |place: String, error: native_tls::Error| Error::caused(ErrorKind::Input, place, error);
+    let input = |location: String, error: native_tls::Error| Error::caused(ErrorKind::Input, location, error);
     let read = |key: &str, file: &Path| {
-        let place = format!("{key} {}", file.display());
-        std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, place, e))
+        let location = format!("{key} {}", file.display());
+        std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, location, e))
     };
-    let identity_place = |cert: &Path, key: &Path| {
+    let identity_files = |cert: &Path, key: &Path| {
         format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display())
     };
     let mut connector = native_tls::TlsConnector::builder();
@@ -95,15 +95,15 @@ fn tls_connector(tls: &config::Tls) -> Result<native_tls::TlsConnector, Error> {
     if let Some((cert, key)) = &tls.identity {
         let (cert_pem, key_pem) = (read("mqtt.cert_file", cert)?, read("mqtt.key_file", key)?);
         let identity = native_tls::Identity::from_pkcs8(&cert_pem, &key_pem)
-            .map_err(|e| input(identity_place(cert, key), e))?;
+            .map_err(|e| input(identity_files(cert, key), e))?;
         connector.identity(identity);
     }
     if !tls.alpn.is_empty() {
         connector.request_alpns(&tls.alpn.iter().map(String::as_str).collect::<Vec<_>>());
     }
     connector.build().map_err(|e| {
-        let place = tls.identity.as_ref().map(|(cert, key)| identity_place(cert, key));
-        input(place.unwrap_or("TLS cannot be set up".to_string()), e)
+        let location = tls.identity.as_ref().map(|(cert, key)| identity_files(cert, key));
+        input(location.unwrap_or("TLS cannot be set up".to_string()), e)
     })
 }
 

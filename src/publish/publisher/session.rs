@@ -147,11 +147,13 @@ impl Session {
     /// Reports the gaps that are not being reported already.
     fn send_gaps(&mut self, state: &mut PublisherState, max_in_flight: usize) {
         for gap in state.outbox.gaps() {
-            let (topic, payload) = state.gap_message(&gap);
-            let message = InFlight::Gap(gap);
-            if !self.window.messages().any(|in_flight| *in_flight == message) {
-                self.publish(message, max_in_flight, (&topic, false, &payload));
+            let is_in_flight =
+                |message: &InFlight| matches!(message, InFlight::Gap(in_flight) if *in_flight == gap);
+            if self.window.messages().any(is_in_flight) {
+                continue;
             }
+            let (topic, payload) = state.gap_message(&gap);
+            self.publish(InFlight::Gap(gap), max_in_flight, (&topic, false, &payload));
         }
     }
 

@@ -106,8 +106,7 @@ impl PublisherState {
     /// Accepts a message to be published.
     pub(super) fn accept(&mut self, message: Message) {
         let address = self.context.topics.address(&message);
-        let is_durable = message.is_durable() || self.durable_kinds.iter().any(|kind| kind == message.kind());
-        if is_durable {
+        if message.is_durable(&self.durable_kinds) {
             self.accept_durable(message, address)
         } else {
             self.accept_transient(message, address)
