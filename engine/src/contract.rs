@@ -39,6 +39,57 @@ impl Signature {
     }
 }
 
+/// A map inside the network that callers may read, such as the input of its last convolution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Map {
+    /// Name of the tensor in the file.
+    pub name: String,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// The real value of one quantization step.
+    pub scale: f32,
+    /// The quantized value that represents 0.
+    pub zero_point: i8,
+}
+
+impl Map {
+    /// Returns the number of quantized values.
+    pub fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Returns whether the map has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Finds the activations of these names in `graph`.
+///
+/// Errors: [`Error::Contract`] for a name that no activation has, or one that is not an int8 map of one image.
+pub(crate) fn maps(graph: &Graph<'_>, names: &[&str]) -> Result<Vec<Map>, Error> {
+    let map = |name: &&str| {
+        let is_named = |tensor: &&Tensor<'_>| tensor.name == *name && tensor.data.is_none();
+        let Some(tensor) = graph.tensors.iter().find(is_named) else {
+            return Err(contract("model", format!("an activation named {name:?}"), "none"));
+        };
+        if tensor.dtype != DType::Int8 {
+            return Err(contract(tensor.location(), "int8", tensor.dtype));
+        }
+        let [1, height, width, channels] = tensor.shape[..] else {
+            return Err(contract(tensor.location(), "a map of 1 x height x width x channels", tensor.shape_text()));
+        };
+        let (scale, zero_point) = tensor.scale_and_zero_point()?;
+        let name = tensor.name.to_string();
+        Ok(Map { name, height, width, channels, scale, zero_point: zero_point as i8 })
+    };
+    names.iter().map(map).collect()
+}
+
 /// Returns the signature of `graph`.
 ///
 /// Errors: [`Error::Contract`] for a graph that is not an image classifier over raw RGB bytes.

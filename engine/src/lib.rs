@@ -29,7 +29,7 @@ mod tflite;
 #[cfg(feature = "tract")]
 mod tract;
 
-pub use contract::Signature;
+pub use contract::{Map, Signature};
 pub use error::Error;
 pub use kernels::{Features, KernelSet, choose};
 pub use model::Model;
@@ -53,6 +53,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Returns the model's input and output.
     fn signature(&self) -> &Signature;
 
+    /// Returns the maps that sessions can read, in the order in which [`open`] was given their names.
+    fn maps(&self) -> &[Map];
+
     /// Creates a session for one thread, with its own memory.
     fn session(&self) -> Result<Box<dyn Session>, Error>;
 }
@@ -66,6 +69,20 @@ pub trait Session: Send {
     ///
     /// Errors: [`Error::Input`] when `rgb` has the wrong length, [`Error::Run`] when the engine fails.
     fn run(&mut self, rgb: &[u8]) -> Result<&[i8], Error>;
+
+    /// Runs the network on one image as far as [`Engine::maps`] require. [`Session::finish`] runs the rest.
+    ///
+    /// Errors: as for [`Session::run`].
+    fn run_to_maps(&mut self, rgb: &[u8]) -> Result<(), Error>;
+
+    /// Returns a map of [`Engine::maps`] as of the last [`Session::run_to_maps`]: height x width x channels
+    /// quantized values. Panics if there is no such map.
+    fn map(&self, index: usize) -> &[i8];
+
+    /// Completes the last [`Session::run_to_maps`] and returns the output map, as [`Session::run`] does.
+    ///
+    /// Errors: [`Error::Run`] when the engine fails.
+    fn finish(&mut self) -> Result<&[i8], Error>;
 }
 
 /// The engine that is to run a model.
@@ -99,20 +116,26 @@ impl Choice {
     }
 }
 
-/// Checks and loads a `.tflite` model. `cap` is the best kernel set that the native engine may use.
+/// Checks and loads a `.tflite` model. `cap` is the best kernel set that the native engine may use, `maps` are
+/// the names of the maps inside the network that sessions can read.
 ///
 /// Errors: any [`Error`] but [`Error::Input`] and [`Error::Run`], with the location in the file. No input
 /// panics.
-pub fn open(file: &[u8], choice: Choice, cap: Option<KernelSet>) -> Result<Arc<dyn Engine>, Error> {
-    let native = || native::Native::open(file, cap).map(|native| Arc::new(native) as Arc<dyn Engine>);
+pub fn open(
+    file: &[u8],
+    choice: Choice,
+    cap: Option<KernelSet>,
+    maps: &[&str],
+) -> Result<Arc<dyn Engine>, Error> {
+    let native = || native::Native::open(file, cap, maps).map(|native| Arc::new(native) as Arc<dyn Engine>);
     match choice {
         Choice::Native => native(),
-        Choice::Tract => open_tract(file, None),
+        Choice::Tract => open_tract(file, None, maps),
         Choice::Auto => match native() {
             // tract may support the operator. If it does not, the native engine's error is the more useful
             // one.
             Err(error @ Error::Operator { .. }) => {
-                open_tract(file, Some(format!("native: {error}"))).map_err(|_| error)
+                open_tract(file, Some(format!("native: {error}")), maps).map_err(|_| error)
             }
             other => other,
         },
@@ -120,11 +143,15 @@ pub fn open(file: &[u8], choice: Choice, cap: Option<KernelSet>) -> Result<Arc<d
 }
 
 #[cfg(feature = "tract")]
-fn open_tract(file: &[u8], fallback_reason: Option<String>) -> Result<Arc<dyn Engine>, Error> {
-    Ok(Arc::new(tract::Tract::open(file, fallback_reason)?))
+fn open_tract(
+    file: &[u8],
+    fallback_reason: Option<String>,
+    maps: &[&str],
+) -> Result<Arc<dyn Engine>, Error> {
+    Ok(Arc::new(tract::Tract::open(file, fallback_reason, maps)?))
 }
 
 #[cfg(not(feature = "tract"))]
-fn open_tract(_file: &[u8], _instead_of: Option<String>) -> Result<Arc<dyn Engine>, Error> {
+fn open_tract(_file: &[u8], _instead_of: Option<String>, _maps: &[&str]) -> Result<Arc<dyn Engine>, Error> {
     Err(Error::Load { engine: "tract", cause: "this build does not include it".into() })
 }

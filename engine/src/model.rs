@@ -168,6 +168,24 @@ impl Session {
         self.run_instructions(input, count)
     }
 
+    /// Runs until all of [`Options::keep`] are complete and skips the rest of the network, which
+    /// [`Session::finish`] runs.
+    ///
+    /// Errors: [`Error::Input`] as for [`Session::run`].
+    pub fn run_until_kept(&mut self, input: &[u8]) -> Result<(), Error> {
+        let count = self.plan.kept.iter().map(|kept| kept.ready_after).max().unwrap_or_default();
+        self.run_instructions(input, count)
+    }
+
+    /// Runs what the last run skipped. Does nothing if it skipped nothing.
+    pub fn finish(&mut self) {
+        let arena = bytes_mut(&mut self.arena);
+        for instruction in &self.plan.instructions[self.executed..] {
+            execute(self.plan.kernels, instruction, arena);
+        }
+        self.executed = self.plan.instructions.len();
+    }
+
     /// Executes one of [`Model::instructions`] again, for profiling. Does nothing if there is no such
     /// instruction.
     pub fn repeat_instruction(&mut self, index: usize) {

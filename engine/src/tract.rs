@@ -6,15 +6,15 @@
 //! others are refused at load. `engine/tests/golden.rs` compares it with LiteRT's recorded outputs.
 
 use crate::{
-    Engine, Error, Session, Signature,
-    contract::signature,
+    Engine, Error, Map, Session, Signature,
+    contract::{self, signature},
     error::contract,
     graph::{DType, FusedActivation, Graph, Op, Operator, Tensor as GraphTensor, Window},
     tflite,
 };
 use std::sync::Arc;
 use tract_tflite::prelude::{
-    Framework, IntoRunnable, Tensor, TypedModel, TypedSimplePlan, TypedSimpleState, tvec,
+    Framework, IntoRunnable, OutletId, Tensor, TypedModel, TypedSimplePlan, TypedSimpleState, tvec,
 };
 
 const NAME: &str = "tract";
@@ -23,24 +23,37 @@ const NAME: &str = "tract";
 #[derive(Debug)]
 pub(crate) struct Tract {
     signature: Signature,
+    maps: Vec<Map>,
     plan: Arc<TypedSimplePlan>,
     fallback_reason: Option<String>,
 }
 
 impl Tract {
-    /// Checks and loads a model. `fallback_reason` is why the native engine does not run it.
-    pub(crate) fn open(model: &[u8], fallback_reason: Option<String>) -> Result<Tract, Error> {
+    /// Checks and loads a model. `fallback_reason` is why the native engine does not run it, `maps` are the
+    /// names of the maps that can be read.
+    pub(crate) fn open(
+        model: &[u8],
+        fallback_reason: Option<String>,
+        maps: &[&str],
+    ) -> Result<Tract, Error> {
         let graph = tflite::read(model)?;
         let signature = signature(&graph)?;
         for operator in &graph.operators {
             check_operator(&graph, operator)?;
         }
+        let concatenations = names_of_concatenations(&graph, maps)?;
         let load = |model: &[u8]| -> Result<_, tract_tflite::prelude::TractError> {
-            let graph: TypedModel = tract_tflite::tflite().model_for_read(&mut &*model)?;
+            let mut graph: TypedModel = tract_tflite::tflite().model_for_read(&mut &*model)?;
+            // The maps become outputs behind the first one.
+            let mut outputs = graph.output_outlets()?.to_vec();
+            for &map in &concatenations {
+                outputs.push(OutletId::new(graph.node_id_by_name(map)?, 0));
+            }
+            graph.select_output_outlets(&outputs)?;
             graph.into_optimized()?.into_runnable()
         };
         let plan = load(model).map_err(|e| Error::Load { engine: NAME, cause: format!("{e:#}") })?;
-        Ok(Tract { signature, plan, fallback_reason })
+        Ok(Tract { signature, maps: contract::maps(&graph, maps)?, plan, fallback_reason })
     }
 }
 
@@ -62,6 +75,10 @@ impl Engine for Tract {
         &self.signature
     }
 
+    fn maps(&self) -> &[Map] {
+        &self.maps
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, Error> {
         let state = self.plan.spawn().map_err(run_error)?;
         let fact = self.plan.model().input_fact(0).map_err(run_error)?;
@@ -70,7 +87,8 @@ impl Engine for Tract {
             signature: self.signature.clone(),
             datum_type,
             state,
-            map: vec![0; self.signature.map_len()],
+            output: vec![0; self.signature.map_len()],
+            maps: self.maps.iter().map(|map| vec![0; map.len()]).collect(),
         }))
     }
 }
@@ -80,7 +98,8 @@ struct TractSession {
     /// int8 with the scale and zero point that tract assigned to the input.
     datum_type: tract_tflite::prelude::DatumType,
     state: TypedSimpleState,
-    map: Vec<i8>,
+    output: Vec<i8>,
+    maps: Vec<Vec<i8>>,
 }
 
 impl Session for TractSession {
@@ -96,16 +115,47 @@ impl Session for TractSession {
             *value = byte ^ 0x80;
         }
         let outputs = self.state.run(tvec!(input.into())).map_err(run_error)?;
-        let output = outputs.first().map(|output| output.as_bytes()).unwrap_or_default();
-        if output.len() != self.map.len() {
-            let cause = format!("a map of {} values instead of {}", output.len(), self.map.len());
-            return Err(Error::Run { engine: NAME, cause });
+        let maps = std::iter::once(&mut self.output).chain(&mut self.maps);
+        for (index, map) in maps.enumerate() {
+            let output = outputs.get(index).map(|output| output.as_bytes()).unwrap_or_default();
+            if output.len() != map.len() {
+                let cause = format!("a map of {} values instead of {}", output.len(), map.len());
+                return Err(Error::Run { engine: NAME, cause });
+            }
+            for (value, byte) in map.iter_mut().zip(output) {
+                *value = *byte as i8;
+            }
         }
-        for (value, byte) in self.map.iter_mut().zip(output) {
-            *value = *byte as i8;
-        }
-        Ok(&self.map)
+        Ok(&self.output)
     }
+
+    /// Runs the whole network, because tract computes all outputs at once.
+    fn run_to_maps(&mut self, rgb: &[u8]) -> Result<(), Error> {
+        self.run(rgb).map(|_| ())
+    }
+
+    fn map(&self, index: usize) -> &[i8] {
+        &self.maps[index]
+    }
+
+    fn finish(&mut self) -> Result<&[i8], Error> {
+        Ok(&self.output)
+    }
+}
+
+/// Checks that tract can read the maps. It names a node after its tensor only if no activation is fused into
+/// the operator, as in concatenations.
+fn names_of_concatenations<'a>(graph: &Graph<'_>, maps: &[&'a str]) -> Result<Vec<&'a str>, Error> {
+    for map in maps {
+        let is_named = |&tensor: &usize| graph.tensors[tensor].name == *map;
+        let is_computed = |operator: &&Operator| operator.outputs.iter().any(is_named);
+        if let Some(operator) = graph.operators.iter().find(is_computed)
+            && !matches!(operator.op, Op::Concatenation { activation: FusedActivation::None, .. })
+        {
+            return Err(operator.refuse("tract can only read the map of concatenations"));
+        }
+    }
+    Ok(maps.to_vec())
 }
 
 /// Accepts what tract computes correctly, as far as the file shows.

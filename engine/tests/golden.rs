@@ -67,11 +67,52 @@ fn engines() -> Vec<(Choice, Option<KernelSet>)> {
     engines
 }
 
+/// The input of the last convolution, which heads read.
+const INNER_MAP: &str = "fire9/concat";
+
+#[test]
+fn a_map_inside_the_network_is_read_before_the_rest_runs() {
+    let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
+    let photo = image::open(data("golden").join(&golden.photos[0].file)).unwrap().to_rgb8();
+    let mut first: Option<Vec<i8>> = None;
+    for (choice, cap) in engines() {
+        let engine = engine::open(&shipped_model(), choice, cap, &[INNER_MAP]).unwrap();
+        let what = format!("{} ({})", engine.name(), engine.kernels());
+        let [map] = engine.maps() else { panic!("{what}") };
+        assert_eq!((map.name.as_str(), map.height, map.width, map.channels), (INNER_MAP, 13, 13, 512));
+        let mut session = engine.session().unwrap();
+        let whole = session.run(photo.as_raw()).unwrap().to_vec();
+        session.run_to_maps(photo.as_raw()).unwrap();
+        let inner = session.map(0).to_vec();
+        assert_eq!(session.finish().unwrap(), whole, "{what}");
+        assert_eq!(session.map(0), inner, "{what}: the rest does not change the map");
+        assert_eq!(session.finish().unwrap(), whole, "{what}: finished twice");
+        assert!(inner.iter().any(|&value| value != map.zero_point), "{what}");
+        let expected = first.get_or_insert_with(|| inner.clone());
+        let distance = |(a, b): (&i8, &i8)| (i32::from(*a) - i32::from(*b)).unsigned_abs();
+        let largest = inner.iter().zip(expected.iter()).map(distance).max().unwrap();
+        // tract differs by up to one step per layer, more after some layers.
+        assert!(largest <= if choice == Choice::Native { 0 } else { 12 }, "{what}: {largest}");
+    }
+}
+
+#[test]
+fn unknown_maps_are_refused_by_name() {
+    for (choice, cap) in engines() {
+        let error = engine::open(&shipped_model(), choice, cap, &["fire99"]).unwrap_err().to_string();
+        assert!(error.contains("fire99"), "{error}");
+    }
+    if cfg!(feature = "tract") {
+        let error = engine::open(&shipped_model(), Choice::Tract, None, &["fire9/expand1x1"]).unwrap_err();
+        assert!(error.to_string().contains("tract can only read the map of concatenations"), "{error}");
+    }
+}
+
 #[test]
 fn maps_and_best_classes_of_photos_equal_litert() {
     let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
     for (choice, cap) in engines() {
-        let engine = engine::open(&shipped_model(), choice, cap).unwrap();
+        let engine = engine::open(&shipped_model(), choice, cap, &[]).unwrap();
         assert!(cap.is_none_or(|set| set.name() == engine.kernels()));
         let signature = engine.signature().clone();
         assert_eq!((signature.input_height, signature.input_width), (227, 227));
@@ -116,7 +157,7 @@ fn maps_of_small_graphs_equal_litert() {
     let rgb: Vec<u8> = read("graphs/input.bin").iter().map(|byte| byte ^ 0x80).collect();
     for (choice, cap) in engines() {
         for name in ["tiny", "per_tensor_weights"] {
-            let engine = engine::open(&read(&format!("graphs/{name}.tflite")), choice, cap).unwrap();
+            let engine = engine::open(&read(&format!("graphs/{name}.tflite")), choice, cap, &[]).unwrap();
             let recorded = read(&format!("graphs/{name}.map.bin"));
             let mut session = engine.session().unwrap();
             // Twice, because the first run must not affect the second.
@@ -158,7 +199,7 @@ fn unsupported_models_are_refused_by_name() {
             continue;
         }
         let error =
-            engine::open(&read(&format!("graphs/{name}.tflite")), choice, None).unwrap_err().to_string();
+            engine::open(&read(&format!("graphs/{name}.tflite")), choice, None, &[]).unwrap_err().to_string();
         assert!(error.contains(expected), "{name}: {error}");
     }
 }
@@ -169,7 +210,7 @@ fn unsupported_models_are_refused_by_name() {
 fn native_and_tract_agree_on_the_best_class() {
     let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
     let engines =
-        [Choice::Native, Choice::Tract].map(|choice| engine::open(&shipped_model(), choice, None).unwrap());
+        [Choice::Native, Choice::Tract].map(|choice| engine::open(&shipped_model(), choice, None, &[]).unwrap());
     let mut sessions = engines.each_ref().map(|engine| engine.session().unwrap());
     let signature = engines[0].signature();
     for photo in &golden.photos {
@@ -195,13 +236,13 @@ fn corrupted_models_do_not_panic() {
     let whole = read("graphs/tiny.tflite");
     for len in 0..whole.len() {
         // The bytes that are cut off may be unused, so this may load.
-        drop(engine::open(&whole[..len], Choice::Native, None));
+        drop(engine::open(&whole[..len], Choice::Native, None, &[]));
     }
-    assert!(engine::open(&shipped_model()[..600_000], Choice::Auto, None).is_err());
+    assert!(engine::open(&shipped_model()[..600_000], Choice::Auto, None, &[]).is_err());
     for position in 0..whole.len() {
         let mut corrupted = whole.clone();
         corrupted[position] ^= 0xff;
-        drop(engine::open(&corrupted, Choice::Native, None));
+        drop(engine::open(&corrupted, Choice::Native, None, &[]));
     }
     let mut random = 1u64;
     let mut byte = || {
@@ -214,6 +255,6 @@ fn corrupted_models_do_not_panic() {
             let position = (usize::from(byte()) << 8 | usize::from(byte())) % corrupted.len();
             corrupted[position] = byte();
         }
-        drop(engine::open(&corrupted, Choice::Native, None));
+        drop(engine::open(&corrupted, Choice::Native, None, &[]));
     }
 }
