@@ -23,7 +23,7 @@ FRACTIONS = np.linspace(0.3, 1.0, 71)
 RIDGE = 0.01
 
 
-def histograms(weights, rgb):
+def histograms(weights, rgb, last=network.LAST):
     """Returns group -> (largest value, histogram with BINS bins from 0 to the largest value)."""
     batches = [rgb[i : i + BATCH] for i in range(0, len(rgb), BATCH)]
     largest, counts = {}, {}
@@ -37,7 +37,7 @@ def histograms(weights, rgb):
 
     for observe in (find_largest, count):
         for batch in batches:
-            network.run_float(weights, batch, observe)
+            network.run_float(weights, batch, observe, last)
     return {group: (largest[group], counts[group]) for group in largest}
 
 
@@ -53,16 +53,16 @@ def least_error_scale(largest, counts):
     return min((largest * fraction / 255 for fraction in FRACTIONS), key=error)
 
 
-def calibrate(weights, rgb):
-    """Returns (layer name -> Layer, group -> scale) for RGB photos of shape N x 227 x 227 x 3, uint8."""
+def calibrate(weights, rgb, last=network.LAST):
+    """Returns (layer name -> Layer, group -> scale) for RGB photos of shape N x size x size x 3, uint8."""
     scales = {"input": np.float32(1.0)}
-    for group, (largest, counts) in histograms(weights, rgb).items():
+    for group, (largest, counts) in histograms(weights, rgb, last).items():
         scales[group] = np.float32(least_error_scale(largest, counts))
-    group_of = network.groups() | {"input": "input"}
+    group_of = network.groups(last) | {"input": "input"}
     # Tensors of all photos: real values of the float network, quantized values 0..255 of the int8 network.
     real, quants, layers = {"input": rgb.astype(np.float32)}, {"input": rgb.astype(np.float32)}, {}
-    last_use = {source: op for op in network.operators() for source in _sources(op)}
-    for op in network.operators():
+    last_use = {source: op for op in network.operators(last) for source in _sources(op)}
+    for op in network.operators(last):
         if isinstance(op, network.Conv):
             kernel, bias = weights[op.name]
             input_scale = scales[group_of[op.source]]

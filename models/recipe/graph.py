@@ -1,6 +1,6 @@
 """Builds the quantized SqueezeNet as a .tflite graph.
 
-Input: RGB bytes as int8 (byte - 128, scale 1). Output: the map of conv10.
+Input: RGB bytes as int8 (byte - 128, scale 1). Output: the map of the last operator.
 """
 
 import numpy as np
@@ -42,19 +42,22 @@ def add_convolution(graph, name, source, layer, input_scale, output, stride, pad
     graph.operator("CONV_2D", [source, weights, bias], [output], "Conv2DOptions", options, version=3)
 
 
-def squeezenet(layers, scales):
-    """Returns the shipped graph."""
-    graph = Graph("SqueezeNet v1.1, ImageNet, int8; RGB bytes in, conv10 map out; camfire models/README.md")
-    shape = {"input": (1, network.SIZE, network.SIZE, 3)}
+DESCRIPTION = "SqueezeNet v1.1, ImageNet, int8; RGB bytes in, conv10 map out; camfire models/README.md"
+
+
+def squeezenet(layers, scales, size=network.SIZE, last=network.LAST, description=DESCRIPTION):
+    """Returns the graph of a network that ends at `last`, by default the shipped one."""
+    graph = Graph(description)
+    shape = {"input": (1, size, size, 3)}
     index = {"input": graph.tensor("rgb", shape["input"], "int8", scales=[1.0], zero_point=-128)}
-    group_of = network.groups() | {"input": "input"}
+    group_of = network.groups(last) | {"input": "input"}
 
     def activation(name, tensor_shape):
         shape[name] = tensor_shape
         index[name] = graph.tensor(name, tensor_shape, "int8", scales=[scales[group_of[name]]], zero_point=-128)
         return index[name]
 
-    for op in network.operators():
+    for op in network.operators(last):
         if isinstance(op, network.Conv):
             layer = layers[op.name]
             _, h, w, _ = shape[op.source]
@@ -73,5 +76,5 @@ def squeezenet(layers, scales):
             inputs = [index[s] for s in op.sources]
             options = {"Axis": 3, "FusedActivationFunction": 0}
             graph.operator("CONCATENATION", inputs, [output], "ConcatenationOptions", options, version=2)
-    graph.inputs, graph.outputs = [index["input"]], [index["conv10"]]
+    graph.inputs, graph.outputs = [index["input"]], [index[last]]
     return graph

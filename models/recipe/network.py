@@ -10,6 +10,8 @@ import numpy as np
 SIZE = 227
 MAP = 13
 CLASSES = 1000
+# The last operator of the shipped ImageNet network. Networks without it end at "fire9/concat".
+LAST = "conv10"
 
 
 class Conv:
@@ -34,8 +36,8 @@ class Concat:
         self.name, self.sources = name, sources
 
 
-def operators():
-    """Returns the operators in order of execution. The input tensor is called `input`."""
+def operators(last=LAST):
+    """Returns the operators up to `last` in order of execution. The input tensor is called `input`."""
     out = [Conv("conv1", "input", stride=2), Pool("pool1", "conv1")]
     source = "pool1"
     for fire in range(2, 10):
@@ -50,13 +52,14 @@ def operators():
         if fire in (3, 5):
             out.append(Pool(f"pool{fire}", source))
             source = f"pool{fire}"
-    return out + [Conv("conv10", source)]
+    out.append(Conv("conv10", source))
+    return out[: 1 + [op.name for op in out].index(last)]
 
 
-def groups():
+def groups(last=LAST):
     """Returns tensor -> group."""
     group_of = {}
-    for op in operators():
+    for op in operators(last):
         if isinstance(op, Conv):
             group_of[op.name] = op.group
         elif isinstance(op, Pool):
@@ -85,13 +88,13 @@ def pool(x):
     return view.max(axis=(-1, -2))
 
 
-def run_float(weights, rgb, observe=None):
-    """Returns the map of conv10, f32, for RGB photos of shape N x 227 x 227 x 3.
+def run_float(weights, rgb, observe=None, last=LAST):
+    """Returns the map of `last`, f32, for RGB photos of shape N x size x size x 3.
 
     `observe(op, columns, map)` is called for every convolution.
     """
     tensors = {"input": rgb.astype(np.float32)}
-    for op in operators():
+    for op in operators(last):
         if isinstance(op, Conv):
             kernel, bias = weights[op.name]
             x, shape = columns(tensors[op.source], kernel.shape[0], op.stride, op.padded)
@@ -103,7 +106,7 @@ def run_float(weights, rgb, observe=None):
             tensors[op.name] = pool(tensors[op.source])
         else:
             tensors[op.name] = np.concatenate([tensors[s] for s in op.sources], axis=-1)
-    return tensors["conv10"]
+    return tensors[last]
 
 
 def scores(maps):
@@ -113,12 +116,12 @@ def scores(maps):
     return e / e.sum(axis=1, keepdims=True)
 
 
-def multiply_adds():
+def multiply_adds(size=SIZE, last=LAST):
     """Returns the number of multiply-adds of one inference, computed from the shapes."""
     from recipe import weights as source
 
-    kernels, total, shapes = source.load(), 0, {"input": (SIZE, SIZE)}
-    for op in operators():
+    kernels, total, shapes = source.load(), 0, {"input": (size, size)}
+    for op in operators(last):
         if isinstance(op, Conv):
             kernel = kernels[op.name][0]
             h, w = shapes[op.source]

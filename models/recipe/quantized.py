@@ -35,14 +35,14 @@ def convolve(layer, x, shape, input_scale, output_scale):
     return np.clip(np.rint(sums.astype(np.float32) * factor), 0, 255).reshape(*shape, -1)
 
 
-def run(layers, scales, rgb, observe=None):
-    """Returns the map of conv10 as 0..255 for RGB photos.
+def run(layers, scales, rgb, observe=None, last=network.LAST):
+    """Returns the map of `last` as 0..255 for RGB photos.
 
     `observe(op, columns, shape, map)` is called for every convolution.
     """
-    group_of = network.groups() | {"input": "input"}
+    group_of = network.groups(last) | {"input": "input"}
     tensors = {"input": rgb.astype(np.float32)}
-    for op in network.operators():
+    for op in network.operators(last):
         if isinstance(op, network.Conv):
             layer = layers[op.name]
             x, shape = network.columns(tensors[op.source], layer.kernel.shape[0], op.stride, op.padded)
@@ -54,4 +54,4 @@ def run(layers, scales, rgb, observe=None):
             tensors[op.name] = network.pool(tensors[op.source])
         else:
             tensors[op.name] = np.concatenate([tensors[s] for s in op.sources], axis=-1)
-    return tensors["conv10"]
+    return tensors[last]
