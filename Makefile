@@ -10,11 +10,15 @@ PHOTOS ?= photos
 # For make layers: a .tflite file, and the highest kernel set to use.
 MODEL ?= models/squeezenet_v1.1_int8.tflite
 KERNELS ?=
+# For make cycle-model: the side of the network's input; 128 is the everyday network.
+INPUT ?= 227
+# For make measure-seeing: the folder that models/everyday/prepare.py has made. Empty: no crops are measured.
+WORK ?=
 SECONDS_EACH ?= 1800
 # For make scenes: the random seed.
 SEED ?= 1
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing memcheck fuzz measure-delivery model clip scenes scenes-short
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -23,7 +27,8 @@ help:
 	@echo "make layers            measure the inference time per layer (MODEL=file.tflite, KERNELS=set)"
 	@echo "make cycle-model       estimate the inference time on Raspberry Pi 4 and 5 with a static cycle model"
 	@echo "make measure-capture   measurements of docs/capture.md (CLIPS=folder of clips of fixed cameras)"
-	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program)"
+	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program,"
+	@echo "                       WORK=folder of held-out crops, see models/everyday/README.md)"
 	@echo "make measure-delivery  measurements of docs/delivery.md and docs/fleet.md (WHAT=\"bytes fleet\" selects)"
 	@echo "make memcheck          run the engine's tests under valgrind"
 	@echo "make fuzz              fuzz model loading and commands, 30 minutes per target (SECONDS_EACH=n)"
@@ -58,7 +63,7 @@ cycle-model:
 	packaging/test-aarch64.sh --no-run
 	. packaging/aarch64-env.sh && cargo build --release --locked -p camfire-engine --no-default-features \
 		--target aarch64-unknown-linux-gnu --target-dir target/aarch64 --example layers
-	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers
+	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers $(INPUT)
 
 measure-capture:
 	@packaging/need.sh $(test_packages) gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0
@@ -68,7 +73,15 @@ measure-capture:
 measure-seeing:
 	@packaging/need.sh $(run_packages) gstreamer1.0-plugins-ugly gstreamer1.0-tools
 	cargo build --release --locked
-	CLIPS=$(CLIPS) PEER="$(PEER)" python3 benches/seeing.py scores cost
+	CLIPS=$(CLIPS) PEER="$(PEER)" python3 benches/seeing.py scores cost inference
+	$(if $(WORK),$(MAKE) measure-everyday)
+
+measure-everyday: build/everyday-venv
+	cargo build --release --locked -p camfire-engine --no-default-features --example features
+	build/everyday-venv/bin/python models/everyday/head.py $(WORK) models/everyday/everyday_int8.tflite \
+		target/release/examples/features --size 128 --measure --out models/everyday/everyday.head.safetensors
+	build/everyday-venv/bin/python models/everyday/head.py $(WORK) models/squeezenet_v1.1_int8.tflite \
+		target/release/examples/features --measure --out models/everyday/squeezenet_v1.1.head.safetensors
 
 measure-delivery: build/delivery-venv
 	@packaging/need.sh $(run_packages)
@@ -105,6 +118,11 @@ scenes-short: build/clip-venv
 	build/clip-venv/bin/python assets/make_scenes.py --short --seed 7 --out tests/data/scenes
 
 build/model-venv: models/requirements.txt
+	python3 -m venv $@
+	$@/bin/pip install --quiet -r $<
+	@touch $@
+
+build/everyday-venv: models/everyday/requirements.txt
 	python3 -m venv $@
 	$@/bin/pip install --quiet -r $<
 	@touch $@

@@ -229,8 +229,13 @@ fn a_full_disk_drops_the_oldest_messages_and_publishes_a_gap() {
     let archive = archive.lock().unwrap();
     let newest = archive.streams.values().flat_map(|known| known.iter().map(|(seq, _)| *seq)).max();
     assert_eq!((archive.violations.len(), newest), (0, Some(3000)), "{:?}", archive.violations);
-    let counted: u64 = archive.gaps.last().map(|gap| gap["count"].as_u64().unwrap()).unwrap();
-    assert_eq!(archive.gaps.len(), 1, "{:?}", archive.gaps);
+    // On a slow machine, messages are still dropped when the broker is there. A gap that grows is published
+    // again with the same beginning.
+    let number = |gap: &Value, key: &str| gap[key].as_u64().unwrap();
+    let final_counts: BTreeMap<u64, u64> =
+        archive.gaps.iter().map(|gap| (number(gap, "first_seq"), number(gap, "count"))).collect();
+    let counted: u64 = final_counts.values().sum();
+    assert!(final_counts.contains_key(&1), "{:?}", archive.gaps);
     assert_eq!((counted, archive.count()), (lost, 3000 - lost), "{:?}", archive.gaps);
 }
 

@@ -14,6 +14,7 @@ mod cameras;
 mod classify;
 mod delivery;
 mod demo;
+mod everyday;
 mod faults;
 mod metrics;
 mod recorded;

@@ -70,7 +70,8 @@ impl Map {
 
 /// Finds the activations of these names in `graph`.
 ///
-/// Errors: [`Error::Contract`] for a name that no activation has, or one that is not an int8 map of one image.
+/// Errors: [`Error::Contract`] for a name that no activation has, or one that is not an int8 map of one
+/// image.
 pub(crate) fn maps(graph: &Graph<'_>, names: &[&str]) -> Result<Vec<Map>, Error> {
     let map = |name: &&str| {
         let is_named = |tensor: &&Tensor<'_>| tensor.name == *name && tensor.data.is_none();
@@ -81,7 +82,11 @@ pub(crate) fn maps(graph: &Graph<'_>, names: &[&str]) -> Result<Vec<Map>, Error>
             return Err(contract(tensor.location(), "int8", tensor.dtype));
         }
         let [1, height, width, channels] = tensor.shape[..] else {
-            return Err(contract(tensor.location(), "a map of 1 x height x width x channels", tensor.shape_text()));
+            return Err(contract(
+                tensor.location(),
+                "a map of 1 x height x width x channels",
+                tensor.shape_text(),
+            ));
         };
         let (scale, zero_point) = tensor.scale_and_zero_point()?;
         let name = tensor.name.to_string();

@@ -116,8 +116,8 @@ impl Choice {
     }
 }
 
-/// Checks and loads a `.tflite` model. `cap` is the best kernel set that the native engine may use, `maps` are
-/// the names of the maps inside the network that sessions can read.
+/// Checks and loads a `.tflite` model. `cap` is the best kernel set that the native engine may use, `maps`
+/// are the names of the maps inside the network that sessions can read.
 ///
 /// Errors: any [`Error`] but [`Error::Input`] and [`Error::Run`], with the location in the file. No input
 /// panics.
@@ -143,11 +143,7 @@ pub fn open(
 }
 
 #[cfg(feature = "tract")]
-fn open_tract(
-    file: &[u8],
-    fallback_reason: Option<String>,
-    maps: &[&str],
-) -> Result<Arc<dyn Engine>, Error> {
+fn open_tract(file: &[u8], fallback_reason: Option<String>, maps: &[&str]) -> Result<Arc<dyn Engine>, Error> {
     Ok(Arc::new(tract::Tract::open(file, fallback_reason, maps)?))
 }
 

@@ -31,11 +31,7 @@ pub(crate) struct Tract {
 impl Tract {
     /// Checks and loads a model. `fallback_reason` is why the native engine does not run it, `maps` are the
     /// names of the maps that can be read.
-    pub(crate) fn open(
-        model: &[u8],
-        fallback_reason: Option<String>,
-        maps: &[&str],
-    ) -> Result<Tract, Error> {
+    pub(crate) fn open(model: &[u8], fallback_reason: Option<String>, maps: &[&str]) -> Result<Tract, Error> {
         let graph = tflite::read(model)?;
         let signature = signature(&graph)?;
         for operator in &graph.operators {

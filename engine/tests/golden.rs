@@ -209,8 +209,8 @@ fn unsupported_models_are_refused_by_name() {
 #[test]
 fn native_and_tract_agree_on_the_best_class() {
     let golden: Golden = serde_json::from_slice(&read("golden/golden.json")).unwrap();
-    let engines =
-        [Choice::Native, Choice::Tract].map(|choice| engine::open(&shipped_model(), choice, None, &[]).unwrap());
+    let engines = [Choice::Native, Choice::Tract]
+        .map(|choice| engine::open(&shipped_model(), choice, None, &[]).unwrap());
     let mut sessions = engines.each_ref().map(|engine| engine.session().unwrap());
     let signature = engines[0].signature();
     for photo in &golden.photos {

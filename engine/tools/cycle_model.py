@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Estimates the run time of the shipped network on a Pi 4 and a Pi 5 with a static model of their cores.
+"""Estimates the run time of the shipped networks on a Pi 4 and a Pi 5 with a static model of their cores.
 
-    make cycle-model
+    make cycle-model                 # SqueezeNet with ImageNet's classes
+    make cycle-model INPUT=128       # the everyday network: another input, no conv10
 
 Extracts the tile functions of the NEON and dotprod kernels from the binary's disassembly, counts the cycles of their
 inner loops and of the remaining code with llvm-mca, and multiplies them by the number of executions. The model assumes
@@ -14,35 +15,31 @@ import subprocess
 import sys
 import tempfile
 
-# name, output rows and columns, input channels, output channels, window
-LAYERS = [
-    ("conv1", 113, 3, 64, 3),
-    ("fire2 squeeze", 56, 64, 16, 1),
-    ("fire2 expand", 56, 16, 64, 1),
-    ("fire2 expand 3x3", 56, 16, 64, 3),
-    ("fire3 squeeze", 56, 128, 16, 1),
-    ("fire3 expand", 56, 16, 64, 1),
-    ("fire3 expand 3x3", 56, 16, 64, 3),
-    ("fire4 squeeze", 27, 128, 32, 1),
-    ("fire4 expand", 27, 32, 128, 1),
-    ("fire4 expand 3x3", 27, 32, 128, 3),
-    ("fire5 squeeze", 27, 256, 32, 1),
-    ("fire5 expand", 27, 32, 128, 1),
-    ("fire5 expand 3x3", 27, 32, 128, 3),
-    ("fire6 squeeze", 13, 256, 48, 1),
-    ("fire6 expand", 13, 48, 192, 1),
-    ("fire6 expand 3x3", 13, 48, 192, 3),
-    ("fire7 squeeze", 13, 384, 48, 1),
-    ("fire7 expand", 13, 48, 192, 1),
-    ("fire7 expand 3x3", 13, 48, 192, 3),
-    ("fire8 squeeze", 13, 384, 64, 1),
-    ("fire8 expand", 13, 64, 256, 1),
-    ("fire8 expand 3x3", 13, 64, 256, 3),
-    ("fire9 squeeze", 13, 512, 64, 1),
-    ("fire9 expand", 13, 64, 256, 1),
-    ("fire9 expand 3x3", 13, 64, 256, 3),
-    ("conv10", 13, 512, 1000, 1),
-]
+IMAGENET_INPUT = 227
+
+
+def layers(side):
+    """Returns (name, output rows and columns, input channels, output channels, window) of each convolution.
+
+    Only the network with an input of IMAGENET_INPUT ends in conv10.
+    """
+    reduced = [(side - 3) // 2 + 1]
+    for _ in range(3):
+        reduced.append((reduced[-1] - 3) // 2 + 1)
+    conv1, *pooled = reduced
+    found, depth = [("conv1", conv1, 3, 64, 3)], 64
+    for fire in range(2, 10):
+        size = pooled[0 if fire < 4 else 1 if fire < 6 else 2]
+        squeeze = 16 * (fire // 2)
+        expand = 4 * squeeze
+        found += [
+            (f"fire{fire} squeeze", size, depth, squeeze, 1),
+            (f"fire{fire} expand", size, squeeze, expand, 1),
+            (f"fire{fire} expand 3x3", size, squeeze, expand, 3),
+        ]
+        depth = 2 * expand
+    return found + ([("conv10", pooled[2], 512, 1000, 1)] if side == IMAGENET_INPUT else [])
+
 
 # kernel: symbol, pixels of a tile, channels of a block, bytes of a group, instruction that identifies M,
 # number of those instructions per pixel
@@ -123,14 +120,14 @@ def widths(width, max_pixels):
 
 
 def main():
-    binary = sys.argv[1]
+    binary, side = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else IMAGENET_INPUT
     rows, totals = {}, {}
     for machine, (kernel, core, hertz) in MACHINES.items():
         tiles = measure(binary, kernel, core)
         _, mr, nr, group, _, _ = KERNELS[kernel]
         print(f"{machine}: {kernel} on {core}: " + ", ".join(
             f"{m} pixels {a:.1f} + {c:.1f} cycles" for m, (a, _, c) in sorted(tiles.items())))
-        for name, size, depth, channels, window in LAYERS:
+        for name, size, depth, channels, window in layers(side):
             taps, run = window, window * depth
             flat = window == 1 and depth > 64
             lines, width = (1, size * size) if flat else (size, size)

@@ -72,7 +72,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     arguments.clip = recording(&arguments.clip)?;
     let clip = &arguments.clip;
     let target = arguments.annotate.as_deref().map(|file| Target::check(clip, file)).transpose()?;
-    let truth = arguments.truth.as_deref().map(Truth::read).transpose()?;
+    let mut truth = arguments.truth.as_deref().map(Truth::read).transpose()?;
     let config = configuration(&arguments)?;
     // Events go to stdout, so the log only has warnings. Camera states are not logged, because they describe
     // retries that a clip does not get.
@@ -83,8 +83,8 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
         level => setup::start_log(level),
     }
     let model = Model::open(&config.engine.network, &config.groups)?;
-    if let Some(truth) = &truth {
-        truth.check_labels(&model.groups)?;
+    if let Some(truth) = &mut truth {
+        truth.check_labels(&model.taxonomy)?;
     }
     gst::init()?;
     let signals = Signals::catch()?;

@@ -16,6 +16,9 @@ use std::{
 pub struct Arguments {
     #[command(flatten)]
     network: NetworkArguments,
+    /// Measure the built-in network of the everyday labels
+    #[arg(long, conflicts_with = "model")]
+    everyday: bool,
     /// Number of threads, each running its own inferences
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -45,7 +48,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         let message = format!("--seconds {}: must be above 0, at most 3600", arguments.seconds);
         return Err(Error::new(ErrorKind::Input, message));
     }
-    let (engine, identity) = model::open_engine(&arguments.network.into())?;
+    let open = if arguments.everyday { model::open_everyday_engine } else { model::open_engine };
+    let (engine, identity) = open(&arguments.network.into())?;
     let duration = Duration::from_secs_f64(arguments.seconds);
     let mut times_ms = Vec::new();
     let results: Vec<Result<Vec<f64>, Error>> = std::thread::scope(|scope| {

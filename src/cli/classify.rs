@@ -2,10 +2,15 @@
 
 use super::{output, setup::NetworkArguments};
 use crate::{
-    config::Network,
+    config::{Everyday, Network},
     error::{Error, ErrorKind},
     frame::Image,
-    wire::messages::Class,
+    vision::{
+        head::{self, Score, file::HeadFile},
+        rect::Rect,
+        scene::Infer,
+    },
+    wire::messages::{Class, four_digits},
     workers::{classifier::Classifier, model::Model},
 };
 use image::{DynamicImage, ImageDecoder, ImageReader};
@@ -17,6 +22,9 @@ use std::{
 
 /// Extensions of the files that are read from directories. Files given by name may have any extension.
 const EXTENSIONS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+
+/// The name of the everyday head's output for none of its labels.
+const NONE: &str = "none";
 
 /// Arguments of `camfire classify`.
 #[derive(clap::Args)]
@@ -36,19 +44,42 @@ pub struct Arguments {
     /// Label file of the model, one label per line
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Head file of the everyday labels, or "off" [default: the built-in one for the built-in model]
+    #[arg(long, value_name = "FILE")]
+    everyday_head: Option<PathBuf>,
+    /// The .tflite file that the head was made for [default: the model]
+    #[arg(long, value_name = "FILE", requires = "everyday_head")]
+    everyday_model: Option<PathBuf>,
 }
 
 #[derive(serde::Serialize)]
 struct Line<'a> {
     file: &'a str,
+    /// All outputs of the everyday head, best first. Absent without a head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    everyday: Option<Vec<Output<'a>>>,
+    /// The network's best classes, best first.
     top: Vec<Class>,
 }
 
-/// Prints the best classes of each photo. Files that are not photos are reported on stderr and make the exit
-/// status 1.
+/// An output of the everyday head: a label without kinds, a label for all but its kinds, or none of them.
+#[derive(serde::Serialize)]
+struct Output<'a> {
+    label: &'a str,
+    #[serde(serialize_with = "four_digits")]
+    score: f32,
+}
+
+/// Prints the everyday labels and the best classes of each photo. Files that are not photos are reported on
+/// stderr and make the exit status 1.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let model =
-        Model::open(&Network { labels: arguments.labels, ..arguments.network.into() }, &Default::default())?;
+    let everyday = match arguments.everyday_head {
+        None => Everyday::BuiltIn,
+        Some(file) if file.as_os_str() == "off" => Everyday::Off,
+        Some(head) => Everyday::Head { head, model: arguments.everyday_model },
+    };
+    let network = Network { labels: arguments.labels, everyday, ..arguments.network.into() };
+    let model = Model::open(&network, &Default::default())?;
     let mut classifier = Classifier::open(&model)?;
     let photos = list(&arguments.paths)?;
     // Drawn on stderr, if that is a terminal.
@@ -58,10 +89,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     }
     let mut failed = 0;
     for photo in &photos {
-        let top = read(photo).and_then(|image| classifier.classify(&image, usize::from(arguments.top)));
-        match top {
-            Ok(top) => {
-                let line = format_line(photo, model.name_classes(&top), arguments.json);
+        let scores = read(photo).and_then(|image| {
+            let whole = Rect::whole(&image);
+            let everyday = classifier.everyday(&image, &whole)?;
+            Ok((everyday, head::top(classifier.classes(&image, &whole)?, usize::from(arguments.top))))
+        });
+        match scores {
+            Ok((everyday, top)) => {
+                let everyday = model.everyday.as_ref().map(|model| name_outputs(&model.head, &everyday));
+                let line = format_line(photo, everyday, model.name_classes(&top), arguments.json);
                 progress.suspend(|| output::line!("{line}"));
             }
             Err(error) => {
@@ -75,15 +111,28 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn format_line(photo: &Path, top: Vec<Class>, json: bool) -> String {
+/// Adds the labels to the everyday head's outputs. Returns them best first.
+fn name_outputs<'a>(head: &'a HeadFile, outputs: &[f32]) -> Vec<Output<'a>> {
+    let name = |score: &Score| {
+        let label = head.tree.outputs[score.index].map(|label| head.tree.labels[label].name.as_str());
+        Output { label: label.unwrap_or(NONE), score: score.score }
+    };
+    head::top(outputs, outputs.len()).iter().map(name).collect()
+}
+
+/// With text output, only the best everyday label is shown.
+fn format_line(photo: &Path, everyday: Option<Vec<Output<'_>>>, top: Vec<Class>, json: bool) -> String {
     let file = photo.to_string_lossy();
     if json {
-        let line = Line { file: &file, top };
+        let line = Line { file: &file, everyday, top };
         return serde_json::to_string(&line).expect("strings and finite numbers are JSON");
     }
+    let best = everyday.as_ref().and_then(|outputs| outputs.first());
+    let best = best.map(|best| format!("{} {:.2} (", best.label, best.score));
     let classes: Vec<String> =
         top.iter().map(|class| format!("{} {:.2}", class.label, class.score)).collect();
-    format!("{file}: {}", classes.join(", "))
+    let end = if best.is_some() { ")" } else { "" };
+    format!("{file}: {}{}{end}", best.unwrap_or_default(), classes.join(", "))
 }
 
 /// The given files, and the photos below the given directories in order of name.

@@ -7,7 +7,7 @@ use crate::{
     config::{Camera, Network},
     error::Error,
     publish::mqtt::{self, subscriber::Subscriber},
-    workers::model,
+    workers::model::{self, Model},
 };
 use std::{path::PathBuf, process::ExitCode};
 
@@ -39,6 +39,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     // Without a valid configuration, report on the built-in network.
     let network = arguments.config.read().map(|loaded| loaded.config.engine.network).unwrap_or_default();
     findings.push(finding("engine", engine(&network)));
+    findings.push(finding("everyday labels", everyday(&network)));
     let gstreamer = gst::init().map(|()| gst::version());
     let has_gstreamer = gstreamer.is_ok();
     findings.push(finding("gstreamer", gstreamer.map_err(|e| e.to_string())));
@@ -106,6 +107,15 @@ fn features() -> Vec<&'static str> {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn features() -> Vec<&'static str> {
     Vec::new()
+}
+
+/// The labels of the everyday head.
+fn everyday(network: &Network) -> Result<String, String> {
+    let model = Model::open(network, &Default::default()).map_err(|e| e.to_string())?;
+    Ok(match &model.everyday {
+        Some(_) => model.taxonomy.default_labels().join(", "),
+        None => "none: all labels are groups of the network's classes".into(),
+    })
 }
 
 fn engine(network: &Network) -> Result<String, String> {

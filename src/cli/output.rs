@@ -46,6 +46,8 @@ struct EventLine {
     kind: String,
     at: String,
     label: String,
+    #[serde(default)]
+    sub_label: Option<String>,
     score: f32,
     #[serde(default)]
     changed: Vec<String>,
@@ -100,10 +102,19 @@ impl EventLine {
             "start" => format!("{object} detected"),
             "end" => format!("{object} {}", self.ending()),
             // "classified as" already contains the label.
-            _ if self.changed == ["label"] && self.label != "unknown" => format!("classified as {object}"),
+            _ if self.is_classification() && self.label != "unknown" => {
+                let finer = self.sub_label.as_ref().map(|name| format!(", {name}"));
+                format!("classified as {object}{}", finer.unwrap_or_default())
+            }
             _ => format!("{object} {}", self.changes(zones_before)),
         };
         format!("{}  {}  {text}", time_of_day(&self.at), self.camera)
+    }
+
+    /// Whether nothing but the label and perhaps its finer name has changed.
+    fn is_classification(&self) -> bool {
+        let changed: Vec<&str> = self.changed.iter().map(String::as_str).collect();
+        matches!(changed[..], ["label"] | ["label", "sub_label"])
     }
 
     fn ending(&self) -> String {
@@ -118,6 +129,10 @@ impl EventLine {
         let change = |field: &String| match field.as_str() {
             "label" if self.label == "unknown" => "is no longer classified".to_string(),
             "label" => "is now classified".to_string(),
+            "sub_label" => match &self.sub_label {
+                Some(name) => format!("is classified as {name}"),
+                None => "has no finer name any more".to_string(),
+            },
             "moving" if self.moving => "started moving".to_string(),
             "moving" => "stopped moving".to_string(),
             "zones" => self.zone_changes(zones_before),
@@ -231,6 +246,18 @@ mod tests {
         assert_eq!(line(&["gate"]), format!("{at}cat (0.83) left zone path, entered zone gate"));
         for (more, expected) in [
             (serde_json::json!({"changed": ["label"]}), "classified as cat (0.83)"),
+            (
+                serde_json::json!({"changed": ["label", "sub_label"], "sub_label": "tabby"}),
+                "classified as cat (0.83), tabby",
+            ),
+            (
+                serde_json::json!({"changed": ["sub_label"], "sub_label": "tabby"}),
+                "cat (0.83) is classified as tabby",
+            ),
+            (
+                serde_json::json!({"changed": ["sub_label", "moving"], "sub_label": null}),
+                "cat (0.83) has no finer name any more, started moving",
+            ),
             (
                 serde_json::json!({"type": "end", "reason": "camera_lost"}),
                 "cat (0.83) ended after 0.2 s: camera lost",

@@ -107,7 +107,7 @@ pub struct NetworkArguments {
 impl From<NetworkArguments> for Network {
     fn from(arguments: NetworkArguments) -> Network {
         let NetworkArguments { model, engine, kernels } = arguments;
-        Network { model, labels: None, engine, kernels }
+        Network { model, engine, kernels, ..Network::default() }
     }
 }
 

@@ -248,6 +248,8 @@ fn next_event(
         seen_at: at,
         duration_s: at.duration_since(started_at).as_secs_f64(),
         label: "cat".into(),
+        label_path: vec!["animal".into(), "cat".into()],
+        sub_label: Some("Egyptian cat".into()),
         score: 0.8125,
         size: [1280, 720],
         r#box: [120, 200, 310, 240],

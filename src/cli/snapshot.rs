@@ -8,7 +8,7 @@ use crate::{
     error::{Error, ErrorKind},
     frame::Image,
     vision::{
-        picture,
+        head, picture,
         preprocess::Preprocessor,
         rect::{Rect, upright_size},
         scene::Infer,
@@ -79,7 +79,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 fn write_heatmap(config: &Config, frame: &Image, file: &Path) -> Result<String, Error> {
     let model = Model::open(&config.engine.network, &config.groups)?;
     let mut classifier = Classifier::open(&model)?;
-    let best = classifier.classify(frame, 1)?[0];
+    let scores = classifier.classes(frame, &Rect::whole(frame))?;
+    let best = head::top(scores, 1)[0];
     let label = model.labels.get(best.index);
     let Some(heatmap) = classifier.heatmap(best.index) else {
         return Ok(format!("no heatmap of {label}: no part of the frame supports it"));

@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, ErrorKind},
-    vision::{groups::Groups, rect::Rect},
+    vision::{rect::Rect, taxonomy::Taxonomy},
     wire::messages::{Detections, Event, EventType, Size},
 };
 use jiff::Timestamp;
@@ -35,6 +35,8 @@ pub struct Truth {
     file: PathBuf,
     about: About,
     objects: Vec<TrueObject>,
+    /// For each label, the labels that contain it. An object is named right by any of them.
+    general_labels: BTreeMap<String, Vec<String>>,
 }
 
 /// What the truth states about the clip as a whole.
@@ -48,7 +50,7 @@ struct About {
     height: Option<u32>,
     /// When the whole scene changes, in seconds.
     scene_changes: Vec<f64>,
-    /// Labels that the network does not have. Any other unknown label is an error.
+    /// Labels that camfire does not have. Any other unknown label is an error.
     other_labels: Vec<String>,
 }
 
@@ -99,27 +101,40 @@ impl Truth {
         };
         let value = serde_json::from_slice(&text).map_err(|e| refuse(format!("not JSON: {e}")))?;
         let (about, objects) = parse(value).map_err(refuse)?;
-        Ok(Truth { file: file.to_path_buf(), about, objects })
+        Ok(Truth { file: file.to_path_buf(), about, objects, general_labels: BTreeMap::new() })
     }
 
-    /// Checks that the network has all labels.
+    /// Checks that all labels are known, and looks up which labels contain them.
     ///
-    /// Errors ([`ErrorKind::Input`]): the labels it does not have, each once, with the nearest known one.
-    pub fn check_labels(&self, groups: &Groups) -> Result<(), Error> {
+    /// Errors ([`ErrorKind::Input`]): the labels that are not, each once, with the nearest known one.
+    pub fn check_labels(&mut self, taxonomy: &Taxonomy) -> Result<(), Error> {
         let is_checked = |label: &&String| !self.about.other_labels.contains(label);
         let labels: BTreeSet<&String> =
             self.objects.iter().map(|object| &object.label).filter(is_checked).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
-        let problems = groups.validate_labels(&labels);
+        let problems = taxonomy.validate_labels(&labels);
         if problems.is_empty() {
+            let lineage = |label: String| {
+                let found = taxonomy.find(&label).into_iter().flat_map(|label| taxonomy.lineage(label));
+                let names = found.map(|label| taxonomy.name(label).to_string()).collect();
+                (label, names)
+            };
+            self.general_labels = labels.into_iter().map(lineage).collect();
             return Ok(());
         }
         let message = format!(
-            "{}: {} (list labels that the network does not have in `other_labels`)",
+            "{}: {} (list labels that camfire does not have in `other_labels`)",
             self.file.display(),
             problems.join("; ")
         );
         Err(Error::new(ErrorKind::Input, message))
+    }
+
+    /// Whether `reported` is the label `expected` or contains it.
+    fn is_right(&self, expected: &str, reported: &str) -> bool {
+        let contains =
+            || self.general_labels.get(expected).is_some_and(|labels| labels.iter().any(|l| l == reported));
+        expected == reported || contains()
     }
 
     /// How the analysed clip differs from the clip that the truth describes, one sentence each.
@@ -232,7 +247,7 @@ pub struct Score {
     pub precision: f64,
     /// Mean IoU of true and reported boxes over all frames that have both.
     pub mean_iou: f64,
-    /// Share of the pairs whose last label is correct.
+    /// Share of the pairs whose last label is right: the true one, or one that contains it.
     pub label_accuracy: f64,
     /// How often an object switched from one event to another.
     pub switches: usize,
@@ -321,7 +336,7 @@ fn summary(
     let all: Vec<f64> = pairs.iter().filter_map(|pair| overlaps.get(pair)).flatten().copied().collect();
     let right = pairs
         .iter()
-        .filter(|(object, event)| reported.events[*event].label == objects[*object].label)
+        .filter(|(object, event)| truth.is_right(&objects[*object].label, &reported.events[*event].label))
         .count();
     let mut start_s = Vec::new();
     let mut start_frames = Vec::new();
@@ -518,7 +533,7 @@ mod tests {
             "clip": "demo.mp4", "frames": 450, "width": 1280, "height": 720, "objects": [object]
         });
         let (about, objects) = parse(about).unwrap();
-        let truth = Truth { file: "t.json".into(), about, objects };
+        let truth = Truth { file: "t.json".into(), about, objects, general_labels: BTreeMap::new() };
         let extent = |frames, seconds, size| Extent { frames, length: Duration::from_secs(seconds), size };
         let same = extent(449, 30, Some([1280, 720]));
         assert_eq!(truth.differences(Path::new("/a/demo.mp4"), &same), [""; 0]);

@@ -32,7 +32,7 @@ pub use problems::Problems;
 pub use source::file_path;
 pub use suggest::nearest;
 pub use types::*;
-pub use validators::UNKNOWN;
+pub use validators::{ANY, UNKNOWN};
 
 use std::{path::PathBuf, thread};
 

@@ -99,6 +99,8 @@ sections! {
     engine: Engine {
         model: String = KeyKind::Text(validators::line), "";
         labels: String = KeyKind::Text(validators::line), "";
+        everyday_model: String = KeyKind::Text(validators::line), "";
+        everyday_head: String = KeyKind::Text(validators::line), "";
         name: String = KeyKind::Choice(&["auto", "native", "tract"]), "auto";
         kernels: String = KeyKind::Choice(KERNELS), "auto";
         workers: usize = KeyKind::Integer(0, 256), "0";
@@ -108,7 +110,7 @@ sections! {
     }
     objects: Objects {
         score: f64 = KeyKind::Number(0.01, 1.0), "0.4";
-        max_inferences_per_frame: usize = KeyKind::Integer(1, 100), "4";
+        inference_budget: DurationText = KeyKind::Duration(Duration::from_millis(1), Duration::from_secs(10)), "100ms";
         margin: f64 = KeyKind::Number(0.0, 2.0), "0.15";
         reclassify_after: DurationText = KeyKind::Duration(Duration::from_millis(100), DAY), "5s";
         confirm: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "200ms";

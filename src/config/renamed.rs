@@ -1,13 +1,14 @@
 //! Keys that were renamed before version 1.0. An old key is an error that names the new one.
 
 /// Old and new path of every renamed key. `NAME` stands for the name of any camera.
-pub(super) const RENAMED: [(&str, &str); 12] = [
+pub(super) const RENAMED: [(&str, &str); 13] = [
     ("mqtt.most_packet_kib", "mqtt.max_packet_kib"),
     ("outbox.most_messages", "outbox.max_messages"),
     ("outbox.most_mib", "outbox.max_mib"),
     ("outbox.oldest", "outbox.max_age"),
     ("outbox.also", "outbox.durable_kinds"),
-    ("objects.crops", "objects.max_inferences_per_frame"),
+    ("objects.crops", "objects.inference_budget"),
+    ("objects.max_inferences_per_frame", "objects.inference_budget"),
     ("objects.look_again", "objects.reclassify_after"),
     ("pictures.most_mib", "pictures.max_mib"),
     ("pictures.oldest", "pictures.max_age"),

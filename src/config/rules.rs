@@ -16,8 +16,8 @@ use super::{
     raw::{self, Raw, non_empty},
     source::{self, Address},
     types::{
-        Broker, Camera, Commands, Config, Detections, Engine, Frigate, HomeAssistant, Log, Motion, Mqtt,
-        Network, Node, Objects, Outbox, Pictures, Region, Rotation, Source, Stats, Tls, Web,
+        Broker, Camera, Commands, Config, Detections, Engine, Everyday, Frigate, HomeAssistant, Log, Motion,
+        Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Rotation, Source, Stats, Tls, Web,
     },
     validators,
 };
@@ -88,6 +88,7 @@ pub(super) fn apply(
             network: Network {
                 model: non_empty(raw.engine.model).map(PathBuf::from),
                 labels: non_empty(raw.engine.labels).map(PathBuf::from),
+                everyday: rules.everyday(raw.engine.everyday_head, raw.engine.everyday_model),
                 engine: engine::Choice::of_name(&raw.engine.name).unwrap_or_default(),
                 kernels: engine::KernelSet::of_name(&raw.engine.kernels),
             },
@@ -96,7 +97,7 @@ pub(super) fn apply(
         detections: Detections { top: raw.detections.top },
         objects: Objects {
             score: raw.objects.score as f32,
-            max_inferences_per_frame: raw.objects.max_inferences_per_frame,
+            inference_budget: raw.objects.inference_budget.0,
             margin: raw.objects.margin,
             reclassify_after: raw.objects.reclassify_after.0,
             confirm: raw.objects.confirm.0,
@@ -195,6 +196,19 @@ impl Rules<'_> {
             tls: raw.tls.then_some(Tls { ca_file, identity, alpn: raw.alpn }),
             max_packet_bytes: raw.max_packet_kib << 10,
         }
+    }
+
+    fn everyday(&mut self, head: String, model: String) -> Everyday {
+        let everyday = match head.as_str() {
+            "" => Everyday::BuiltIn,
+            "off" => Everyday::Off,
+            file => Everyday::Head { head: file.into(), model: non_empty(model.clone()).map(PathBuf::from) },
+        };
+        if !model.is_empty() && !matches!(everyday, Everyday::Head { .. }) {
+            let rule = "requires engine.everyday_head, the head file that was made for this network";
+            self.layers.add_problem("engine.everyday_model", rule);
+        }
+        everyday
     }
 
     fn objects(&mut self, objects: &Objects) {

@@ -179,10 +179,30 @@ pub struct Network {
     pub model: Option<PathBuf>,
     /// File with one label per line, in class order. None: the built-in labels.
     pub labels: Option<PathBuf>,
+    /// The network and head of the everyday labels.
+    pub everyday: Everyday,
     /// The inference engine.
     pub engine: engine::Choice,
     /// The most advanced kernels that the native engine may use. None: the best that the CPU has.
     pub kernels: Option<engine::KernelSet>,
+}
+
+/// Where the everyday labels come from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Everyday {
+    /// The built-in network and head. [`Everyday::Off`] if [`Network::model`] is not the built-in network,
+    /// whose classes may be anything.
+    #[default]
+    BuiltIn,
+    /// A head file.
+    Head {
+        /// The file.
+        head: PathBuf,
+        /// The `.tflite` file of the network that it is for. None: [`Network::model`].
+        model: Option<PathBuf>,
+    },
+    /// Nowhere: all labels are groups of the network's classes.
+    Off,
 }
 
 /// `[detections]`
@@ -195,10 +215,10 @@ pub struct Detections {
 /// `[objects]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objects {
-    /// Minimum mean score at which a group becomes an object's label, above 0 and up to 1.
+    /// Minimum mean score at which a label becomes an object's label, above 0 and up to 1.
     pub score: f32,
-    /// Maximum number of inferences on tracked objects per frame.
-    pub max_inferences_per_frame: usize,
+    /// Time per frame for inferences on tracked objects. One is made in any case.
+    pub inference_budget: Duration,
     /// Margin on each side of an object before it is classified, as a fraction of its longer side.
     pub margin: f64,
     /// Time after which an object with a reliable label is classified again.

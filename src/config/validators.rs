@@ -5,6 +5,8 @@
 
 /// Label of objects that have no label.
 pub const UNKNOWN: &str = "unknown";
+/// In a list of labels: every label, but not [`UNKNOWN`].
+pub const ANY: &str = "any";
 
 /// Maximum length of a name of a node or a camera, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -58,6 +60,9 @@ pub(super) fn group_name(text: &str) -> Result<(), String> {
     }
     if text == UNKNOWN {
         return Err(format!("is reserved: {UNKNOWN} stands for objects without a label"));
+    }
+    if text == ANY {
+        return Err(format!("is reserved: {ANY} stands for every label"));
     }
     Ok(())
 }

@@ -49,6 +49,9 @@ use std::{
 
 /// Capacity of the message queue. The publisher empties it on every iteration.
 const MESSAGE_CAPACITY: usize = 256;
+/// Maximum number of objects per frame of which pictures are taken. Encoding a picture takes about as long as
+/// an inference.
+const PICTURES_PER_FRAME: usize = 4;
 /// Maximum age of a stage's heartbeat before the stage counts as hung; half of the unit's `WatchdogSec`.
 pub const STAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum time that stages may take to stop.
@@ -111,7 +114,7 @@ impl Daemon {
         if is_mqtt {
             daemon.start_publisher()?;
         }
-        daemon.start_workers(model)?;
+        daemon.start_workers(model, publishing)?;
         daemon.start_cameras(pipelines)?;
         // The analysis of a single recording is not monitored. Last, because it needs all heartbeats.
         if is_mqtt {
@@ -268,13 +271,14 @@ fn durable_filter(
 /// Creates the analysis state of every camera.
 fn scenes(config: &Config, model: &Model, seed: u64) -> Vec<Scene> {
     let mut random = fastrand::Rng::with_seed(seed);
+    let has_pictures = config.pictures.directory.is_some() || config.pictures.publish;
     let scenes = config.cameras.iter().map(|camera| {
         Scene::new(scene::Settings {
             camera: camera.clone(),
             objects: config.objects.clone(),
             top: config.detections.top,
-            pictures: config.pictures.directory.is_some() || config.pictures.publish,
-            groups: model.groups.clone(),
+            pictures_per_frame: if has_pictures { PICTURES_PER_FRAME } else { 0 },
+            taxonomy: model.taxonomy.clone(),
             seed: random.u64(..),
         })
     });

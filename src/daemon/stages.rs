@@ -1,6 +1,6 @@
 //! Builds the stages from the daemon's queues and counters and starts their threads.
 
-use super::{Daemon, STAGE_TIMEOUT};
+use super::{Daemon, Publishing, STAGE_TIMEOUT};
 use crate::{
     camera::{CameraStage, template::Pipeline},
     config::{Camera, Source},
@@ -23,6 +23,7 @@ use crate::{
 use std::{
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// Capacity of the picture queue in events: about 10 MiB.
@@ -71,7 +72,12 @@ impl Daemon {
             counters: self.counters.delivery.clone(),
             integrations: Integrations {
                 commander,
-                discovery: Discovery::new(&self.config, &topics, self.config.commands.accept),
+                discovery: Discovery::new(
+                    &self.config,
+                    &topics,
+                    self.config.commands.accept,
+                    &self.reporter.model.taxonomy.default_labels(),
+                ),
                 frigate: FrigateEvents::new(&self.config.frigate),
             },
             topics,
@@ -89,13 +95,19 @@ impl Daemon {
     }
 
     /// Starts the workers.
-    pub(super) fn start_workers(&mut self, model: &Model) -> Result<(), Error> {
+    pub(super) fn start_workers(&mut self, model: &Model, publishing: &Publishing) -> Result<(), Error> {
+        // What is found in a recording must not depend on the speed of the machine.
+        let inference_budget = match publishing {
+            Publishing::Mqtt => self.config.objects.inference_budget,
+            Publishing::Direct => Duration::MAX,
+        };
         // More workers than cameras would be idle, because only one frame of a camera is analysed at a time.
         let workers = self.config.engine.workers.min(self.counters.cameras.len());
         for number in 0..workers {
             let name = format!("worker-{number}");
             let worker = Worker {
                 classifier: Classifier::open(model)?,
+                inference_budget,
                 painter: Painter::new(self.config.pictures.quality),
                 reporter: self.reporter.clone(),
                 controls: self.controls.clone(),

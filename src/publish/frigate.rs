@@ -106,7 +106,8 @@ struct TrackedObject {
     /// Whether there is a picture without a box drawn on it.
     snapshot_clean: bool,
     label: String,
-    sub_label: Option<()>,
+    /// A finer name and its score.
+    sub_label: Option<(String, f64)>,
     top_score: f64,
     false_positive: bool,
     start_time: f64,
@@ -171,8 +172,8 @@ impl TrackedObject {
                 attributes: [],
             }),
             snapshot_clean: has_pictures,
-            label: event.label.clone(),
-            sub_label: None,
+            label: frigate_label(&event.label).to_string(),
+            sub_label: sub_label(event).map(|name| (name, score)),
             top_score: earlier.map_or(score, |object| object.top_score.max(score)),
             false_positive: false,
             start_time: seconds(event.started_at),
@@ -222,6 +223,22 @@ impl TrackedObject {
     }
 }
 
+/// The name that Frigate has for a label. Frigate calls a truck a car unless it is told otherwise, and has no
+/// names for a vehicle or two-wheeler of unknown kind.
+fn frigate_label(label: &str) -> &str {
+    match label {
+        "vehicle" | "truck" => "car",
+        "two-wheeler" => "motorcycle",
+        label => label,
+    }
+}
+
+/// The finer name: camfire's own, or the label if Frigate's is more general.
+fn sub_label(event: &Event) -> Option<String> {
+    let is_general = event.label == "truck";
+    event.sub_label.clone().or_else(|| is_general.then(|| event.label.clone()))
+}
+
 fn corners([left, top, width, height]: PixelBox) -> Corners {
     [left, top, left + width, top + height]
 }
@@ -263,6 +280,8 @@ mod tests {
             seen_at: "2026-11-24T07:31:03.5Z".parse().unwrap(),
             duration_s: 1.375,
             label: "cat".into(),
+            label_path: vec!["animal".into(), "cat".into()],
+            sub_label: None,
             score: 0.834_249,
             size: [1280, 720],
             r#box: [420, 300, 250, 190],
@@ -347,6 +366,25 @@ mod tests {
             assert_eq!(after[key], 0.0, "{key}");
         }
         assert_eq!(after["snapshot"]["score"], 0.0);
+    }
+
+    #[test]
+    fn labels_have_frigates_names_and_finer_names() {
+        let names = |label: &str, sub_label: Option<&str>| {
+            let event = Event {
+                label: label.into(),
+                sub_label: sub_label.map(str::to_string),
+                score: 0.75,
+                ..event("a", EventType::Start)
+            };
+            let after = &translated(&mut Frigate::default(), &event)["after"];
+            (after["label"].clone(), after["sub_label"].clone())
+        };
+        assert_eq!(names("person", None), (json!("person"), Value::Null));
+        assert_eq!(names("cat", Some("Egyptian cat")), (json!("cat"), json!(["Egyptian cat", 0.75])));
+        assert_eq!(names("truck", None), (json!("car"), json!(["truck", 0.75])));
+        assert_eq!(names("vehicle", None), (json!("car"), Value::Null));
+        assert_eq!(names("two-wheeler", None), (json!("motorcycle"), Value::Null));
     }
 
     #[test]

@@ -24,9 +24,11 @@ pub struct Event {
     /// Time from the first to the last sighting, on the scene's time line, because the time of day may be set
     /// meanwhile.
     pub duration: Duration,
-    /// The group that the object was classified as.
+    /// The object's label.
     pub label: Option<usize>,
-    /// Mean score of that group, or of the best one if there is no label, 0 to 1.
+    /// The class that is a finer name for it.
+    pub finer_class: Option<usize>,
+    /// Mean score of the label, or of the best one if there is none, 0 to 1.
     pub score: f32,
     /// Position, or the last known one.
     pub rect: Rect,
@@ -55,10 +57,12 @@ pub enum EventKind {
 
 /// A field of an object whose change is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum ChangedField {
     /// The label.
     Label,
+    /// The finer name.
+    SubLabel,
     /// The zones that the object is in.
     Zones,
     /// Whether the object moves.

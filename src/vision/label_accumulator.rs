@@ -1,14 +1,18 @@
 //! The label of an object from all its inferences, not only from the last one.
 
-use super::head::Score;
+use super::{
+    head::{self, Score},
+    taxonomy::Taxonomy,
+};
 use std::time::Duration;
 
-/// Hysteresis: an established label is kept down to this share of the minimum score ...
-const KEEP_FACTOR: f32 = 0.7;
-/// ... and is replaced only by a label whose score is higher by this much.
-const REPLACE_MARGIN: f32 = 0.1;
+/// Weight of the assumption that an object is nothing that has a label. It keeps a single view, or one of a
+/// part of the object, from deciding alone.
+const PRIOR_WEIGHT: f32 = 0.3;
 /// Minimum number of inferences for a confident label.
 const MIN_CONFIDENT_INFERENCES: u32 = 3;
+/// The same for a label that has kinds, because more inferences may tell which kind it is.
+const MIN_CONFIDENT_INFERENCES_WITH_KINDS: u32 = 8;
 /// A confident label's score is above the minimum score by this much, but need not exceed
 /// [`MAX_CONFIDENT_SCORE`].
 const CONFIDENT_MARGIN: f32 = 0.15;
@@ -18,65 +22,111 @@ const MAX_CONFIDENT_SCORE: f32 = 0.9;
 /// The accumulated inferences of one object.
 #[derive(Debug, Clone, Default)]
 pub struct LabelAccumulator {
-    /// Weighted sum of the scores, by group.
-    sums: Vec<f32>,
-    weight: f32,
+    /// Of the everyday head's outputs.
+    outputs: WeightedMean,
+    /// Of the network's classes, of those inferences for which they were computed.
+    classes: WeightedMean,
     inferences: u32,
     inferred_at: Duration,
     label: Option<usize>,
+    score: f32,
+    finer_class: Option<usize>,
     confident: bool,
     top: Vec<Score>,
 }
 
-impl LabelAccumulator {
-    /// Adds an inference of time `at`: the groups' scores, the best classes, and its weight (0 to 1).
-    /// `min_score` is the mean score that a label needs.
-    pub fn add(&mut self, groups: &[f32], top: Vec<Score>, weight: f32, at: Duration, min_score: f32) {
-        self.sums.resize(groups.len(), 0.0);
-        for (sum, score) in self.sums.iter_mut().zip(groups) {
-            *sum += weight * score;
+/// One inference on an object.
+pub struct Inference<'a> {
+    /// Probabilities of the everyday head's outputs. Empty without a head.
+    pub outputs: &'a [f32],
+    /// Scores of the network's classes, if they were computed.
+    pub classes: Option<&'a [f32]>,
+    /// How much the inference counts, above 0 and up to 1.
+    pub weight: f32,
+    /// Time of the frame.
+    pub at: Duration,
+}
+
+/// Element-wise weighted mean of vectors, and of zero with [`PRIOR_WEIGHT`].
+#[derive(Debug, Clone, Default)]
+struct WeightedMean {
+    sums: Vec<f32>,
+    weight: f32,
+}
+
+impl WeightedMean {
+    fn add(&mut self, values: &[f32], weight: f32) {
+        self.sums.resize(values.len(), 0.0);
+        for (sum, value) in self.sums.iter_mut().zip(values) {
+            *sum += weight * value;
         }
         self.weight += weight;
-        self.inferences += 1;
-        self.inferred_at = at;
-        self.top = top;
-        let score = |group: usize| self.sums[group] / self.weight;
-        // The first one, if several are equal.
-        let best =
-            (0..groups.len()).reduce(|best, group| if score(group) > score(best) { group } else { best });
-        let kept = self.label.filter(|&label| score(label) >= KEEP_FACTOR * min_score);
-        self.label = match (kept, best) {
-            (Some(label), Some(best))
-                if score(best) >= min_score && score(best) > score(label) + REPLACE_MARGIN =>
-            {
-                Some(best)
-            }
-            (Some(label), _) => Some(label),
-            (None, Some(best)) if score(best) >= min_score => Some(best),
-            (None, _) => None,
-        };
-        let confident_score = (min_score + CONFIDENT_MARGIN).min(MAX_CONFIDENT_SCORE);
-        self.confident = self.inferences >= MIN_CONFIDENT_INFERENCES
-            && self.label.is_some_and(|label| score(label) >= confident_score);
     }
 
-    /// The group that the object was classified as. None if no score is high enough.
+    /// None if there are no values.
+    fn mean(&self) -> Option<Vec<f32>> {
+        let weight = self.weight + PRIOR_WEIGHT;
+        (self.weight > 0.0).then(|| self.sums.iter().map(|sum| sum / weight).collect())
+    }
+}
+
+impl LabelAccumulator {
+    /// Adds an inference, and chooses the label by the mean of all. `min_score` is the mean score that a
+    /// label needs, `top` the number of best classes to remember.
+    pub fn add(&mut self, inference: &Inference<'_>, taxonomy: &Taxonomy, min_score: f32, top: usize) {
+        let Inference { outputs, classes, weight, at } = *inference;
+        self.outputs.add(outputs, weight);
+        if let Some(classes) = classes {
+            self.classes.add(classes, weight);
+        }
+        self.inferences += 1;
+        self.inferred_at = at;
+        self.top = classes.map_or(Vec::new(), |classes| head::top(classes, top));
+        let (outputs, classes) = (self.outputs.mean().unwrap_or_default(), self.classes.mean());
+        let scores = taxonomy.scores(&outputs, classes.as_deref());
+        self.label = taxonomy.choose(&scores, min_score, self.label, &|_| true);
+        self.score = match self.label {
+            Some(label) => scores[label],
+            None => scores.iter().copied().fold(0.0, f32::max),
+        };
+        self.finer_class = self
+            .label
+            .zip(classes.as_deref())
+            .and_then(|(label, classes)| taxonomy.finer_class(label, classes, min_score, self.finer_class));
+        self.confident = self.label.is_some_and(|label| {
+            let confident_score =
+                (taxonomy.min_score(label, min_score) + CONFIDENT_MARGIN).min(MAX_CONFIDENT_SCORE);
+            let min_inferences = match taxonomy.has_kinds(label) {
+                true => MIN_CONFIDENT_INFERENCES_WITH_KINDS,
+                false => MIN_CONFIDENT_INFERENCES,
+            };
+            self.inferences >= min_inferences && self.score >= confident_score
+        });
+    }
+
+    /// The label of the object. None if no score is high enough.
     pub fn label(&self) -> Option<usize> {
         self.label
     }
 
-    /// Mean score of the label, or of the best group if there is no label.
+    /// Mean score of the label, or of the best one if none is high enough.
     pub fn score(&self) -> f32 {
-        let sum = match self.label {
-            Some(label) => self.sums[label],
-            None => self.sums.iter().copied().fold(0.0, f32::max),
-        };
-        if self.weight > 0.0 { sum / self.weight } else { 0.0 }
+        self.score
+    }
+
+    /// The class that is a finer name for the label. None if none is likely enough.
+    pub fn finer_class(&self) -> Option<usize> {
+        self.finer_class
     }
 
     /// Number of inferences.
     pub fn inferences(&self) -> u32 {
         self.inferences
+    }
+
+    /// Total weight of the inferences.
+    pub fn weight(&self) -> f32 {
+        self.outputs.weight
     }
 
     /// Time of the last inference.
@@ -89,7 +139,7 @@ impl LabelAccumulator {
         self.confident
     }
 
-    /// The best classes of the last inference.
+    /// The best classes of the last inference. Empty if they were not computed.
     pub fn top(&self) -> &[Score] {
         &self.top
     }
@@ -98,16 +148,29 @@ impl LabelAccumulator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vision::{
+        head::file::{HeadFile, tests as head},
+        labels::Labels,
+    };
 
-    fn add(labels: &mut LabelAccumulator, groups: [f32; 3]) {
-        labels.add(&groups, Vec::new(), 1.0, Duration::ZERO, 0.5);
+    fn three_classes() -> Taxonomy {
+        Taxonomy::new(None, &Labels::parse(b"a\nb\nc\n", "l", 3).unwrap(), &Default::default()).unwrap()
+    }
+
+    fn add_weighted(labels: &mut LabelAccumulator, classes: &[f32], weight: f32) {
+        let inference = Inference { outputs: &[], classes: Some(classes), weight, at: Duration::ZERO };
+        labels.add(&inference, &three_classes(), 0.5, 3);
+    }
+
+    fn add(labels: &mut LabelAccumulator, classes: [f32; 3]) {
+        add_weighted(labels, &classes, 1.0);
     }
 
     #[test]
     fn one_deviating_inference_does_not_change_the_label() {
         let mut labels = LabelAccumulator::default();
-        add(&mut labels, [0.2, 0.3, 0.1]);
-        assert_eq!((labels.label(), labels.score()), (None, 0.3));
+        add(&mut labels, [0.2, 0.26, 0.1]);
+        assert_eq!((labels.label(), labels.score()), (None, 0.2));
         for _ in 0..3 {
             add(&mut labels, [0.1, 0.9, 0.0]);
         }
@@ -129,16 +192,40 @@ mod tests {
         }
         add(&mut labels, [0.0, 0.0, 0.8]);
         assert!(labels.is_confident());
+        let mut single = LabelAccumulator::default();
+        add_weighted(&mut single, &[0.0, 0.0, 0.9], 0.25);
+        assert_eq!(single.label(), None, "a glimpse does not decide");
         let mut poor = LabelAccumulator::default();
-        (0..9).for_each(|_| add(&mut poor, [0.55, 0.2, 0.0]));
+        (0..9).for_each(|_| add(&mut poor, [0.58, 0.2, 0.0]));
         assert!(poor.label().is_some() && !poor.is_confident());
     }
 
     #[test]
     fn an_inference_counts_by_its_weight() {
         let mut labels = LabelAccumulator::default();
-        labels.add(&[0.0, 0.9], Vec::new(), 0.2, Duration::ZERO, 0.5);
-        labels.add(&[0.9, 0.0], Vec::new(), 1.0, Duration::ZERO, 0.5);
+        add_weighted(&mut labels, &[0.0, 0.9, 0.0], 0.2);
+        add_weighted(&mut labels, &[0.9, 0.0, 0.0], 1.0);
         assert_eq!(labels.label(), Some(0));
+    }
+
+    #[test]
+    fn a_vehicle_becomes_a_car_once_the_evidence_says_so() {
+        let tree = HeadFile::parse(&head::file(&head::metadata(), &[0.5; 10]), "h").unwrap().tree;
+        let classes = Labels::parse(include_bytes!("../../models/labels.txt"), "l", 1000).unwrap();
+        let taxonomy = Taxonomy::new(Some(&tree), &classes, &Default::default()).unwrap();
+        let mut labels = LabelAccumulator::default();
+        let mut add = |outputs: [f32; 5]| {
+            let inference = Inference { outputs: &outputs, classes: None, weight: 1.0, at: Duration::ZERO };
+            labels.add(&inference, &taxonomy, 0.4, 3);
+            (taxonomy.name_or_unknown(labels.label()).to_string(), labels.is_confident())
+        };
+        for _ in 0..7 {
+            assert_eq!(add([0.0, 0.69, 0.0, 0.0, 0.31]), ("vehicle".to_string(), false));
+        }
+        assert_eq!(add([0.0, 0.69, 0.0, 0.0, 0.31]), ("vehicle".to_string(), true));
+        for _ in 0..6 {
+            add([0.0, 1.0, 0.0, 0.0, 0.0]);
+        }
+        assert_eq!(add([0.0, 1.0, 0.0, 0.0, 0.0]).0, "car");
     }
 }

@@ -16,7 +16,7 @@ pub mod background;
 pub mod blobs;
 pub mod change;
 pub mod events;
-pub mod groups;
+
 pub mod head;
 pub mod health;
 pub mod label_accumulator;
@@ -29,4 +29,5 @@ pub mod preprocess;
 pub mod rect;
 pub mod regions;
 pub mod scene;
+pub mod taxonomy;
 pub mod tracks;

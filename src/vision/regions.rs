@@ -1,8 +1,8 @@
 //! Region classification: named parts of a camera's view are classified at intervals of their own. A state is
 //! reported once it has held for the configured time.
 
-use super::groups::Groups;
-use crate::config;
+use super::taxonomy::Taxonomy;
+use crate::config::{self, ANY, Region as RegionSettings};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct RegionState {
     /// Index of the region among the camera's regions.
     pub region: usize,
-    /// The group. None if no score is high enough.
+    /// The label. None if no score is high enough.
     pub label: Option<usize>,
     /// Mean score of the inferences since the state began, 0 to 1.
     pub score: f32,
@@ -58,23 +58,23 @@ impl RegionClassifier {
         at >= self.next_at
     }
 
-    /// Adds the groups' scores of an inference. Returns the new state once it has held.
+    /// Adds the labels' scores of an inference. Returns the new state once it has held.
     pub fn update(
         &mut self,
         region: usize,
         scores: &[f32],
-        groups: &Groups,
+        taxonomy: &Taxonomy,
         at: Duration,
         captured_at: Timestamp,
     ) -> Option<RegionState> {
         self.next_at = at + self.settings.every;
-        let wanted = |group: &usize| {
-            self.settings.labels.is_empty()
-                || self.settings.labels.iter().any(|label| label == groups.name(*group))
+        let RegionSettings { labels, score: min_score, .. } = &self.settings;
+        let is_wanted = |label: usize| {
+            labels.is_empty() || labels.iter().any(|wanted| wanted == ANY || wanted == taxonomy.name(label))
         };
-        let best = (0..scores.len()).filter(wanted).reduce(|a, b| if scores[b] > scores[a] { b } else { a });
-        let best_score = best.map_or(0.0, |group| scores[group]);
-        let label = best.filter(|_| best_score >= self.settings.score);
+        let label = taxonomy.choose(scores, *min_score, None, &is_wanted);
+        let wanted_scores = (0..scores.len()).filter(|&label| is_wanted(label)).map(|label| scores[label]);
+        let best_score = label.map_or_else(|| wanted_scores.fold(0.0, f32::max), |label| scores[label]);
         match &mut self.candidate {
             Some(candidate) if candidate.label == label => {
                 candidate.inferences += 1;
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_state_is_reported_once_it_has_held_and_not_when_it_flickers() {
-        let groups =
-            Groups::new(&Labels::parse(b"open\nclosed\n", "l", 2).unwrap(), &Default::default()).unwrap();
+        let classes = Labels::parse(b"open\nclosed\n", "l", 2).unwrap();
+        let taxonomy = Taxonomy::new(None, &classes, &Default::default()).unwrap();
         let mut region = RegionClassifier::new(config::Region {
             name: "gate".into(),
             left: 0.0,
@@ -134,7 +134,7 @@ mod tests {
                 'c' => [0.2, 0.8],
                 _ => [0.5, 0.5],
             };
-            if let Some(state) = region.update(0, &scores, &groups, at, start + at) {
+            if let Some(state) = region.update(0, &scores, &taxonomy, at, start + at) {
                 reported.push((second, state.label, state.since.duration_since(start).as_secs()));
             }
         }

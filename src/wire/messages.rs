@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Version of the wire contract.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Width and height in pixels of the upright frame.
 pub type Size = [u32; 2];
@@ -122,9 +122,11 @@ pub struct Detections {
 pub struct Object {
     /// Id of the object, as in its events.
     pub id: String,
-    /// Its group, or `unknown`.
+    /// Its label, or `unknown`.
     pub label: String,
-    /// Mean score of the label; of the best group if the label is `unknown`.
+    /// A finer name for the label, such as `Egyptian cat` for `cat`. Null if there is none.
+    pub sub_label: Option<String>,
+    /// Mean score of the label; of the best label if it is `unknown`.
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
     /// Its box. Predicted if the object is not visible.
@@ -133,7 +135,8 @@ pub struct Object {
     pub moving: bool,
     /// Whether the object was detected in this frame.
     pub visible: bool,
-    /// The best classes of the last inference on it, best first. Empty before the first inference.
+    /// The network's best classes of the last inference on it, best first. Empty before the first inference,
+    /// and if the classes were not needed for the label.
     pub top: Vec<Class>,
 }
 
@@ -165,9 +168,14 @@ pub struct Event {
     /// Seconds from first to last seen, on the monotonic clock, rounded to 0.001.
     #[serde(serialize_with = "thousandths")]
     pub duration_s: f64,
-    /// Its group, or `unknown`.
+    /// Its label, or `unknown`.
     pub label: String,
-    /// Mean score of the label; of the best group if the label is `unknown`.
+    /// The label and those that contain it, from general to specific: `animal`, `cat`. Empty if the label is
+    /// `unknown`.
+    pub label_path: Vec<String>,
+    /// A finer name for the label, such as `Egyptian cat` for `cat`. Null if there is none.
+    pub sub_label: Option<String>,
+    /// Mean score of the label; of the best label if it is `unknown`.
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
     /// Size of the frame.
@@ -256,7 +264,8 @@ pub struct Occupancy {
     pub at: Timestamp,
     /// Number of objects that have started and not ended.
     pub total: usize,
-    /// The same by label. Labels without objects are absent.
+    /// The same by label. An object counts for its label and for those that contain it. Labels without
+    /// objects are absent.
     pub labels: BTreeMap<String, usize>,
 }
 
@@ -344,6 +353,19 @@ pub struct Model {
     pub sha256: String,
     /// Name of the engine.
     pub engine: &'static str,
+    /// The head of the everyday labels. Null if there is none.
+    pub everyday: Option<Head>,
+}
+
+/// A head file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Head {
+    /// Name, as stated in the file.
+    pub name: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// SHA-256 of the file of the network whose maps it reads.
+    pub network: String,
 }
 
 /// The status of a camera.
@@ -619,6 +641,7 @@ mod tests {
             objects: vec![Object {
                 id: "01a".into(),
                 label: "cat".into(),
+                sub_label: Some("Egyptian cat".into()),
                 score: 0.812_345,
                 r#box: [10, 20, 300, 200],
                 moving: true,
@@ -626,12 +649,12 @@ mod tests {
                 top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
             }],
             inferences: 1,
-            model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract" }),
+            model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract", everyday: None }),
             trace: None,
         });
         assert_eq!(
             String::from_utf8(message.payload()).unwrap(),
-            r#"{"schema":3,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract"}}"#
+            r#"{"schema":4,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","sub_label":"Egyptian cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract","everyday":null}}"#
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Classifies regions of images: preprocessing, the network and its head, with their buffers.
+//! Classifies regions of images: preprocessing, the network and its heads, with their buffers.
 //!
 //! Camera frames and photos are classified in the same way. There is one classifier per thread.
 
@@ -7,86 +7,164 @@ use crate::{
     error::{Error, ErrorKind},
     frame::Image,
     vision::{
-        head::{self, Head, Heatmap, Score},
+        head::{
+            classes::{ClassHead, Heatmap},
+            file::HeadFile,
+            trained::add_means,
+        },
         preprocess::Preprocessor,
         rect::Rect,
         scene::Infer,
     },
-    workers::model::Model,
+    workers::model::{Everyday, Model},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Classifies regions of images.
 pub struct Classifier {
-    preprocessor: Preprocessor,
-    session: Box<dyn engine::Session>,
-    head: Head,
+    network: Runner,
+    class_head: ClassHead,
+    everyday: Option<EverydayRunner>,
     /// The network's output map of the last inference.
     map: Vec<i8>,
+    /// The network's last inference stopped at the maps of the everyday head.
+    is_unfinished: bool,
+}
+
+/// The everyday head, with its network if that is another one.
+struct EverydayRunner {
+    head: Arc<HeadFile>,
+    network: Option<Runner>,
+    /// The means of the maps that the head reads.
+    means: Vec<f32>,
+}
+
+/// A network with the preprocessing for its input.
+struct Runner {
+    engine: Arc<dyn engine::Engine>,
+    session: Box<dyn engine::Session>,
+    preprocessor: Preprocessor,
+}
+
+impl Runner {
+    fn open(engine: &Arc<dyn engine::Engine>) -> Result<Runner, Error> {
+        let session = engine
+            .session()
+            .map_err(|e| Error::caused(ErrorKind::System, "cannot open an engine session", e))?;
+        let signature = engine.signature();
+        let preprocessor = Preprocessor::new(signature.input_width, signature.input_height);
+        Ok(Runner { engine: engine.clone(), session, preprocessor })
+    }
+
+    /// Runs the network as far as its maps and adds up their means.
+    fn run_to_means(&mut self, image: &Image, rect: &Rect, means: &mut Vec<f32>) -> Result<(), Error> {
+        let rgb = self.preprocessor.run(image, rect).map_err(preprocess_error)?;
+        self.session.run_to_maps(rgb).map_err(run_error)?;
+        means.clear();
+        for (index, map) in self.engine.maps().iter().enumerate() {
+            add_means(map, self.session.map(index), means);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, image: &Image, rect: &Rect) -> Result<&[i8], Error> {
+        let rgb = self.preprocessor.run(image, rect).map_err(preprocess_error)?;
+        self.session.run(rgb).map_err(run_error)
+    }
+}
+
+fn preprocess_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::caused(ErrorKind::System, "cannot preprocess the image", error)
+}
+
+fn run_error(error: engine::Error) -> Error {
+    Error::caused(ErrorKind::System, "cannot classify the image", error)
 }
 
 impl Classifier {
-    /// Opens a session with the model's engine.
+    /// Opens a session with each of the model's networks.
     ///
     /// Errors ([`ErrorKind::System`]): the engine has no memory for another session.
     pub fn open(model: &Model) -> Result<Classifier, Error> {
-        let signature = model.engine.signature();
-        let session = model
-            .engine
-            .session()
-            .map_err(|e| Error::caused(ErrorKind::System, "cannot open an engine session", e))?;
+        let everyday = |everyday: &Everyday| {
+            let network = everyday.network.as_ref().map(Runner::open).transpose()?;
+            Ok(EverydayRunner { head: everyday.head.clone(), network, means: Vec::new() })
+        };
         Ok(Classifier {
-            preprocessor: Preprocessor::new(signature.input_width, signature.input_height),
-            session,
-            head: Head::new(signature),
+            network: Runner::open(&model.engine)?,
+            class_head: ClassHead::new(model.engine.signature()),
+            everyday: model.everyday.as_ref().map(everyday).transpose()?,
             map: Vec::new(),
+            is_unfinished: false,
         })
-    }
-
-    /// The `count` best classes of the whole image, best first.
-    ///
-    /// Errors ([`ErrorKind::System`]): the pixels cannot be read, or the engine fails.
-    pub fn classify(&mut self, image: &Image, count: usize) -> Result<Vec<Score>, Error> {
-        Ok(head::top(self.infer(image, &Rect::whole(image))?, count))
     }
 }
 
 impl Infer for Classifier {
-    fn infer(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
-        let rgb = self
-            .preprocessor
-            .run(image, rect)
-            .map_err(|e| Error::caused(ErrorKind::System, "cannot preprocess the image", e))?;
-        let map = self
-            .session
-            .run(rgb)
-            .map_err(|e| Error::caused(ErrorKind::System, "cannot classify the image", e))?;
+    fn everyday(&mut self, image: &Image, rect: &Rect) -> Result<Vec<f32>, Error> {
+        let Some(EverydayRunner { head, network, means }) = &mut self.everyday else {
+            return Ok(Vec::new());
+        };
+        match network {
+            Some(network) => network.run_to_means(image, rect, means)?,
+            None => {
+                self.network.run_to_means(image, rect, means)?;
+                self.is_unfinished = true;
+            }
+        }
+        Ok(head.layers.run(means))
+    }
+
+    fn classes(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
+        let map = match std::mem::take(&mut self.is_unfinished) {
+            true => self.network.session.finish().map_err(run_error)?,
+            false => self.network.run(image, rect)?,
+        };
         self.map.clear();
         self.map.extend_from_slice(map);
-        Ok(self.head.scores(&self.map))
+        Ok(self.class_head.scores(&self.map))
     }
 
     fn heatmap(&mut self, class: usize) -> Option<Heatmap> {
-        self.head.heatmap(&self.map, class)
+        self.class_head.heatmap(&self.map, class)
     }
 }
 
-/// A classifier that measures how long its inferences take.
+/// A classifier that measures how long its inferences take, with a time budget.
 pub struct TimedClassifier<'a> {
     /// The classifier.
     pub classifier: &'a mut Classifier,
     /// The clock to measure by.
     pub clock: &'a dyn Clock,
+    /// Time for inferences on tracked objects.
+    pub budget: Duration,
     /// Total time of the inferences so far, preprocessing included.
     pub elapsed: Duration,
 }
 
-impl Infer for TimedClassifier<'_> {
-    fn infer(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
+impl TimedClassifier<'_> {
+    fn timed<'c, T>(
+        &'c mut self,
+        run: impl FnOnce(&'c mut Classifier) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let started = self.clock.monotonic();
-        let outcome = self.classifier.infer(image, rect);
+        let outcome = run(&mut *self.classifier);
         self.elapsed += self.clock.monotonic() - started;
         outcome
+    }
+}
+
+impl Infer for TimedClassifier<'_> {
+    fn everyday(&mut self, image: &Image, rect: &Rect) -> Result<Vec<f32>, Error> {
+        self.timed(|classifier| classifier.everyday(image, rect))
+    }
+
+    fn classes(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
+        self.timed(|classifier| classifier.classes(image, rect))
+    }
+
+    fn has_time(&self) -> bool {
+        self.elapsed < self.budget
     }
 
     fn heatmap(&mut self, class: usize) -> Option<Heatmap> {

@@ -32,6 +32,8 @@ const JOB_TIMEOUT: Duration = Duration::from_millis(250);
 pub struct Worker {
     /// Classifies regions of frames.
     pub classifier: Classifier,
+    /// Time per frame for inferences on tracked objects.
+    pub inference_budget: Duration,
     /// Encodes pictures.
     pub painter: Painter,
     /// Sends messages and pictures.
@@ -92,6 +94,7 @@ impl Worker {
         let mut classifier = TimedClassifier {
             classifier: &mut self.classifier,
             clock: self.clock.as_ref(),
+            budget: self.inference_budget,
             elapsed: Duration::ZERO,
         };
         let (mut analysis, outcome) = job.state().analyze(&frame, &mut classifier, &mut self.painter);

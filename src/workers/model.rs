@@ -1,45 +1,112 @@
-//! The network of a process, from a file or built in: its engine, its labels and its identity.
+//! The networks of a process, from files or built in: their engines, heads and labels, and their identity.
 
 use crate::{
     config::{self, Naming, Network},
     error::{Error, ErrorKind},
-    vision::{groups::Groups, head::Score, labels::Labels},
+    vision::{
+        head::{Score, file::HeadFile},
+        labels::Labels,
+        taxonomy::Taxonomy,
+    },
     wire::messages,
 };
 use sha2::{Digest, Sha256};
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
 
-const BUILT_IN_NAME: &str = "squeezenet_v1.1_int8";
-const BUILT_IN_MODEL: &[u8] = include_bytes!("../../models/squeezenet_v1.1_int8.tflite");
-const BUILT_IN_LABELS: &[u8] = include_bytes!("../../models/labels.txt");
+/// The built-in network with ImageNet's classes.
+const IMAGENET: NetworkFile<'_> =
+    NetworkFile::BuiltIn("squeezenet_v1.1_int8", include_bytes!("../../models/squeezenet_v1.1_int8.tflite"));
+const IMAGENET_LABELS: &[u8] = include_bytes!("../../models/labels.txt");
+/// The built-in network of the everyday labels.
+const EVERYDAY: NetworkFile<'_> =
+    NetworkFile::BuiltIn("everyday_int8", include_bytes!("../../models/everyday/everyday_int8.tflite"));
+const EVERYDAY_HEAD: &[u8] = include_bytes!("../../models/everyday/everyday.head.safetensors");
+
+/// Where a network comes from.
+#[derive(Clone, Copy)]
+enum NetworkFile<'a> {
+    /// The binary: its name and its bytes.
+    BuiltIn(&'static str, &'static [u8]),
+    /// A file.
+    File(&'a Path),
+}
 
 /// A model that is ready to run.
 #[derive(Clone)]
 pub struct Model {
-    /// The engine that runs the model.
+    /// The engine that runs the network with the classes.
     pub engine: Arc<dyn engine::Engine>,
-    /// Names of the model's classes.
+    /// The everyday labels. None if there are none.
+    pub everyday: Option<Everyday>,
+    /// Names of the network's classes.
     pub labels: Arc<Labels>,
-    /// Groups of the classes.
-    pub groups: Arc<Groups>,
+    /// The labels of objects.
+    pub taxonomy: Arc<Taxonomy>,
     /// Identity of the model, as sent in messages.
     pub identity: Arc<messages::Model>,
 }
 
+/// The head of the everyday labels.
+#[derive(Clone)]
+pub struct Everyday {
+    /// The head.
+    pub head: Arc<HeadFile>,
+    /// The engine that runs the head's network. None: the head reads the maps of [`Model::engine`].
+    pub network: Option<Arc<dyn engine::Engine>>,
+}
+
 impl Model {
-    /// Opens the configured model and labels, or the built-in ones, with the user's `custom` groups.
+    /// Opens the configured network, labels and everyday head, or the built-in ones, with the user's `custom`
+    /// groups.
     ///
-    /// Errors ([`ErrorKind::Input`]): a file cannot be read, the engine rejects the model, the labels do not
-    /// match the model, or a group has a member that does not exist.
+    /// Errors ([`ErrorKind::Input`]): a file cannot be read, the engine rejects the network, the labels do
+    /// not match the network, the head was made for another one, or a group has a member that does not exist.
     pub fn open(network: &Network, custom: &BTreeMap<String, Vec<String>>) -> Result<Model, Error> {
-        let (engine, identity) = open_engine(network)?;
+        let Some(HeadSource { head, identity: head_identity, source, model }) = read_head(network)? else {
+            let (engine, identity) = open_engine(network)?;
+            return Model::with_labels(network, custom, engine, None, identity);
+        };
+        let maps: Vec<&str> = head.maps.iter().map(String::as_str).collect();
+        let own = model.map(|model| open_network(network, model, &maps)).transpose()?;
+        let shared_maps = if own.is_some() { &[] } else { &maps[..] };
+        let (engine, mut identity) = open_network(network, classes_of(network), shared_maps)?;
+        let (head_engine, head_network) =
+            own.as_ref().map_or((&engine, &identity), |(engine, identity)| (engine, identity));
+        head.check_backbone(&source, &head_network.name, &head_network.sha256)?;
+        let inputs: usize = head_engine.maps().iter().map(|map| map.channels).sum();
+        let expected = head.layers.layers[0].inputs();
+        if inputs != expected {
+            let message =
+                format!("head {source}: has {expected} inputs, but its maps have {inputs} channels");
+            return Err(Error::new(ErrorKind::Input, message));
+        }
+        identity.everyday = Some(messages::Head { network: head_network.sha256.clone(), ..head_identity });
+        let everyday = Everyday { head: Arc::new(head), network: own.map(|(engine, _)| engine) };
+        Model::with_labels(network, custom, engine, Some(everyday), identity)
+    }
+
+    /// Adds the labels to networks that are open.
+    fn with_labels(
+        network: &Network,
+        custom: &BTreeMap<String, Vec<String>>,
+        engine: Arc<dyn engine::Engine>,
+        everyday: Option<Everyday>,
+        identity: messages::Model,
+    ) -> Result<Model, Error> {
         let labels = read_labels(network, Some(engine.signature().classes))?;
-        let groups = Groups::new(&labels, custom).map_err(|problems| {
+        let tree = everyday.as_ref().map(|everyday| &everyday.head.tree);
+        let taxonomy = Taxonomy::new(tree, &labels, custom).map_err(|problems| {
             let line =
                 |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
             Error::new(ErrorKind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
         })?;
-        Ok(Model { engine, labels: Arc::new(labels), groups: Arc::new(groups), identity: Arc::new(identity) })
+        Ok(Model {
+            engine,
+            everyday,
+            labels: Arc::new(labels),
+            taxonomy: Arc::new(taxonomy),
+            identity: Arc::new(identity),
+        })
     }
 
     /// Adds the labels to the best classes.
@@ -53,16 +120,19 @@ impl Model {
     }
 }
 
-/// Validates the names of classes and groups in the configuration against the network's labels. Returns key
-/// and broken rule of each problem. Files that cannot be read are not reported here, because [`Model::open`]
-/// does.
+/// Validates the names of labels and groups in the configuration against the network and its head. Returns
+/// key and broken rule of each problem. Files that cannot be read are not reported here, because
+/// [`Model::open`] does.
 pub fn validate(naming: &Naming<'_>) -> Vec<(String, String)> {
-    let Ok(labels) = read_labels(naming.network, None) else { return Vec::new() };
-    let (groups, problems) = Groups::new_lenient(&labels, naming.groups);
+    let (Ok(labels), Ok(head)) = (read_labels(naming.network, None), read_head(naming.network)) else {
+        return Vec::new();
+    };
+    let tree = head.as_ref().map(|source| &source.head.tree);
+    let (taxonomy, problems) = Taxonomy::new_lenient(tree, &labels, naming.groups);
     let mut problems: Vec<(String, String)> =
         problems.into_iter().map(|(name, rule)| (config::dotted(&["groups", &name]), rule)).collect();
     for (key, labels) in naming.labels {
-        problems.extend(groups.validate_labels(labels).into_iter().map(|rule| (key.clone(), rule)));
+        problems.extend(taxonomy.validate_labels(labels).into_iter().map(|rule| (key.clone(), rule)));
     }
     problems
 }
@@ -70,26 +140,79 @@ pub fn validate(naming: &Naming<'_>) -> Vec<(String, String)> {
 /// Reads the labels. `classes` is the number of the model's classes, if known.
 fn read_labels(network: &Network, classes: Option<usize>) -> Result<Labels, Error> {
     let file = network.labels.as_deref();
-    let bytes = read(file, BUILT_IN_LABELS, "labels")?;
+    let bytes = read(file, IMAGENET_LABELS, "labels")?;
     let count_lines =
         || bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
     Labels::parse(&bytes, &source(file), classes.unwrap_or_else(count_lines))
 }
 
-/// Opens the configured model, or the built-in one, without labels. Returns its engine and its identity.
-///
-/// Errors ([`ErrorKind::Input`]): the file cannot be read, or the engine rejects the model.
-pub fn open_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
-    let file = network.model.as_deref();
-    let bytes = read(file, BUILT_IN_MODEL, "model")?;
-    let message = format!("model {}", source(file));
-    let engine = engine::open(&bytes, network.engine, network.kernels)
-        .map_err(|e| Error::caused(ErrorKind::Input, message, e))?;
-    let name = match file.and_then(Path::file_stem) {
-        Some(stem) => stem.to_string_lossy().into_owned(),
-        None => BUILT_IN_NAME.to_string(),
+/// A head file that was read.
+struct HeadSource<'a> {
+    head: HeadFile,
+    identity: messages::Head,
+    /// Names the file in errors.
+    source: String,
+    /// The head's network. None if it is that with the classes.
+    model: Option<NetworkFile<'a>>,
+}
+
+/// Reads the everyday head. None if the configuration wants none.
+fn read_head(network: &Network) -> Result<Option<HeadSource<'_>>, Error> {
+    let (file, model) = match &network.everyday {
+        config::Everyday::Off => return Ok(None),
+        config::Everyday::BuiltIn if network.model.is_some() => return Ok(None),
+        config::Everyday::BuiltIn => (None, Some(EVERYDAY)),
+        config::Everyday::Head { head, model } => {
+            (Some(head.as_path()), model.as_deref().map(NetworkFile::File))
+        }
     };
-    let identity = messages::Model { name, sha256: sha256_hex(&bytes), engine: engine.name() };
+    let bytes = read(file, EVERYDAY_HEAD, "head")?;
+    let source = source(file);
+    let head = HeadFile::parse(&bytes, &source)?;
+    let identity =
+        messages::Head { name: head.name.clone(), sha256: sha256_hex(&bytes), network: String::new() };
+    Ok(Some(HeadSource { head, identity, source, model }))
+}
+
+/// Opens the configured network, or the built-in one, without labels and heads. Returns its engine and its
+/// identity.
+///
+/// Errors ([`ErrorKind::Input`]): the file cannot be read, or the engine rejects the network.
+pub fn open_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
+    open_network(network, classes_of(network), &[])
+}
+
+/// Opens the built-in network of the everyday labels, without its head. Returns its engine and its identity.
+///
+/// Errors ([`ErrorKind::Input`]): the selected engine rejects it.
+pub fn open_everyday_engine(network: &Network) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
+    open_network(network, EVERYDAY, &[])
+}
+
+/// The network with the classes.
+fn classes_of(network: &Network) -> NetworkFile<'_> {
+    network.model.as_deref().map_or(IMAGENET, NetworkFile::File)
+}
+
+/// Opens a network with the engine that `network` selects.
+fn open_network(
+    network: &Network,
+    file: NetworkFile<'_>,
+    maps: &[&str],
+) -> Result<(Arc<dyn engine::Engine>, messages::Model), Error> {
+    let (name, bytes, source) = match file {
+        NetworkFile::BuiltIn(name, bytes) => {
+            (name.to_string(), Cow::Borrowed(bytes), format!("{name} (built in)"))
+        }
+        NetworkFile::File(file) => {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (stem, read(Some(file), &[], "model")?, file.display().to_string())
+        }
+    };
+    let engine = engine::open(&bytes, network.engine, network.kernels, maps)
+        .map_err(|e| Error::caused(ErrorKind::Input, format!("model {source}"), e))?;
+    let identity =
+        messages::Model { name, sha256: sha256_hex(&bytes), engine: engine.name(), everyday: None };
     Ok((engine, identity))
 }
 

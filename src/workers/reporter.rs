@@ -89,11 +89,11 @@ impl Reporter {
             self.messages.send(Message::Event(self.event(camera, scene, event, frame)));
         }
         if let Some(occupancy) = analysis.occupancy.take() {
-            let name_of = |(label, count)| (self.model.groups.name_or_unknown(label).to_string(), count);
+            let name_of = |(label, count)| (self.label(label), count);
             self.messages.send(Message::Occupancy(messages::Occupancy {
                 header: self.header(camera),
                 at: occupancy.at,
-                total: occupancy.labels.values().sum(),
+                total: occupancy.total,
                 labels: occupancy.labels.into_iter().map(name_of).collect(),
             }));
         }
@@ -111,7 +111,7 @@ impl Reporter {
             self.messages.send(Message::Region(messages::Region {
                 header: self.header(camera),
                 region: scene.settings().camera.regions[state.region].name.clone(),
-                state: self.model.groups.name_or_unknown(state.label).to_string(),
+                state: self.label(state.label),
                 score: state.score,
                 since: state.since,
                 at: frame.captured_at,
@@ -150,7 +150,9 @@ impl Reporter {
             started_at: event.started_at,
             seen_at: event.seen_at,
             duration_s: event.duration.as_secs_f64(),
-            label: self.model.groups.name_or_unknown(event.label).to_string(),
+            label: self.label(event.label),
+            label_path: self.label_path(event.label),
+            sub_label: self.sub_label(event.finer_class),
             score: event.score,
             size: size(event.size),
             r#box: pixels(&event.rect, event.size),
@@ -162,10 +164,29 @@ impl Reporter {
         }
     }
 
+    /// The name of a label.
+    fn label(&self, label: Option<usize>) -> String {
+        self.model.taxonomy.name_or_unknown(label).to_string()
+    }
+
+    /// The names of a label and of those that contain it, from general to specific.
+    fn label_path(&self, label: Option<usize>) -> Vec<String> {
+        let taxonomy = &self.model.taxonomy;
+        let lineage = label.into_iter().flat_map(|label| taxonomy.lineage(label));
+        let mut path: Vec<String> = lineage.map(|label| taxonomy.name(label).to_string()).collect();
+        path.reverse();
+        path
+    }
+
+    fn sub_label(&self, finer_class: Option<usize>) -> Option<String> {
+        finer_class.map(|class| self.model.labels.get(class).to_string())
+    }
+
     fn object(&self, object: &Object, frame_size: (f64, f64)) -> messages::Object {
         messages::Object {
             id: object.id.to_string(),
-            label: self.model.groups.name_or_unknown(object.label).to_string(),
+            label: self.label(object.label),
+            sub_label: self.sub_label(object.finer_class),
             score: object.score,
             r#box: pixels(&object.rect, frame_size),
             moving: object.moving,

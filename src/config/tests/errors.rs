@@ -353,7 +353,7 @@ fn unknown_labels_are_reported_together_with_other_problems() {
                 source = \"tset://\"\n";
     let lines = problems(&Inputs { validate: Some(crate::workers::model::validate), ..text(toml) });
     for (line, part) in lines.iter().zip([
-        "2: groups.\"big cat\" = [\"tigger\"]: has \"tigger\", which is no class; did you mean \"tiger\"?",
+        "2: groups.\"big cat\" = [\"tigger\"]: has \"tigger\", which is no label and no class; did you mean \"tiger\"?",
         "3: groups.pet = 1: must be a list",
         "5: cameras.a.labels = [\"big cat\", \"pet\", \"caat\"]: has \"caat\", which is no label; did you mean \"cat\"?",
         "6: cameras.a.source = \"tset://\": must start with",
@@ -370,7 +370,7 @@ fn unknown_labels_are_reported_with_their_line() {
     assert_eq!(
         problems(&inputs(toml)),
         [
-            "camfire.toml:2: groups.pet = [\"tabbi\"]: has \"tabbi\", which is no class; did you mean \"tabby\"?"
+            "camfire.toml:2: groups.pet = [\"tabbi\"]: has \"tabbi\", which is no label and no class; did you mean \"tabby\"?"
         ]
     );
     let toml = "[groups]\npet = [\"cat\"]\n[cameras.a]\nsource = \"test://\"\nlabels = [\"pets\"]\n";

@@ -37,7 +37,7 @@ fn every_default_keeps_its_own_rule_and_names_are_unique() {
 fn every_key_is_found_by_its_path() {
     for (section, keys) in tables() {
         for key in keys {
-            let name = if key.name.is_empty() { "any" } else { key.name };
+            let name = if key.name.is_empty() { "mine" } else { key.name };
             let path: Vec<String> = section.split('.').chain([name]).map(str::to_string).collect();
             match lookup(&path) {
                 Ok(Entry::Key(found)) => assert_eq!(found.name, key.name),

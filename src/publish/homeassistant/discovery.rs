@@ -23,10 +23,11 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Creates the announcements. `commands`: whether cameras accept commands.
-    pub fn new(config: &Config, topics: &Topics, commands: bool) -> Discovery {
+    /// Creates the announcements. `commands`: whether cameras accept commands. `default_labels`: the labels
+    /// with which a camera without a list of `labels` is announced.
+    pub fn new(config: &Config, topics: &Topics, commands: bool, default_labels: &[String]) -> Discovery {
         Discovery {
-            payloads: payloads(config, topics, commands),
+            payloads: payloads(config, topics, commands, default_labels),
             birth_topic: config.homeassistant.discovery.then(|| birth_topic(config)),
             republish_at: None,
         }

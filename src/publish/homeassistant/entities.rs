@@ -9,7 +9,7 @@ use super::{
     templates::{on_if, quoted, value_at, value_of},
 };
 use crate::{
-    config::{Camera, Config},
+    config::{ANY, Camera, Config},
     wire::topics::{OFFLINE, ONLINE, Topics},
 };
 use serde_json::{Map, Value, json};
@@ -52,6 +52,8 @@ pub(super) const SETTINGS: [Setting; 3] = [
 pub(super) struct Entities<'a> {
     pub(super) config: &'a Config,
     pub(super) topics: &'a Topics,
+    /// Labels that a camera without a list of `labels` is announced with.
+    pub(super) default_labels: &'a [String],
     /// Whether cameras accept commands.
     pub(super) commands: bool,
 }
@@ -158,12 +160,20 @@ impl Entities<'_> {
         device.add("sensor", &["status"], "Status", options);
     }
 
+    /// The labels that a camera is announced with.
+    fn labels<'b>(&'b self, camera: &'b Camera) -> Vec<&'b String> {
+        let has_all = camera.labels.is_empty() || camera.labels.iter().any(|label| label == ANY);
+        let default = self.default_labels.iter().filter(|label| has_all && !camera.labels.contains(label));
+        default.chain(camera.labels.iter().filter(|label| *label != ANY)).collect()
+    }
+
     fn add_objects(&self, device: &mut Device, camera: &Camera) {
         // Available without frames, because objects also end when their camera is lost.
         let options = json!({
             "state_topic": self.topics.events(&camera.name),
             "event_types": ["start", "update", "end"],
             "value_template": "{{ {'event_type': value_json.type, 'label': value_json.label, \
+                               'label_path': value_json.label_path, 'sub_label': value_json.sub_label, \
                                'score': value_json.score, 'id': value_json.id, 'zones': value_json.zones} \
                                | to_json }}",
             "availability": [self.while_online()],
@@ -178,7 +188,7 @@ impl Entities<'_> {
             })
         };
         device.add("binary_sensor", &["occupied"], "Occupied", occupied("value_json.total > 0"));
-        for label in &camera.labels {
+        for label in self.labels(camera) {
             let is_present = format!("value_json.labels.get({}, 0) > 0", quoted(label));
             device.add(
                 "binary_sensor",

@@ -22,12 +22,17 @@ use crate::{config::Config, wire::topics::Topics};
 use std::collections::BTreeMap;
 
 /// Discovery topics and their retained payloads. Empty if discovery is off. `commands`: whether cameras
-/// accept commands.
-fn payloads(config: &Config, topics: &Topics, commands: bool) -> BTreeMap<String, Vec<u8>> {
+/// accept commands. `default_labels`: for cameras without a list of `labels`.
+fn payloads(
+    config: &Config,
+    topics: &Topics,
+    commands: bool,
+    default_labels: &[String],
+) -> BTreeMap<String, Vec<u8>> {
     if !config.homeassistant.discovery {
         return BTreeMap::new();
     }
-    let entities = Entities { config, topics, commands };
+    let entities = Entities { config, topics, default_labels, commands };
     let cameras = config.cameras.iter().map(|camera| entities.camera(camera));
     let announced = |device: Device| (topic(config, &device.id), device.payload());
     std::iter::once(entities.node()).chain(cameras).map(announced).collect()

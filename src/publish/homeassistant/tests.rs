@@ -33,7 +33,8 @@ pub(super) fn config(toml: &str) -> Config {
 }
 
 pub(super) fn announce(config: &Config, commands: bool) -> BTreeMap<String, Vec<u8>> {
-    payloads(config, &Topics::new(config), commands)
+    let default_labels = ["animal".to_string(), "cat".to_string()];
+    payloads(config, &Topics::new(config), commands, &default_labels)
 }
 
 pub(super) fn parse(payload: &[u8]) -> Value {
@@ -216,6 +217,8 @@ fn nodes_and_cameras_have_these_entities() {
             "motion__threshold",
             "objects",
             "occupied",
+            "occupied_-animal",
+            "occupied_-cat",
             "picture",
             "rate__fps",
             "score",
@@ -234,7 +237,19 @@ fn nodes_and_cameras_have_these_entities() {
     let minimal =
         config("node.name = \"n\"\nhomeassistant.discovery = true\n[cameras.a]\nsource = \"test://\"");
     let camera = parse(&announce(&minimal, false)["homeassistant/device/camfire_-n_-a/config"]);
-    assert_eq!(keys(&camera), ["analysed__fps", "event", "latency", "objects", "occupied", "status"]);
+    assert_eq!(
+        keys(&camera),
+        [
+            "analysed__fps",
+            "event",
+            "latency",
+            "objects",
+            "occupied",
+            "occupied_-animal",
+            "occupied_-cat",
+            "status"
+        ]
+    );
 }
 
 #[test]
@@ -257,7 +272,8 @@ fn templates_read_the_json_fields() {
     );
     assert_eq!(
         template("event"),
-        "{{ {'event_type': value_json.type, 'label': value_json.label, 'score': value_json.score, \
+        "{{ {'event_type': value_json.type, 'label': value_json.label, \
+         'label_path': value_json.label_path, 'sub_label': value_json.sub_label, 'score': value_json.score, \
          'id': value_json.id, 'zones': value_json.zones} | to_json }}"
     );
     assert_eq!(yard["rate__fps"]["command_template"], r#"{"do":"set","rate_fps":{{ value }}}"#);

@@ -18,12 +18,12 @@ pub use self::pictures::caption;
 
 use super::{
     events::{Event, EventIds, Sighting, ZoneTracker},
-    groups::Groups,
-    head::{Heatmap, Score},
+    head::{Score, classes::Heatmap},
     motion::{MotionDetector, SceneChange},
     picture::{Paint, Pictures},
     rect::{Rect, upright_size},
     regions::{RegionClassifier, RegionState},
+    taxonomy::Taxonomy,
     tracks::{EndReason, Tracker},
 };
 use crate::{
@@ -47,12 +47,25 @@ const MAX_DELAY_INTERVALS: u32 = 3;
 
 /// Classifies regions of images.
 pub trait Infer {
-    /// Returns the softmax scores of all classes for `rect` of the image.
+    /// Returns the probabilities of the everyday head's outputs for `rect` of the image. Empty if there is no
+    /// such head.
     ///
     /// Errors: the pixels cannot be read, or the engine fails.
-    fn infer(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
+    fn everyday(&mut self, image: &Image, rect: &Rect) -> Result<Vec<f32>, Error>;
 
-    /// Returns the heatmap of a class in the last inferred region; see [`super::head::Head::heatmap`].
+    /// Returns the softmax scores of the network's classes. The region must be that of the last call of
+    /// [`Infer::everyday`], whose inference is continued.
+    ///
+    /// Errors: as for [`Infer::everyday`].
+    fn classes(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
+
+    /// Whether there is time for another inference on a tracked object of this frame.
+    fn has_time(&self) -> bool {
+        true
+    }
+
+    /// Returns the heatmap of a class in the region of the last [`Infer::classes`]; see
+    /// [`super::head::classes::ClassHead::heatmap`].
     fn heatmap(&mut self, class: usize) -> Option<Heatmap>;
 }
 
@@ -65,10 +78,10 @@ pub struct Settings {
     pub objects: config::Objects,
     /// Number of best classes reported for each object.
     pub top: usize,
-    /// Whether pictures of objects are taken.
-    pub pictures: bool,
+    /// Maximum number of objects per frame of which pictures are taken. 0: none are taken.
+    pub pictures_per_frame: usize,
     /// The labels of objects.
-    pub groups: Arc<Groups>,
+    pub taxonomy: Arc<Taxonomy>,
     /// Seed of the event ids. It must differ between cameras and between runs, unless a recording is to give
     /// the same ids again.
     pub seed: u64,
@@ -85,10 +98,12 @@ pub struct Scene {
     /// By track number. Confirmed tracks only.
     track_states: BTreeMap<u64, TrackState>,
     /// Occupancy as last reported.
-    occupancy: Option<BTreeMap<Option<usize>, usize>>,
+    occupancy: Option<(usize, BTreeMap<Option<usize>, usize>)>,
     ids: EventIds,
     /// By track number, the heatmap of the last inference. Kept until the track is reported.
     heatmaps: BTreeMap<u64, Heatmap>,
+    /// Counts the choices of objects to classify.
+    inference_turn: u32,
     /// Time of the last frame on the scene's time line.
     now: Duration,
     /// The newest stream time so far, and the capture time of the last frame.
@@ -105,13 +120,14 @@ struct TrackState {
     /// The start event was reported.
     is_reported: bool,
     label: Option<usize>,
+    finer_class: Option<usize>,
     moving: bool,
     zones: ZoneTracker,
     best: Option<Sighting>,
     /// Pictures of the best sighting that were not sent yet.
     pictures: Option<Pictures>,
-    /// When pictures were last sent.
-    pictures_sent_at: Duration,
+    /// When pictures were last sent. None if they never were.
+    pictures_sent_at: Option<Duration>,
 }
 
 /// Result of the analysis of one frame.
@@ -119,7 +135,8 @@ struct TrackState {
 pub struct Analysis {
     /// Width and height of the upright frame.
     pub size: (f64, f64),
-    /// All objects that were reported and have not ended.
+    /// The objects that were reported and have not ended. Without a list of `labels`, also those that have no
+    /// label yet.
     pub objects: Vec<Object>,
     /// Events of this frame, in order.
     pub events: Vec<Event>,
@@ -144,7 +161,9 @@ pub struct Analysis {
 pub struct Occupancy {
     /// Capture time of the frame.
     pub at: Timestamp,
-    /// Number of objects by label. Counts objects whose start was reported and whose end was not.
+    /// Number of objects whose start was reported and whose end was not.
+    pub total: usize,
+    /// The same by label. An object counts for its label and for those that contain it.
     pub labels: BTreeMap<Option<usize>, usize>,
 }
 
@@ -153,9 +172,11 @@ pub struct Occupancy {
 pub struct Object {
     /// The same as in the object's events.
     pub id: Uuid,
-    /// The group that the object was classified as.
+    /// The object's label.
     pub label: Option<usize>,
-    /// Mean score of that group, or of the best one if there is no label.
+    /// The class that is a finer name for it.
+    pub finer_class: Option<usize>,
+    /// Mean score of the label, or of the best one if there is none.
     pub score: f32,
     /// Position.
     pub rect: Rect,
@@ -163,7 +184,7 @@ pub struct Object {
     pub moving: bool,
     /// The object was seen in this frame. If false, it is occluded and its position is predicted.
     pub visible: bool,
-    /// The best classes of the last inference.
+    /// The best classes of the last inference. Empty if they were not computed.
     pub top: Vec<Score>,
 }
 
@@ -183,6 +204,7 @@ impl Scene {
             occupancy: None,
             ids: EventIds::new(settings.seed),
             heatmaps: BTreeMap::new(),
+            inference_turn: 0,
             now: Duration::ZERO,
             last: None,
             size: (0.0, 0.0),

@@ -7,10 +7,10 @@ use crate::{
 };
 
 impl Scene {
-    /// Takes pictures of the sightings that are better than the best so far, at most as many as inferences
-    /// are allowed per frame: first of objects without a picture, then of those with the oldest one. A
-    /// sighting becomes the best only together with its picture, so that a picture that is missing is tried
-    /// again.
+    /// Takes pictures of the sightings that are better than the best so far, at most
+    /// [`super::Settings::pictures_per_frame`]: first of objects without a picture, then of those with the
+    /// oldest one. A sighting becomes the best only together with its picture, so that a picture that is
+    /// missing is tried again.
     pub(super) fn take_pictures(
         &mut self,
         updates: &[TrackUpdate],
@@ -24,7 +24,7 @@ impl Scene {
             .filter(|update| update.is_better)
             .map(|update| (number(update), update.sighting))
             .collect();
-        if !self.settings.pictures {
+        if self.settings.pictures_per_frame == 0 {
             for (number, sighting) in better {
                 self.track_states.entry(number).and_modify(|state| state.best = Some(sighting));
             }
@@ -34,12 +34,12 @@ impl Scene {
             let best = self.track_states.get(number).and_then(|state| state.best);
             (best.map(|best| best.scene_time), *number)
         });
-        better.truncate(self.settings.objects.max_inferences_per_frame);
+        better.truncate(self.settings.pictures_per_frame);
         let objects: Vec<(Rect, String)> = better
             .iter()
             .filter_map(|(number, sighting)| {
                 let track = self.tracker.tracks().iter().find(|track| track.number == *number)?;
-                let name = self.settings.groups.name_or_unknown(track.labels.label());
+                let name = self.settings.taxonomy.name_or_unknown(track.labels.label());
                 Some((sighting.rect, caption(name, track.labels.score())))
             })
             .collect();

@@ -20,7 +20,11 @@ impl FixedScores {
 }
 
 impl Infer for FixedScores {
-    fn infer(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
+    fn everyday(&mut self, _: &Image, _: &Rect) -> Result<Vec<f32>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn classes(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
         self.inferences += 1;
         if self.fails { Err(Error::new(ErrorKind::System, "no inference")) } else { Ok(&self.scores) }
     }
@@ -57,6 +61,10 @@ impl Paint for CaptionPainter {
 }
 
 fn scene(toml: &str) -> Scene {
+    scene_with_pictures(toml, 4)
+}
+
+fn scene_with_pictures(toml: &str, pictures_per_frame: usize) -> Scene {
     let text = format!("[cameras.yard]\nsource = 'test://'\n{toml}");
     let main = Main::Text { name: "t".into(), text };
     let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
@@ -66,8 +74,8 @@ fn scene(toml: &str) -> Scene {
         camera: config.cameras[0].clone(),
         objects: config.objects,
         top: 2,
-        pictures: true,
-        groups: Arc::new(Groups::new(&labels, &Default::default()).unwrap()),
+        pictures_per_frame,
+        taxonomy: Arc::new(Taxonomy::new(None, &labels, &Default::default()).unwrap()),
         seed: 1,
     })
 }
@@ -225,7 +233,7 @@ fn setting_the_time_of_day_does_not_change_an_objects_duration() {
 
 #[test]
 fn events_are_reported_even_if_inference_and_painting_fail() {
-    let mut yard = scene("regions.gate.box = [0, 0, 1, 1]");
+    let mut yard = scene("labels = ['unknown']\nregions.gate.box = [0, 0, 1, 1]");
     let mut classifier = FixedScores { fails: true, ..FixedScores::new() };
     let mut painter = CaptionPainter { failures: u32::MAX, ..Default::default() };
     let (mut events, mut failures, mut paint_error) = (Vec::new(), 0, 0);
@@ -238,6 +246,29 @@ fn events_are_reported_even_if_inference_and_painting_fail() {
     let kinds: Vec<&EventKind> = events.iter().map(|event| &event.kind).collect();
     assert_eq!(kinds, [&EventKind::Start, &EventKind::End(EndReason::Lost)]);
     assert!(failures > 0 && paint_error > 0);
+}
+
+#[test]
+fn an_object_without_a_label_has_events_only_if_the_camera_asks_for_them() {
+    let analyze_nameless = |toml: &str| {
+        let mut yard = scene(toml);
+        let mut classifier = FixedScores { scores: [0.3, 0.3], ..FixedScores::new() };
+        let (mut kinds, mut labels, mut most) = (Vec::new(), Vec::new(), 0);
+        for frame in passing_frames() {
+            let (analysis, outcome) = yard.analyze(&frame, &mut classifier, &mut CaptionPainter::default());
+            outcome.unwrap();
+            kinds.extend(analysis.events.into_iter().map(|event| event.kind));
+            labels.extend(analysis.objects.iter().map(|object| object.label));
+            most = analysis.occupancy.map_or(most, |occupancy| most.max(occupancy.total));
+        }
+        assert!(labels.iter().all(Option::is_none));
+        (kinds.len(), labels.len(), most)
+    };
+    let (events, objects, occupancy) = analyze_nameless("");
+    assert!((events, occupancy) == (0, 0) && objects > 5, "{events} events, {objects} objects");
+    let (events, objects, occupancy) = analyze_nameless("labels = ['cat', 'unknown']");
+    assert!((events, occupancy) == (2, 1) && objects > 5, "{events} events, {objects} objects");
+    assert_eq!(analyze_nameless("labels = ['cat']"), (0, 0, 0));
 }
 
 #[test]
@@ -339,7 +370,7 @@ fn an_occluded_object_is_reported_at_its_predicted_position() {
 
 #[test]
 fn pictures_per_frame_are_limited_and_those_of_a_present_object_are_sent_in_time() {
-    let mut yard = scene("\n[objects]\nmax_inferences_per_frame = 1");
+    let mut yard = scene_with_pictures("", 1);
     let (mut classifier, mut painter) = (FixedScores::new(), CaptionPainter::default());
     let mut pictures_at = BTreeMap::<Uuid, Vec<usize>>::new();
     for number in 0..90usize {

@@ -1,7 +1,8 @@
 //! Derives objects, events and occupancy from the tracks.
 //!
-//! A confirmed track is reported once its label is among the camera's `labels`, or at once if that list is
-//! empty. From then on it is reported until it ends.
+//! A confirmed track is reported once its label is among the camera's `labels`; if that list is empty, once
+//! it has any label. From then on it is reported until it ends. A track that has no label yet is an object of
+//! the detections, but has no events, if the camera has no list of `labels`.
 
 use super::{Analysis, Object, Occupancy, Paint, Scene, TrackState, classification::is_cut_off};
 use crate::{
@@ -19,7 +20,8 @@ use std::{collections::BTreeMap, time::Duration};
 const CUT_OFF_QUALITY: f64 = 0.5;
 /// Quality factor of an object that is occluded or merged with others.
 const NOT_ISOLATED_QUALITY: f64 = 0.7;
-/// Maximum time for which a better picture of an object is held back if no event sends it.
+/// Maximum time for which a better picture of an object is held back if no event sends it. The first one is
+/// not held back.
 const MAX_PICTURE_DELAY: Duration = Duration::from_secs(10);
 
 /// What a frame changes about one reported track.
@@ -44,10 +46,10 @@ impl Scene {
         for TrackUpdate { index, kind, sighting, .. } in updates {
             let track = &self.tracker.tracks()[index];
             let Some(state) = self.track_states.get_mut(&track.number) else { continue };
-            let is_picture_due =
-                kind.is_some() || self.now.saturating_sub(state.pictures_sent_at) >= MAX_PICTURE_DELAY;
+            let is_overdue = |at: Duration| self.now.saturating_sub(at) >= MAX_PICTURE_DELAY;
+            let is_picture_due = kind.is_some() || state.pictures_sent_at.is_none_or(is_overdue);
             if is_picture_due && let Some(pictures) = state.pictures.take() {
-                state.pictures_sent_at = self.now;
+                state.pictures_sent_at = Some(self.now);
                 analysis.pictures.push((state.id, state.started_at, pictures));
             }
             if let Some(kind) = kind {
@@ -58,6 +60,7 @@ impl Scene {
             analysis.objects.push(Object {
                 id: state.id,
                 label: state.label,
+                finer_class: state.finer_class,
                 score: track.labels.score(),
                 rect: track.estimate(self.now, &bounds),
                 moving: track.moving,
@@ -83,18 +86,25 @@ impl Scene {
                 state.changes(track, zones_changed)
             } else {
                 let wanted = &self.settings.camera.labels;
-                let name = self.settings.groups.name_or_unknown(label);
-                (wanted.is_empty() || wanted.iter().any(|wanted| wanted == name)).then_some(EventKind::Start)
+                let is_wanted = match wanted.is_empty() {
+                    true => label.is_some(),
+                    false => self.settings.taxonomy.is_listed(label, wanted),
+                };
+                is_wanted.then_some(EventKind::Start)
             };
+            state.finer_class = track.labels.finer_class();
             (state.label, state.moving) = (label, track.moving);
             if kind == Some(EventKind::Start) {
                 state.zones.enter_current();
             }
-            if !state.is_reported && kind.is_none() {
+            let is_listed = state.is_reported || kind.is_some() || self.settings.camera.labels.is_empty();
+            if !is_listed {
                 continue;
             }
             let sighting = sighting(track, captured_at, self.now, self.size);
-            let is_better = is_seen && state.best.is_none_or(|best| best.is_surpassed_by(&sighting));
+            let has_events = state.is_reported || kind.is_some();
+            let is_better =
+                has_events && is_seen && state.best.is_none_or(|best| best.is_surpassed_by(&sighting));
             updates.push(TrackUpdate { index, kind, sighting, is_better });
         }
         updates
@@ -117,13 +127,23 @@ impl Scene {
     /// Reports the objects in view if they have changed since they were last reported.
     pub(super) fn report_occupancy(&mut self, analysis: &mut Analysis) {
         let Some((_, at)) = self.last else { return };
-        let mut labels = BTreeMap::new();
+        let (mut total, mut labels) = (0, BTreeMap::new());
         for state in self.track_states.values().filter(|state| state.is_reported) {
-            *labels.entry(state.label).or_default() += 1;
+            total += 1;
+            match state.label {
+                Some(label) => {
+                    for label in self.settings.taxonomy.lineage(label) {
+                        *labels.entry(Some(label)).or_default() += 1;
+                    }
+                }
+                None => *labels.entry(None).or_default() += 1,
+            }
         }
-        if self.occupancy.as_ref() != Some(&labels) {
-            self.occupancy = Some(labels.clone());
-            analysis.occupancy = Some(Occupancy { at, labels });
+        let state = (total, labels);
+        if self.occupancy.as_ref() != Some(&state) {
+            self.occupancy = Some(state.clone());
+            let (total, labels) = state;
+            analysis.occupancy = Some(Occupancy { at, total, labels });
         }
     }
 }
@@ -137,11 +157,12 @@ impl TrackState {
             started_at,
             is_reported: false,
             label: None,
+            finer_class: None,
             moving: true,
             zones: ZoneTracker::default(),
             best: None,
             pictures: None,
-            pictures_sent_at: now,
+            pictures_sent_at: None,
         }
     }
 
@@ -149,6 +170,7 @@ impl TrackState {
     fn changes(&self, track: &Track, zones_changed: bool) -> Option<EventKind> {
         let fields = [
             (track.labels.label() != self.label, ChangedField::Label),
+            (track.labels.finer_class() != self.finer_class, ChangedField::SubLabel),
             (zones_changed, ChangedField::Zones),
             (track.moving != self.moving, ChangedField::Moving),
         ];
@@ -180,6 +202,7 @@ fn event(
         seen_at: to_timestamp(track.seen_at, captured_at, now),
         duration: track.seen_at.saturating_sub(track.first_seen_at),
         label: state.label,
+        finer_class: state.finer_class,
         score: track.labels.score(),
         rect: track.rect,
         size,

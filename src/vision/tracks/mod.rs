@@ -11,6 +11,8 @@
 mod association;
 mod track;
 
+#[cfg(test)]
+pub use self::track::tests;
 pub use self::track::{EndReason, Track};
 
 use self::{association::Association, track::MIN_CORRELATION};

@@ -220,7 +220,7 @@ pub(super) fn measure_velocity(before: &Rect, now: &Rect, bounds: &Rect, elapsed
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// A confirmed track in an image of 640 x 360 that was seen at 10 s and not since.
@@ -245,6 +245,12 @@ mod tests {
             first_rect: rect,
             anchor: (rect, at),
         }
+    }
+
+    /// A track that was first seen at `at` and was never classified.
+    pub fn track_seen_at(number: u64, at: Duration) -> Track {
+        let rect = Rect { left: 100.0, top: 100.0, width: 80.0, height: 60.0 };
+        Track { number, first_seen_at: at, seen_at: at, ..track(rect, (0.0, 0.0)) }
     }
 
     const BOUNDS: Rect = Rect { left: 0.0, top: 0.0, width: 640.0, height: 360.0 };

@@ -1,20 +1,12 @@
-//! The classifier's head: from the network's output map to class scores, by average pooling and softmax in
-//! f32.
+//! The head of a classification network: from its output map to class scores, by average pooling and softmax
+//! in f32.
 //!
 //! It is not part of the network because in int8 both cost agreement with the float model (95.3 % of photos
 //! with the same best class, against 96.5 % here), and because tract computes both incorrectly. If a model
 //! ends in a softmax of its own, only the pooling is done here.
 
+use super::softmax;
 use engine::Signature;
-
-/// The score of a class.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
-    /// Index of the class, from 0.
-    pub index: usize,
-    /// Softmax over all classes, 0 to 1.
-    pub score: f32,
-}
 
 /// The activation of a class over the output map: a small grey image, row by row. It shows what the
 /// classification is based on; it does not localise the object.
@@ -29,16 +21,16 @@ pub struct Heatmap {
 }
 
 /// Converts output maps to scores. Its buffers are reused.
-pub struct Head {
+pub struct ClassHead {
     signature: Signature,
     sums: Vec<i32>,
     scores: Vec<f32>,
 }
 
-impl Head {
+impl ClassHead {
     /// Creates a head for output maps of this signature.
-    pub fn new(signature: &Signature) -> Head {
-        Head {
+    pub fn new(signature: &Signature) -> ClassHead {
+        ClassHead {
             signature: signature.clone(),
             sums: vec![0; signature.classes],
             scores: vec![0.0; signature.classes],
@@ -83,32 +75,6 @@ impl Head {
     }
 }
 
-/// Returns the `count` best classes, best first. Of equal scores, the lower index comes first.
-pub fn top(scores: &[f32], count: usize) -> Vec<Score> {
-    let mut all: Vec<Score> =
-        scores.iter().enumerate().map(|(index, &score)| Score { index, score }).collect();
-    let by_score = |a: &Score, b: &Score| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index));
-    if count < all.len() {
-        all.select_nth_unstable_by(count, by_score);
-        all.truncate(count);
-    }
-    all.sort_unstable_by(by_score);
-    all
-}
-
-/// Softmax in place. The values are shifted by the largest one, so that nothing overflows.
-fn softmax(values: &mut [f32]) {
-    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for value in values.iter_mut() {
-        *value = (*value - largest).exp();
-        sum += *value;
-    }
-    for value in values.iter_mut() {
-        *value /= sum;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,13 +95,13 @@ mod tests {
     #[test]
     fn the_output_of_a_softmax_model_is_not_changed() {
         let mut head =
-            Head::new(&Signature { scale: 1.0 / 256.0, map_width: 1, is_softmax: true, ..signature() });
+            ClassHead::new(&Signature { scale: 1.0 / 256.0, map_width: 1, is_softmax: true, ..signature() });
         assert_eq!(head.scores(&[0, -64, -128]), [0.5, 0.25, 0.0]);
     }
 
     #[test]
     fn scores_are_the_softmax_of_the_averaged_map() {
-        let mut head = Head::new(&signature());
+        let mut head = ClassHead::new(&signature());
         // Averages -126, -128, -124 are 1, 0 and 2 in real values.
         let scores = head.scores(&[-128, -128, -124, -124, -128, -124]);
         let sum = 1.0f32.exp() + 1.0 + 2.0f32.exp();
@@ -146,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_heatmap_shows_where_a_class_is_active() {
-        let head = Head::new(&signature());
+        let head = ClassHead::new(&signature());
         let map = [-128, -128, -124, -124, -128, -126];
         assert_eq!(head.heatmap(&map, 2).unwrap().grey, [255, 127]);
         assert_eq!(head.heatmap(&map, 0).unwrap().grey, [0, 255]);
@@ -156,18 +122,8 @@ mod tests {
 
     #[test]
     fn extreme_maps_stay_finite() {
-        let mut head = Head::new(&Signature { scale: 1e6, ..signature() });
+        let mut head = ClassHead::new(&Signature { scale: 1e6, ..signature() });
         let scores = head.scores(&[127, -128, -128, 127, -128, -128]).to_vec();
         assert_eq!(scores, [1.0, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn top_is_sorted_and_stable_for_equal_scores() {
-        let scores = [0.1, 0.4, 0.1, 0.4];
-        let order = |count| top(&scores, count).iter().map(|s| s.index).collect::<Vec<_>>();
-        assert_eq!(order(2), [1, 3]);
-        assert_eq!(order(3), [1, 3, 0]);
-        assert_eq!(order(9), [1, 3, 0, 2]);
-        assert_eq!(order(0), [0usize; 0]);
     }
 }
