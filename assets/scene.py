@@ -1,7 +1,7 @@
 """Shared code of the clip generators: cutouts, background, compositing, encoding, and the truth file.
 
-All photographs come from the data folder of the PyPI package scikit-image; NOTICE names the photographers and
-licences. Positions are pixels of the frame, times are seconds.
+The photographs come from the data folder of the PyPI package scikit-image and from the folder `cutouts`; NOTICE
+names the authors and licences. Positions are pixels of the frame, times are seconds.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import skimage
 from PIL import Image, ImageDraw, ImageFilter
 
 PHOTOS = pathlib.Path(skimage.__file__).parent / "data"
+CUTOUTS = pathlib.Path(__file__).resolve().parent / "cutouts"
 SHA256 = {
     "chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
     "coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
@@ -23,6 +24,8 @@ SHA256 = {
     "gravel.png": "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
 }
 WIDTH, HEIGHT = 1280, 720
+# How far a step raises the body, as a share of its height.
+STEP_HEIGHT = 0.015
 
 # Outlines in pixels of the photographs.
 CAT = [(38, 0), (395, 0), (370, 60), (366, 125), (352, 190), (330, 235), (300, 285), (285, 300), (20, 300), (0, 250)]
@@ -32,7 +35,10 @@ MOTORCYCLE += [(640, 230), (690, 300), (695, 400), (640, 450), (560, 440), (500,
 MOTORCYCLE += [(200, 410), (120, 390), (100, 320), (130, 260), (95, 230)]
 SAUCER, CUP = (74, 90, 480, 390), (168, 15, 412, 285)
 
+# The classes of the network that match a label. None of them is a person in general.
 CLASSES = {
+    "person": [],
+    "car": ["beach wagon", "cab", "convertible", "minivan", "sports car"],
     "cat": ["Egyptian cat", "tabby", "tiger cat"],
     "cup": ["espresso", "cup"],
     "motorcycle": ["moped", "motor scooter"],
@@ -44,7 +50,8 @@ class Visit:
     """The path of one object through the view: it enters, may stop for a while, and leaves.
 
     `path` lists (time, x, y) of the centre, interpolated linearly. `named` is the interval in which the
-    object must be the label of the whole frame.
+    object, alone and at rest, must have its label. `cutout` is the name of its picture if that is not the
+    label. With `steps` it walks: it takes so many steps per second while it moves.
     """
 
     label: str
@@ -52,17 +59,29 @@ class Visit:
     path: list
     named: tuple | None = None
     mirrored: bool = False
+    cutout: str | None = None
+    steps: float = 0
 
     def centre(self, time):
         """Returns the centre of the object, or None while it is not in the scene."""
         if not self.path[0][0] <= time <= self.path[-1][0]:
             return None
         times = [point[0] for point in self.path]
-        return tuple(np.interp(time, times, [point[axis] for point in self.path]) for axis in (1, 2))
+        x, y = (np.interp(time, times, [point[axis] for point in self.path]) for axis in (1, 2))
+        return x, y - self.lift(time)
+
+    def lift(self, time):
+        """Returns how far the body is raised by the step that it takes, in pixels."""
+        for (start, *before), (end, *after) in zip(self.path, self.path[1:]):
+            if self.steps and start <= time <= end and before != after:
+                # Whole steps, so that both feet are on the ground at the end.
+                count = max(round(self.steps * (end - start)), 1)
+                return STEP_HEIGHT * self.height * abs(np.sin(np.pi * count * (time - start) / (end - start)))
+        return 0
 
     def image(self, cutouts):
         """Returns the cutout at the size of this visit."""
-        shape = cutouts[self.label]
+        shape = cutouts[self.cutout or self.label]
         if self.mirrored:
             shape = shape.transpose(Image.FLIP_LEFT_RIGHT)
         return shape.resize((width_of(shape, self.height), self.height), Image.LANCZOS)
@@ -98,6 +117,11 @@ def load_cutouts():
         image.putalpha(mask)
         cutouts[label] = image.crop(mask.point(lambda v: 255 if v > 127 else 0).getbbox())
     return cutouts
+
+
+def stored_cutouts():
+    """Returns name -> RGBA image of the folder `cutouts`."""
+    return {path.stem: Image.open(path).convert("RGBA") for path in sorted(CUTOUTS.glob("*.png"))}
 
 
 def background():

@@ -68,7 +68,7 @@ fn the_demo_names_the_objects_and_stops_its_broker_on_exit() {
     let port = line.split("-p ").nth(1).unwrap().split(' ').next().unwrap();
     let address = format!("127.0.0.1:{port}");
     assert!(std::net::TcpStream::connect(&address).is_ok());
-    for object in ["cat", "cup", "motorcycle"] {
+    for object in ["person", "car", "cat", "motorcycle", "cup"] {
         demo.wait_line(object, |line| line.contains(&format!("{object} (")));
     }
     send_signal("INT", demo.child.id());
@@ -80,7 +80,7 @@ fn the_demo_names_the_objects_and_stops_its_broker_on_exit() {
 #[test]
 fn the_demo_works_without_a_broker() {
     let mut demo = Demo::start(&["--no-broker"]);
-    demo.wait_line("cat", |line| line.contains("cat ("));
+    demo.wait_line("person", |line| line.contains("person ("));
     send_signal("TERM", demo.child.id());
     assert!(wait_for("the demo to exit", || demo.child.try_wait().unwrap()).success());
 }
