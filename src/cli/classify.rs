@@ -8,7 +8,7 @@ use crate::{
     vision::{
         head::{self, Score, file::HeadFile},
         rect::Rect,
-        scene::Infer,
+        scene::Findings,
     },
     wire::messages::{Class, four_digits},
     workers::{classifier::Classifier, model::Model},
@@ -91,8 +91,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for photo in &photos {
         let scores = read(photo).and_then(|image| {
             let whole = Rect::whole(&image);
-            let everyday = classifier.everyday(&image, &whole)?;
-            Ok((everyday, head::top(classifier.classes(&image, &whole)?, usize::from(arguments.top))))
+            let findings = Findings::of(&mut classifier, &image, &whole, &model.taxonomy, true)?;
+            let classes = findings.classes.unwrap_or_default();
+            Ok((findings.outputs, head::top(&classes, usize::from(arguments.top))))
         });
         match scores {
             Ok((everyday, top)) => {

@@ -23,6 +23,8 @@ const BUILT_IN: &str = include_str!("../../models/groups.toml");
 const GROUP_THRESHOLD: f32 = 0.5;
 /// The classes are worth their cost if they can tell more about an object with at least this probability.
 const MIN_CLASSES_PROBABILITY: f32 = 0.5;
+/// Probability from which on a head needs no second opinion.
+const SURE_PROBABILITY: f32 = 0.8;
 /// Hysteresis: an established label is kept down to this share of its minimum score ...
 const KEEP_FACTOR: f32 = 0.7;
 /// ... and is replaced only by a label whose score is higher by this much.
@@ -41,6 +43,8 @@ pub struct Taxonomy {
     explained: Vec<usize>,
     /// The outputs for kinds of animals, which the classes know better.
     animals: Vec<usize>,
+    /// The head's output for none of its labels.
+    none: Option<usize>,
     /// Number of the head's outputs. 0 without a head.
     outputs: usize,
 }
@@ -125,6 +129,7 @@ impl Taxonomy {
             owner_of_class: vec![nothing_seen; classes.len()],
             explained: Vec::new(),
             animals: tree.map_or(Vec::new(), outputs_for_animals),
+            none: tree.and_then(|tree| tree.outputs.iter().position(Option::is_none)),
             outputs: tree.map_or(0, |tree| tree.outputs.len()),
         };
         let file: File = toml::from_str(BUILT_IN).expect("a test parses it");
@@ -386,6 +391,16 @@ impl Taxonomy {
     pub fn wants_classes(&self, outputs: &[f32]) -> bool {
         let explained = self.explained.iter().map(|&output| outputs[output]).sum::<f32>();
         self.outputs == 0 || explained >= MIN_CLASSES_PROBABILITY
+    }
+
+    /// Whether the head's outputs name one of the most general labels, or none of them, with a high
+    /// probability.
+    pub fn is_sure(&self, outputs: &[f32]) -> bool {
+        let is_root = |label: &&Label| label.parent.is_none() && !label.outputs.is_empty();
+        let probability = |label: &Label| label.outputs.iter().map(|&output| outputs[output]).sum::<f32>();
+        let named = self.labels.iter().filter(is_root).map(probability).fold(0.0, f32::max);
+        let none = self.none.map_or(0.0, |output| outputs[output]);
+        named.max(none) >= SURE_PROBABILITY
     }
 
     /// Returns the scores of all labels, 0 to 1 each, given the probabilities of the head's outputs (empty
@@ -692,6 +707,15 @@ mod tests {
         let with_jeeps = everyday(&[("jeeps", &["jeep"])]);
         assert!(with_jeeps.wants_classes(&[0.0, 0.9, 0.0, 0.0, 0.1]));
         assert!(without_head(&[]).wants_classes(&[]));
+    }
+
+    #[test]
+    fn a_head_is_sure_of_a_general_label_or_of_none() {
+        let taxonomy = everyday(&[]);
+        assert!(taxonomy.is_sure(&[0.9, 0.05, 0.0, 0.0, 0.05]));
+        assert!(taxonomy.is_sure(&[0.0, 0.0, 0.4, 0.5, 0.1]), "an animal of some kind");
+        assert!(taxonomy.is_sure(&[0.1, 0.0, 0.0, 0.0, 0.9]));
+        assert!(!taxonomy.is_sure(&[0.5, 0.1, 0.1, 0.1, 0.2]));
     }
 
     #[test]

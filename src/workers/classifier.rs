@@ -29,6 +29,11 @@ pub struct Classifier {
     map: Vec<i8>,
     /// The network's last inference stopped at the maps of the everyday head.
     is_unfinished: bool,
+    /// A second everyday head, which reads the network with the classes.
+    second_head: Option<Arc<HeadFile>>,
+    /// Its outputs of the last inference. Empty without a second head.
+    second_outputs: Vec<f32>,
+    means: Vec<f32>,
 }
 
 /// The everyday head, with its network if that is another one.
@@ -96,6 +101,9 @@ impl Classifier {
             everyday: model.everyday.as_ref().map(everyday).transpose()?,
             map: Vec::new(),
             is_unfinished: false,
+            second_head: model.everyday.as_ref().and_then(|everyday| everyday.second_head.clone()),
+            second_outputs: Vec::new(),
+            means: Vec::new(),
         })
     }
 }
@@ -116,6 +124,11 @@ impl Infer for Classifier {
     }
 
     fn classes(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
+        if let Some(head) = &self.second_head {
+            self.network.run_to_means(image, rect, &mut self.means)?;
+            self.second_outputs = head.layers.run(&self.means);
+            self.is_unfinished = true;
+        }
         let map = match std::mem::take(&mut self.is_unfinished) {
             true => self.network.session.finish().map_err(run_error)?,
             false => self.network.run(image, rect)?,
@@ -123,6 +136,14 @@ impl Infer for Classifier {
         self.map.clear();
         self.map.extend_from_slice(map);
         Ok(self.class_head.scores(&self.map))
+    }
+
+    fn has_second_opinion(&self) -> bool {
+        self.second_head.is_some()
+    }
+
+    fn second_opinion(&self) -> &[f32] {
+        &self.second_outputs
     }
 
     fn heatmap(&mut self, class: usize) -> Option<Heatmap> {
@@ -161,6 +182,14 @@ impl Infer for TimedClassifier<'_> {
 
     fn classes(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error> {
         self.timed(|classifier| classifier.classes(image, rect))
+    }
+
+    fn has_second_opinion(&self) -> bool {
+        self.classifier.has_second_opinion()
+    }
+
+    fn second_opinion(&self) -> &[f32] {
+        self.classifier.second_opinion()
     }
 
     fn has_time(&self) -> bool {

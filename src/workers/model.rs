@@ -21,6 +21,8 @@ const IMAGENET_LABELS: &[u8] = include_bytes!("../../models/labels.txt");
 const EVERYDAY: NetworkFile<'_> =
     NetworkFile::BuiltIn("everyday_int8", include_bytes!("../../models/everyday/everyday_int8.tflite"));
 const EVERYDAY_HEAD: &[u8] = include_bytes!("../../models/everyday/everyday.head.safetensors");
+/// The built-in head that reads the network with ImageNet's classes.
+const SECOND_HEAD: &[u8] = include_bytes!("../../models/everyday/squeezenet_v1.1.head.safetensors");
 
 /// Where a network comes from.
 #[derive(Clone, Copy)]
@@ -53,6 +55,8 @@ pub struct Everyday {
     pub head: Arc<HeadFile>,
     /// The engine that runs the head's network. None: the head reads the maps of [`Model::engine`].
     pub network: Option<Arc<dyn engine::Engine>>,
+    /// A head with the same labels that reads the maps of [`Model::engine`], for a second opinion.
+    pub second_head: Option<Arc<HeadFile>>,
 }
 
 impl Model {
@@ -68,8 +72,20 @@ impl Model {
         };
         let maps: Vec<&str> = head.maps.iter().map(String::as_str).collect();
         let own = model.map(|model| open_network(network, model, &maps)).transpose()?;
-        let shared_maps = if own.is_some() { &[] } else { &maps[..] };
-        let (engine, mut identity) = open_network(network, classes_of(network), shared_maps)?;
+        // The built-in heads have the same labels, which a test checks.
+        let second_head = match network.everyday {
+            config::Everyday::BuiltIn => Some(HeadFile::parse(SECOND_HEAD, "second, built in")?),
+            _ => None,
+        };
+        let shared_maps = match (&own, &second_head) {
+            (None, _) => maps.clone(),
+            (Some(_), Some(second)) => second.maps.iter().map(String::as_str).collect(),
+            (Some(_), None) => Vec::new(),
+        };
+        let (engine, mut identity) = open_network(network, classes_of(network), &shared_maps)?;
+        if let Some(second) = &second_head {
+            second.check_backbone("second, built in", &identity.name, &identity.sha256)?;
+        }
         let (head_engine, head_network) =
             own.as_ref().map_or((&engine, &identity), |(engine, identity)| (engine, identity));
         head.check_backbone(&source, &head_network.name, &head_network.sha256)?;
@@ -81,7 +97,11 @@ impl Model {
             return Err(Error::new(ErrorKind::Input, message));
         }
         identity.everyday = Some(messages::Head { network: head_network.sha256.clone(), ..head_identity });
-        let everyday = Everyday { head: Arc::new(head), network: own.map(|(engine, _)| engine) };
+        let everyday = Everyday {
+            head: Arc::new(head),
+            network: own.map(|(engine, _)| engine),
+            second_head: second_head.map(Arc::new),
+        };
         Model::with_labels(network, custom, engine, Some(everyday), identity)
     }
 
@@ -235,4 +255,23 @@ fn sha256_hex(bytes: &[u8]) -> String {
         write!(hex, "{byte:02x}").expect("writing to a string works");
     }
     hex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_heads_have_the_same_outputs() {
+        let names = |head: &[u8]| {
+            let tree = HeadFile::parse(head, "h").unwrap().tree;
+            let name = |label: &Option<usize>| label.map(|label| tree.labels[label].name.clone());
+            tree.outputs.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(EVERYDAY_HEAD), names(SECOND_HEAD));
+        let model = Model::open(&Network::default(), &BTreeMap::new()).unwrap();
+        assert!(model.everyday.is_some_and(|everyday| everyday.second_head.is_some()));
+        let other = Network { everyday: config::Everyday::Off, ..Network::default() };
+        assert!(Model::open(&other, &BTreeMap::new()).unwrap().everyday.is_none());
+    }
 }

@@ -1,11 +1,11 @@
 //! Classification of a frame's tracks and of the camera's regions, within the time that a frame has.
 
-use super::{Analysis, Infer, Scene};
+use super::{Analysis, Findings, Infer, Scene};
 use crate::{
     config,
     error::Error,
     frame::{Frame, Image},
-    vision::{label_accumulator::Inference, rect::Rect, taxonomy::Taxonomy, tracks::Track},
+    vision::{label_accumulator::Inference, rect::Rect, tracks::Track},
 };
 use std::{cmp::Ordering, time::Duration};
 
@@ -109,32 +109,6 @@ impl Scene {
             analysis.regions.extend(region.update(index, &scores, taxonomy, now, frame.captured_at));
         }
         Ok(())
-    }
-}
-
-/// What an inference on a part of an image shows.
-struct Findings {
-    /// Probabilities of the everyday head's outputs. Empty without a head.
-    outputs: Vec<f32>,
-    /// Scores of the network's classes, if they are worth their cost.
-    classes: Option<Vec<f32>>,
-}
-
-impl Findings {
-    /// Runs the everyday head, and the network's own head if it can tell more or `needs_classes`.
-    fn of(
-        classifier: &mut dyn Infer,
-        image: &Image,
-        rect: &Rect,
-        taxonomy: &Taxonomy,
-        needs_classes: bool,
-    ) -> Result<Findings, Error> {
-        let outputs = classifier.everyday(image, rect)?;
-        let classes = match needs_classes || taxonomy.wants_classes(&outputs) {
-            true => Some(classifier.classes(image, rect)?.to_vec()),
-            false => None,
-        };
-        Ok(Findings { outputs, classes })
     }
 }
 

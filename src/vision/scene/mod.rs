@@ -8,13 +8,14 @@
 //! goes back.
 
 mod classification;
+mod findings;
 mod pictures;
 mod updates;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::pictures::caption;
+pub use self::{findings::Findings, pictures::caption};
 
 use super::{
     events::{Event, EventIds, Sighting, ZoneTracker},
@@ -58,6 +59,17 @@ pub trait Infer {
     ///
     /// Errors: as for [`Infer::everyday`].
     fn classes(&mut self, image: &Image, rect: &Rect) -> Result<&[f32], Error>;
+
+    /// Whether the network with the classes has an everyday head of its own.
+    fn has_second_opinion(&self) -> bool {
+        false
+    }
+
+    /// Returns the probabilities of that head's outputs in the region of the last [`Infer::classes`]. Empty
+    /// if there is none.
+    fn second_opinion(&self) -> &[f32] {
+        &[]
+    }
 
     /// Whether there is time for another inference on a tracked object of this frame.
     fn has_time(&self) -> bool {

@@ -403,3 +403,57 @@ fn the_same_seed_gives_the_same_events_and_ids() {
     };
     assert_eq!(run(), run());
 }
+
+/// A classifier with a head of five outputs and a second opinion.
+struct TwoHeads {
+    first: [f32; 5],
+    second: [f32; 5],
+    classes: Vec<f32>,
+    asked: u32,
+}
+
+impl Infer for TwoHeads {
+    fn everyday(&mut self, _: &Image, _: &Rect) -> Result<Vec<f32>, Error> {
+        Ok(self.first.to_vec())
+    }
+
+    fn classes(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
+        self.asked += 1;
+        Ok(&self.classes)
+    }
+
+    fn has_second_opinion(&self) -> bool {
+        true
+    }
+
+    fn second_opinion(&self) -> &[f32] {
+        &self.second
+    }
+
+    fn heatmap(&mut self, _: usize) -> Option<Heatmap> {
+        None
+    }
+}
+
+#[test]
+fn an_unsure_head_gets_a_second_opinion() {
+    use crate::vision::head::file::{HeadFile, tests as head};
+    let tree = HeadFile::parse(&head::file(&head::metadata(), &[0.5; 10]), "h").unwrap().tree;
+    let labels = Labels::parse(b"a\nb\n", "l", 2).unwrap();
+    let taxonomy = Taxonomy::new(Some(&tree), &labels, &Default::default()).unwrap();
+    let find = |first, second, needs_classes| {
+        let mut classifier = TwoHeads { first, second, classes: vec![0.5, 0.5], asked: 0 };
+        let image = image(SIZE, None, 1);
+        let whole = Rect::whole(&image);
+        let findings = Findings::of(&mut classifier, &image, &whole, &taxonomy, needs_classes).unwrap();
+        assert_eq!(findings.classes.is_some(), classifier.asked == 1);
+        (findings.outputs, classifier.asked)
+    };
+    let (sure, second) = ([0.9, 0.1, 0.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5]);
+    assert_eq!(find(sure, second, false), (sure.to_vec(), 0));
+    let (outputs, asked) = find(sure, second, true);
+    assert!(asked == 1 && outputs[0] < 0.9 && outputs[4] > 0.0, "{outputs:?}");
+    let unsure = [0.5, 0.5, 0.0, 0.0, 0.0];
+    let (outputs, asked) = find(unsure, second, false);
+    assert!(asked == 1 && outputs[1] == outputs[4] && outputs[0] > 0.5, "{outputs:?}");
+}
