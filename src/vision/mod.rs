@@ -5,8 +5,8 @@
 //!   are connected to [`blobs`];
 //! - [`tracks`]: motion regions are associated with the objects of earlier frames ([`assignment`],
 //!   [`patch`]);
-//! - classification: the network's output map becomes class scores in [`head`] and label scores in
-//!   [`groups`]; a [`label_accumulator`] combines all inferences of an object;
+//! - classification: the networks' maps become scores in [`head`] and scores of labels in [`taxonomy`]; a
+//!   [`label_accumulator`] combines all inferences of an object;
 //! - [`events`] and [`regions`]: what is reported.
 //!
 //! No threads, no files and no clock but the frames' own times, so that everything can be replayed.
