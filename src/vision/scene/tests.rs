@@ -11,11 +11,12 @@ struct FixedScores {
     inferences: u32,
     scores: [f32; 2],
     fails: bool,
+    has_time: bool,
 }
 
 impl FixedScores {
     fn new() -> FixedScores {
-        FixedScores { inferences: 0, scores: [0.9, 0.1], fails: false }
+        FixedScores { inferences: 0, scores: [0.9, 0.1], fails: false, has_time: true }
     }
 }
 
@@ -27,6 +28,10 @@ impl Infer for FixedScores {
     fn classes(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
         self.inferences += 1;
         if self.fails { Err(Error::new(ErrorKind::System, "no inference")) } else { Ok(&self.scores) }
+    }
+
+    fn has_time(&self) -> bool {
+        self.has_time
     }
 
     fn heatmap(&mut self, _: usize) -> Option<Heatmap> {
@@ -456,4 +461,22 @@ fn an_unsure_head_gets_a_second_opinion() {
     let unsure = [0.5, 0.5, 0.0, 0.0, 0.0];
     let (outputs, asked) = find(unsure, second, false);
     assert!(asked == 1 && outputs[1] == outputs[4] && outputs[0] > 0.5, "{outputs:?}");
+}
+
+#[test]
+fn without_time_one_object_is_classified_per_frame() {
+    let most = |has_time| {
+        let mut classifier = FixedScores { has_time, ..FixedScores::new() };
+        let mut yard = scene("");
+        let inferences = (0..30usize).map(|number| {
+            let left = 20 + 4 * number.saturating_sub(10);
+            let boxes = [[left, 20, 60, 60], [left, 120, 60, 60], [left, 220, 60, 60]];
+            let boxes = if number < 10 { &[][..] } else { &boxes };
+            let image = image_with_boxes(SIZE, boxes, number as u64);
+            let frame = frame(number, image, at(number));
+            yard.analyze(&frame, &mut classifier, &mut CaptionPainter::default()).0.inferences
+        });
+        inferences.max().unwrap()
+    };
+    assert_eq!((most(true), most(false)), (3, 1));
 }
