@@ -236,7 +236,9 @@ fn a_full_disk_drops_the_oldest_messages_and_publishes_a_gap() {
         archive.gaps.iter().map(|gap| (number(gap, "first_seq"), number(gap, "count"))).collect();
     let counted: u64 = final_counts.values().sum();
     assert!(final_counts.contains_key(&1), "{:?}", archive.gaps);
-    assert_eq!((counted, archive.count()), (lost, 3000 - lost), "{:?}", archive.gaps);
+    assert_eq!(counted, lost, "{:?}", archive.gaps);
+    // A message that is deleted while it is in flight is reported as lost, although it arrives.
+    assert!(archive.count() >= 3000 - lost, "{:?}", archive.gaps);
 }
 
 fn is_root() -> bool {

@@ -19,4 +19,5 @@ mod faults;
 mod metrics;
 mod recorded;
 mod service;
+mod states;
 mod wire;

@@ -29,7 +29,7 @@ fn messages_match_their_schemas_and_frame_counts_add_up() {
     let subscriber = broker.subscribe();
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
-        "node.name = 'porch'\nstats.interval = '1s'\npictures = {{ publish = true, directory = '{}' }}\n\
+        "node.name = 'porch'\nhomeassistant.discovery = true\nstats.interval = '1s'\npictures = {{ publish = true, directory = '{}' }}\n\
          [cameras.yard]\nsource = '{}'\nrate_fps = 4\nheatmap = true\n\
          regions.all = {{ every = '500ms', hold = '500ms' }}\n\
          [cameras.test]\nsource = 'test://ball'\noptions = {{ width = 320, height = 240, fps = 10 }}\n\
@@ -57,6 +57,9 @@ fn messages_match_their_schemas_and_frame_counts_add_up() {
     let mut last_stats = None;
     let mut ids = Vec::new();
     for message in subscriber.all() {
+        if message.topic.starts_with("homeassistant/") {
+            continue;
+        }
         match message.topic.strip_prefix("camfire/porch/").expect(&message.topic) {
             "status" => assert!(["online", "offline"].contains(&message.payload.as_str())),
             "stats" => {
@@ -81,6 +84,10 @@ fn messages_match_their_schemas_and_frame_counts_add_up() {
                 }
                 ids.push((message["id"].clone(), message["type"].clone()));
             }
+            "yard/events/live" | "test/events/live" => {
+                assert_valid(&schema("live-event.json"), &message.json())
+            }
+            "yard/history" | "test/history" => assert_valid(&schema("history.json"), &message.json()),
             "yard/regions/all" => assert_valid(&region, &message.json()),
             "yard/picture" | "test/picture" | "yard/heatmap" => {}
             "test/occupancy" | "yard/occupancy" => assert_valid(&schema("occupancy.json"), &message.json()),
@@ -117,6 +124,7 @@ fn documented_examples_match_the_schemas() {
         "region",
         "scene",
         "occupancy",
+        "history",
         "settings",
         "answer",
         "detections",

@@ -3,7 +3,7 @@
 use super::{CameraStage, Failure, choice::PipelineChoice, gst::CaptureObserver};
 use crate::{
     vision::health::Health,
-    wire::messages::{CameraState, CameraStatus, Header, Message},
+    wire::messages::{CameraState, CameraStatus, Message},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -26,15 +26,8 @@ pub struct StatusReporter<'a> {
 impl<'a> StatusReporter<'a> {
     /// Creates the reporter of a camera that is starting. Publishes nothing yet.
     pub fn new(stage: &'a CameraStage) -> StatusReporter<'a> {
-        let status = CameraStatus {
-            header: Header::new(stage.node.clone(), Some(stage.camera.name.as_str().into())),
-            state: CameraState::Starting,
-            reason: None,
-            since: stage.clock.now(),
-            pipeline: None,
-            passed_over: Vec::new(),
-            health: Health::Ok,
-        };
+        let camera = stage.camera.name.as_str().into();
+        let status = CameraStatus::starting(stage.node.clone(), camera, stage.clock.now());
         StatusReporter {
             stage,
             published: None,

@@ -326,11 +326,12 @@ impl Collector {
                     return;
                 }
             }
-            Message::Event(event) if self.scores => self.events.push(event.clone()),
+            Message::Event(event) if self.scores => self.events.push((**event).clone()),
             Message::Scene(change) if self.scores => self.changes.push(change.at),
             Message::Event(_) | Message::Scene(_) | Message::Region(_) => {}
             Message::Occupancy(_)
             | Message::Camera(_)
+            | Message::Change(_)
             | Message::Stats(_)
             | Message::Picture(_)
             | Message::Snapshot(_)

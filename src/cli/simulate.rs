@@ -14,7 +14,7 @@ use crate::{
     lifecycle::Heartbeat,
     publish::{
         mqtt::connection,
-        publisher::{Integrations, Publisher},
+        publisher::{Integrations, Publisher, States},
     },
     queue::{self, messages::MessageSender},
     wire::{
@@ -124,7 +124,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         while made < due && arguments.events.is_none_or(|events| made < events) {
             let device = &boards[(made % u64::from(arguments.boards)) as usize];
             let camera = made / u64::from(arguments.boards) % u64::from(arguments.cameras);
-            device.messages.send(Message::Event(next_event(device, camera, &mut objects, clock.as_ref())));
+            let event = next_event(device, camera, &mut objects, clock.as_ref());
+            device.messages.send(Message::Event(event.into()));
             made += 1;
         }
         is_interrupted = signals.wait(Duration::from_millis(1));
@@ -189,7 +190,7 @@ fn start(
     config.outbox.file = state.map(|folder| folder.join(format!("{}.db", config.node.name)));
     let topics = Topics::new(&config);
     let (dialer, event_loop, link_events) = connection::connections(config.mqtt.clone(), &topics);
-    let (sender, messages) = queue::messages::messages(16, |message: &Message| message.is_durable(&[]));
+    let (sender, messages) = queue::messages::messages(16, |message: &Message| message.is_essential(&[]));
     let (node, counters): (Arc<str>, Arc<DeliveryCounters>) =
         (config.node.name.as_str().into(), Arc::default());
     let publisher = Publisher {
@@ -201,6 +202,7 @@ fn start(
         link_events,
         counters: counters.clone(),
         integrations: Integrations::default(),
+        states: States { own_topics: [topics.node_status()].into(), initial: Vec::new() },
         topics,
         clock: clock.clone(),
         heartbeat: Heartbeat::new("publish", clock.monotonic()),
@@ -258,6 +260,7 @@ fn next_event(
         visited_zones: vec!["lawn".into()],
         best: Best { at, r#box: [120, 200, 310, 240], pictures: None },
         captured: Some(clock.monotonic()),
+        picture: None,
     }
 }
 

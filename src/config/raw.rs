@@ -131,6 +131,7 @@ sections! {
     homeassistant: HomeAssistant {
         discovery: bool = KeyKind::Boolean, "false";
         prefix: String = KeyKind::Text(validators::topic), "homeassistant";
+        max_event_age: DurationText = KeyKind::Duration(SECOND, HOUR), "10s";
     }
     frigate: Frigate {
         events: bool = KeyKind::Boolean, "false";

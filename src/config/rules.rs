@@ -111,6 +111,7 @@ pub(super) fn apply(
         homeassistant: HomeAssistant {
             discovery: raw.homeassistant.discovery,
             prefix: raw.homeassistant.prefix,
+            max_event_age: raw.homeassistant.max_event_age.0,
         },
         frigate: Frigate { events: raw.frigate.events, topic: raw.frigate.topic },
         web,

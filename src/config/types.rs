@@ -297,6 +297,8 @@ pub struct HomeAssistant {
     pub discovery: bool,
     /// The discovery prefix that Home Assistant listens to.
     pub prefix: String,
+    /// Maximum age of events that are published for Home Assistant and in Frigate's format.
+    pub max_event_age: Duration,
 }
 
 /// `[frigate]`

@@ -265,7 +265,7 @@ fn durable_filter(
 ) -> impl Fn(&Message) -> bool + Send + Sync + 'static {
     let is_direct = matches!(publishing, Publishing::Direct);
     let kinds = config.outbox.durable_kinds.clone();
-    move |message: &Message| is_direct || message.is_durable(&kinds)
+    move |message: &Message| is_direct || message.is_essential(&kinds)
 }
 
 /// Creates the analysis state of every camera.

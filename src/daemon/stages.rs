@@ -11,13 +11,13 @@ use crate::{
         frigate::FrigateEvents,
         homeassistant::Discovery,
         mqtt::connection,
-        publisher::{Integrations, Publisher},
+        publisher::{Integrations, Publisher, States},
     },
     queue::{self, messages::Messages},
     store::Store,
     vision::{health::HealthCheck, picture::Painter},
     web::{Pages, Web, metrics::Metrics},
-    wire::{files::PictureFiling, topics::Topics},
+    wire::{files::PictureFiling, initial, messages::Message, topics::Topics},
     workers::{Worker, classifier::Classifier, model::Model},
 };
 use std::{
@@ -79,7 +79,10 @@ impl Daemon {
                     &self.reporter.model.taxonomy.default_labels(),
                 ),
                 frigate: FrigateEvents::new(&self.config.frigate),
+                publishes_live_events: self.config.homeassistant.discovery,
+                max_event_age: self.config.homeassistant.max_event_age,
             },
+            states: States { own_topics: topics.retained(&self.config), initial: self.initial_states() },
             topics,
             clock: self.clock.clone(),
             heartbeat: self.heartbeat("publish"),
@@ -92,6 +95,12 @@ impl Daemon {
         };
         self.output_threads.push(spawn("mqtt-io", run_event_loop)?);
         Ok(())
+    }
+
+    /// The states of all cameras before they are opened.
+    fn initial_states(&self) -> Vec<Message> {
+        let (node, now) = (&self.reporter.node, self.clock.now());
+        self.config.cameras.iter().flat_map(|camera| initial::camera_states(node, camera, now)).collect()
     }
 
     /// Starts the workers.

@@ -3,7 +3,6 @@
 //! Some of Frigate's fields have no counterpart in camfire and are constant; `docs/homeassistant.md` lists
 //! them.
 
-use super::outbox::{DurableMessage, Outbox};
 use crate::config::{self, UNKNOWN};
 use crate::wire::messages::{Box as PixelBox, Event, EventType};
 use jiff::Timestamp;
@@ -13,10 +12,6 @@ use std::collections::BTreeMap;
 /// Maximum number of objects that have not ended; more than any node has at once. Beyond it the oldest is
 /// forgotten, so ends that never arrive cannot fill the memory.
 const MAX_OPEN: usize = 4096;
-
-/// The camera that the outbox counts these events for, because Frigate's format has no field for a sequence
-/// number. Not a valid camera name.
-const SEQUENCE: &str = "frigate/events";
 
 /// Translates events into Frigate's, each with the previous state of its object.
 #[derive(Debug, Default)]
@@ -67,17 +62,9 @@ impl FrigateEvents {
         Some(FrigateEvents { topic: topic(config)?, frigate: Frigate::default() })
     }
 
-    /// Returns the message for an event, with the next sequence number of [`SEQUENCE`]. Must be called once
-    /// per event, in order.
-    pub fn message(&mut self, event: &Event, outbox: &mut Outbox, at_ms: i64) -> DurableMessage {
-        DurableMessage {
-            camera: SEQUENCE.to_string(),
-            seq: outbox.next_seq(SEQUENCE),
-            at_ms,
-            topic: self.topic.clone(),
-            retained: false,
-            payload: self.frigate.translate(event),
-        }
+    /// Returns topic and payload of the message for an event. Must be called once per event, in order.
+    pub fn message(&mut self, event: &Event) -> (String, Vec<u8>) {
+        (self.topic.clone(), self.frigate.translate(event))
     }
 }
 
@@ -258,43 +245,8 @@ fn round_to_4_digits(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        vision::{events::ChangedField, tracks::EndReason},
-        wire::{
-            files::PictureFiles,
-            messages::{Best, Header},
-        },
-    };
+    use crate::wire::messages::example_event as event;
     use serde_json::{Value, json};
-
-    fn event(id: &str, kind: EventType) -> Event {
-        Event {
-            header: Header::new("porch".into(), Some("yard".into())),
-            captured: None,
-            id: id.into(),
-            kind,
-            changed: if kind == EventType::Update { vec![ChangedField::Label] } else { Vec::new() },
-            reason: (kind == EventType::End).then_some(EndReason::Lost),
-            at: "2026-11-24T07:31:05Z".parse().unwrap(),
-            started_at: "2026-11-24T07:31:02.125Z".parse().unwrap(),
-            seen_at: "2026-11-24T07:31:03.5Z".parse().unwrap(),
-            duration_s: 1.375,
-            label: "cat".into(),
-            label_path: vec!["animal".into(), "cat".into()],
-            sub_label: None,
-            score: 0.834_249,
-            size: [1280, 720],
-            r#box: [420, 300, 250, 190],
-            moving: true,
-            zones: vec!["lawn".into()],
-            visited_zones: vec!["path".into(), "lawn".into()],
-            best: Best {
-                at: "2026-11-24T07:31:03Z".parse().unwrap(),
-                r#box: [400, 300, 200, 100],
-                pictures: Some(PictureFiles { crop: "c".into(), frame: "f".into(), annotated: "m".into() }),
-            },
-        }
-    }
 
     fn translated(frigate: &mut Frigate, event: &Event) -> Value {
         serde_json::from_slice(&frigate.translate(event)).unwrap()

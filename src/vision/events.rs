@@ -56,7 +56,7 @@ pub enum EventKind {
 }
 
 /// A field of an object whose change is an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedField {
     /// The label.

@@ -2,7 +2,7 @@
 
 use crate::vision::picture::Pictures;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ pub struct PictureFiling {
 }
 
 /// Paths of an event's pictures, relative to `pictures.directory`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureFiles {
     /// The object, cropped.
     pub crop: String,

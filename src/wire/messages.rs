@@ -14,11 +14,12 @@ use crate::{
     wire::files::PictureFiles,
 };
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Version of the wire contract.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// Width and height in pixels of the upright frame.
 pub type Size = [u32; 2];
@@ -29,7 +30,7 @@ pub type Box = [i64; 4];
 #[derive(Debug, Clone)]
 pub enum Message {
     /// An object started, changed or ended.
-    Event(Event),
+    Event(std::boxed::Box<Event>),
     /// The published objects of one frame. Useless when late.
     Detections(Detections),
     /// A region has a new state. Retained.
@@ -48,19 +49,21 @@ pub enum Message {
     Heatmap(Heatmap),
     /// The state of a camera changed. Retained.
     Camera(CameraStatus),
+    /// A state changed: what the retained message says from now on, for the history.
+    Change(StateChange),
     /// The node's counters.
     Stats(Stats),
 }
 
 /// The first fields of every JSON message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Node name.
     pub node: Arc<str>,
     /// Camera name. None, and absent from the JSON, in the node's own messages.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<Arc<str>>,
     /// Set by the publisher in durable messages; absent from others.
     #[serde(flatten)]
@@ -75,7 +78,7 @@ impl Header {
 }
 
 /// The position of a durable message in its stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// Id of the outbox's stream. A new stream begins with an empty outbox and after a power cut.
     pub stream: String,
@@ -95,7 +98,7 @@ pub struct Detections {
     /// frames that were not analysed.
     pub frame: u64,
     /// Capture time of the frame.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub captured_at: Timestamp,
     /// Source of the capture time.
     pub capture_clock: CaptureClock,
@@ -141,7 +144,7 @@ pub struct Object {
 }
 
 /// An event of an object.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
     /// Common fields.
     #[serde(flatten)]
@@ -157,13 +160,13 @@ pub struct Event {
     /// Why the object ended. Null except in ends.
     pub reason: Option<EndReason>,
     /// Capture time of the frame that caused the event.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(with = "rfc3339_ms")]
     pub at: Timestamp,
     /// When the object was first seen.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(with = "rfc3339_ms")]
     pub started_at: Timestamp,
     /// When the object was last seen.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(with = "rfc3339_ms")]
     pub seen_at: Timestamp,
     /// Seconds from first to last seen, on the monotonic clock, rounded to 0.001.
     #[serde(serialize_with = "thousandths")]
@@ -172,6 +175,7 @@ pub struct Event {
     pub label: String,
     /// The label and those that contain it, from general to specific: `animal`, `cat`. Empty if the label is
     /// `unknown`.
+    #[serde(default)]
     pub label_path: Vec<String>,
     /// A finer name for the label, such as `Egyptian cat` for `cat`. Null if there is none.
     pub sub_label: Option<String>,
@@ -193,10 +197,14 @@ pub struct Event {
     /// Capture time of the frame that caused the event, on the monotonic clock. None if no frame caused it.
     #[serde(skip)]
     pub captured: Option<Duration>,
+    /// The annotated picture, if there is a new one: a JPEG file that is published before the event. None if
+    /// pictures are not published.
+    #[serde(skip)]
+    pub picture: Option<Arc<[u8]>>,
 }
 
 /// The type of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventType {
     /// The object is reported for the first time.
@@ -208,10 +216,10 @@ pub enum EventType {
 }
 
 /// The best moment of an object.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Best {
     /// Capture time.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(with = "rfc3339_ms")]
     pub at: Timestamp,
     /// The object's box.
     pub r#box: Box,
@@ -233,10 +241,10 @@ pub struct Region {
     #[serde(serialize_with = "four_digits")]
     pub score: f32,
     /// When the region first showed the state.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub since: Timestamp,
     /// When the state had held for long enough.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub at: Timestamp,
 }
 
@@ -247,7 +255,7 @@ pub struct SceneChanged {
     #[serde(flatten)]
     pub header: Header,
     /// When the scene changed.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub at: Timestamp,
     /// Kind of change.
     pub change: SceneChange,
@@ -260,7 +268,7 @@ pub struct Occupancy {
     #[serde(flatten)]
     pub header: Header,
     /// When it changed.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub at: Timestamp,
     /// Number of objects that have started and not ended.
     pub total: usize,
@@ -276,7 +284,7 @@ pub struct Settings {
     #[serde(flatten)]
     pub header: Header,
     /// When the settings took effect.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub at: Timestamp,
     /// False while the camera is paused by a command.
     pub watching: bool,
@@ -288,30 +296,16 @@ pub struct Settings {
     pub score: f64,
 }
 
-/// Durable messages of one camera that were deleted before they were delivered. Published in their place.
+/// A change of a state. The retained message says what the state is; this one records when it changed.
 #[derive(Debug, Clone, Serialize)]
-pub struct Gap<'a> {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// Node name.
-    pub node: &'a str,
-    /// Camera name. Empty for the node's own messages.
-    pub camera: &'a str,
-    /// The stream that the sequence numbers belong to.
-    pub stream: &'a str,
-    /// Sequence number of the first deleted message.
-    pub first_seq: u64,
-    /// Sequence number of the last deleted message. Some between the first and the last may have been
-    /// delivered.
-    pub last_seq: u64,
-    /// Number of deleted messages.
-    pub count: u64,
-    /// When the first deleted message was accepted.
-    #[serde(serialize_with = "rfc3339_ms")]
-    pub from: Timestamp,
-    /// When the last deleted message was accepted.
-    #[serde(serialize_with = "rfc3339_ms")]
-    pub to: Timestamp,
+pub struct StateChange {
+    /// Common fields.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Topic of the retained message below the camera's: `status`, `occupancy`, `regions/gate`.
+    pub topic: String,
+    /// Payload of the retained message.
+    pub state: std::boxed::Box<RawValue>,
 }
 
 /// A JPEG picture of a camera: the annotated picture of its last event, or a snapshot.
@@ -320,7 +314,7 @@ pub struct Picture {
     /// Camera name.
     pub camera: Arc<str>,
     /// JPEG file.
-    pub jpeg: Vec<u8>,
+    pub jpeg: Arc<[u8]>,
 }
 
 /// The heatmap of an inference: which parts of the crop contributed to the best class.
@@ -379,7 +373,7 @@ pub struct CameraStatus {
     /// Why the camera failed. Null in states that are not failures.
     pub reason: Option<String>,
     /// When the state began.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub since: Timestamp,
     /// The pipeline in use. Null if none is possible.
     pub pipeline: Option<String>,
@@ -387,6 +381,21 @@ pub struct CameraStatus {
     pub passed_over: Vec<SkippedPipeline>,
     /// Health of the image.
     pub health: Health,
+}
+
+impl CameraStatus {
+    /// The status of a camera before it is opened for the first time.
+    pub fn starting(node: Arc<str>, camera: Arc<str>, since: Timestamp) -> CameraStatus {
+        CameraStatus {
+            header: Header::new(node, Some(camera)),
+            state: CameraState::Starting,
+            reason: None,
+            since,
+            pipeline: None,
+            passed_over: Vec::new(),
+            health: Health::Ok,
+        }
+    }
 }
 
 /// A pipeline that ranks above the one in use.
@@ -429,7 +438,7 @@ pub struct Stats {
     #[serde(flatten)]
     pub header: Header,
     /// When the counters were read.
-    #[serde(serialize_with = "rfc3339_ms")]
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub at: Timestamp,
     /// Seconds since the daemon's start.
     pub uptime_s: u64,
@@ -523,6 +532,7 @@ impl Message {
             Message::Settings(_) => "settings",
             Message::Heatmap(_) => "heatmap",
             Message::Camera(_) => "status",
+            Message::Change(_) => "history",
             Message::Stats(_) => "stats",
         }
     }
@@ -530,18 +540,25 @@ impl Message {
     /// Whether the message is stored until a broker has acknowledged it, given `outbox.durable_kinds`.
     pub fn is_durable(&self, durable_kinds: &[String]) -> bool {
         match self {
-            Message::Event(_)
-            | Message::Region(_)
-            | Message::Scene(_)
-            | Message::Occupancy(_)
-            | Message::Settings(_)
-            | Message::Camera(_) => true,
-            Message::Detections(_)
-            | Message::Picture(_)
-            | Message::Snapshot(_)
-            | Message::Heatmap(_)
-            | Message::Stats(_) => durable_kinds.iter().any(|kind| kind == self.kind()),
+            Message::Event(_) | Message::Scene(_) | Message::Change(_) => true,
+            _ => durable_kinds.iter().any(|kind| kind == self.kind()),
         }
+    }
+
+    /// Whether the message must reach the publisher: it is durable, or it is a state that is not published
+    /// again before it changes.
+    pub fn is_essential(&self, durable_kinds: &[String]) -> bool {
+        let is_state = matches!(
+            self,
+            Message::Region(_) | Message::Occupancy(_) | Message::Settings(_) | Message::Camera(_)
+        );
+        is_state || self.is_durable(durable_kinds)
+    }
+
+    /// Whether the history keeps the changes of this state. Those of the settings are commands of the user,
+    /// who could fill the history with them.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, Message::Region(_) | Message::Occupancy(_) | Message::Camera(_))
     }
 
     /// The camera that the message is about. None for the node's own messages.
@@ -563,6 +580,7 @@ impl Message {
             Message::Occupancy(message) => Some(&message.header),
             Message::Settings(message) => Some(&message.header),
             Message::Camera(message) => Some(&message.header),
+            Message::Change(message) => Some(&message.header),
             Message::Stats(message) => Some(&message.header),
             Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => None,
         }
@@ -578,6 +596,7 @@ impl Message {
             Message::Occupancy(message) => &mut message.header,
             Message::Settings(message) => &mut message.header,
             Message::Camera(message) => &mut message.header,
+            Message::Change(message) => &mut message.header,
             Message::Stats(message) => &mut message.header,
             Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => return,
         };
@@ -585,7 +604,7 @@ impl Message {
     }
 
     /// The MQTT payload: JSON, or an image file.
-    pub fn payload(self) -> Vec<u8> {
+    pub fn payload(self) -> Arc<[u8]> {
         let json = match &self {
             Message::Event(message) => serde_json::to_vec(message),
             Message::Detections(message) => serde_json::to_vec(message),
@@ -593,14 +612,15 @@ impl Message {
             Message::Scene(message) => serde_json::to_vec(message),
             Message::Occupancy(message) => serde_json::to_vec(message),
             Message::Camera(message) => serde_json::to_vec(message),
+            Message::Change(message) => serde_json::to_vec(message),
             Message::Stats(message) => serde_json::to_vec(message),
             Message::Settings(message) => serde_json::to_vec(message),
             Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => Ok(Vec::new()),
         };
         match self {
             Message::Picture(Picture { jpeg, .. }) | Message::Snapshot(Picture { jpeg, .. }) => jpeg,
-            Message::Heatmap(Heatmap { png, .. }) => png,
-            _ => json.expect("messages have string keys and finite numbers"),
+            Message::Heatmap(Heatmap { png, .. }) => png.into(),
+            _ => json.expect("messages have string keys and finite numbers").into(),
         }
     }
 }
@@ -610,8 +630,18 @@ pub fn timestamp_ms(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-fn rfc3339_ms<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&timestamp_ms(*at))
+/// Times as RFC 3339 with milliseconds.
+pub(super) mod rfc3339_ms {
+    use super::{Timestamp, timestamp_ms};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&timestamp_ms(*at))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Serializes a number rounded to 0.001.
@@ -622,6 +652,38 @@ fn thousandths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok
 /// Serializes a score rounded to four decimals.
 pub fn four_digits<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((f64::from(*value) * 1e4).round() / 1e4)
+}
+
+/// An event of camera `yard` on node `porch`, for tests.
+#[cfg(test)]
+pub fn example_event(id: &str, kind: EventType) -> Event {
+    Event {
+        header: Header::new("porch".into(), Some("yard".into())),
+        captured: None,
+        picture: None,
+        id: id.into(),
+        kind,
+        changed: if kind == EventType::Update { vec![ChangedField::Label] } else { Vec::new() },
+        reason: (kind == EventType::End).then_some(EndReason::Lost),
+        at: "2026-11-24T07:31:05Z".parse().unwrap(),
+        started_at: "2026-11-24T07:31:02.125Z".parse().unwrap(),
+        seen_at: "2026-11-24T07:31:03.5Z".parse().unwrap(),
+        duration_s: 1.375,
+        label: "cat".into(),
+        label_path: vec!["animal".into(), "cat".into()],
+        sub_label: None,
+        score: 0.834_249,
+        size: [1280, 720],
+        r#box: [420, 300, 250, 190],
+        moving: true,
+        zones: vec!["lawn".into()],
+        visited_zones: vec!["path".into(), "lawn".into()],
+        best: Best {
+            at: "2026-11-24T07:31:03Z".parse().unwrap(),
+            r#box: [400, 300, 200, 100],
+            pictures: Some(PictureFiles { crop: "c".into(), frame: "f".into(), annotated: "m".into() }),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -653,8 +715,8 @@ mod tests {
             trace: None,
         });
         assert_eq!(
-            String::from_utf8(message.payload()).unwrap(),
-            r#"{"schema":4,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","sub_label":"Egyptian cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract","everyday":null}}"#
+            String::from_utf8(message.payload().to_vec()).unwrap(),
+            r#"{"schema":5,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","sub_label":"Egyptian cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract","everyday":null}}"#
         );
     }
 }

@@ -3,6 +3,7 @@
 
 use super::messages::Message;
 use crate::config::Config;
+use std::collections::BTreeSet;
 
 /// Payload of the node status while camfire is connected to the broker.
 pub const ONLINE: &str = "online";
@@ -64,6 +65,16 @@ impl Topics {
     /// Events of a camera's objects.
     pub fn events(&self, camera: &str) -> String {
         self.camera_topic(camera, "events")
+    }
+
+    /// Events of a camera's objects as they happen, without late ones and repeats.
+    pub fn live_events(&self, camera: &str) -> String {
+        self.camera_topic(camera, "events/live")
+    }
+
+    /// Changes of a camera's states.
+    pub fn history(&self, camera: &str) -> String {
+        self.camera_topic(camera, "history")
     }
 
     /// Number of objects in view, retained.
@@ -129,6 +140,30 @@ impl Topics {
         }
     }
 
+    /// All topics on which the node in `config` may have messages retained.
+    pub fn retained(&self, config: &Config) -> BTreeSet<String> {
+        let mut topics = BTreeSet::from([self.node_status()]);
+        for camera in &config.cameras {
+            let name = camera.name.as_str();
+            topics.extend([self.camera_status(name), self.occupancy(name)]);
+            topics.extend(camera.regions.iter().map(|region| self.region(name, &region.name)));
+            if config.pictures.publish {
+                topics.insert(self.picture(name));
+            }
+            if config.commands.accept {
+                topics.extend([self.settings(name), self.snapshot(name)]);
+            }
+        }
+        topics
+    }
+
+    /// The part of a camera's topic below the camera. The whole topic if it is of another camera.
+    pub fn below_camera<'a>(&self, camera: &str, topic: &'a str) -> &'a str {
+        let below = topic.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/'));
+        let below = below.and_then(|rest| rest.strip_prefix(camera)).and_then(|rest| rest.strip_prefix('/'));
+        below.unwrap_or(topic)
+    }
+
     /// The address of a message.
     pub fn address(&self, message: &Message) -> Address {
         // Empty for the node's own messages, whose topics name no camera.
@@ -144,6 +179,7 @@ impl Topics {
             Message::Settings(_) => (self.settings(camera), Delivery::State),
             Message::Heatmap(_) => (self.camera_topic(camera, "heatmap"), Delivery::Newest),
             Message::Camera(_) => (self.camera_status(camera), Delivery::State),
+            Message::Change(_) => (self.history(camera), Delivery::Event),
             Message::Stats(_) => (self.stats(), Delivery::Newest),
         };
         Address { topic, delivery }

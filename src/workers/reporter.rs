@@ -18,7 +18,11 @@ use crate::{
     },
     workers::model::Model,
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
+use uuid::Uuid;
 
 /// Sends the messages of one node.
 #[derive(Clone)]
@@ -57,7 +61,7 @@ impl Reporter {
     /// Sends a snapshot that a command requested.
     pub fn report_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
         let camera = self.cameras[camera].0.clone();
-        self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg }));
+        self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg: jpeg.into() }));
     }
 
     /// Sends everything about an analysed frame.
@@ -85,8 +89,15 @@ impl Reporter {
     pub fn report(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, analysis: &mut Analysis) {
         let (name, counters) = &self.cameras[camera];
         counters.inferences.fetch_add(u64::from(analysis.inferences), Ordering::Relaxed);
+        let mut pictures = self.take_pictures(camera, analysis);
         for event in &analysis.events {
-            self.messages.send(Message::Event(self.event(camera, scene, event, frame)));
+            // The picture goes with the event, so that it is published before it.
+            let picture = pictures.remove(&event.id);
+            let event = messages::Event { picture, ..self.event(camera, scene, event, frame) };
+            self.messages.send(Message::Event(event.into()));
+        }
+        for jpeg in pictures.into_values() {
+            self.messages.send(Message::Picture(messages::Picture { camera: name.clone(), jpeg }));
         }
         if let Some(occupancy) = analysis.occupancy.take() {
             let name_of = |(label, count)| (self.label(label), count);
@@ -96,15 +107,6 @@ impl Reporter {
                 total: occupancy.total,
                 labels: occupancy.labels.into_iter().map(name_of).collect(),
             }));
-        }
-        for (id, started_at, pictures) in std::mem::take(&mut analysis.pictures) {
-            if self.publishes_pictures {
-                let jpeg = pictures.annotated.clone();
-                self.messages.send(Message::Picture(messages::Picture { camera: name.clone(), jpeg }));
-            }
-            if let Some(files) = &self.files {
-                files.send(PictureFiling { camera: name.clone(), id, started_at, pictures });
-            }
         }
         let Some(frame) = frame else { return };
         for state in &analysis.regions {
@@ -128,6 +130,22 @@ impl Reporter {
             let png = grey_png(&heatmap.grey, heatmap.width, heatmap.height);
             self.messages.send(Message::Heatmap(messages::Heatmap { camera: name.clone(), png }));
         }
+    }
+
+    /// Takes the pictures out of the analysis and sends them to the store. Returns the annotated ones by
+    /// object, if they are published.
+    fn take_pictures(&self, camera: usize, analysis: &mut Analysis) -> BTreeMap<Uuid, Arc<[u8]>> {
+        let mut published = BTreeMap::new();
+        for (id, started_at, pictures) in std::mem::take(&mut analysis.pictures) {
+            if self.publishes_pictures {
+                published.insert(id, pictures.annotated.as_slice().into());
+            }
+            if let Some(files) = &self.files {
+                let camera = self.cameras[camera].0.clone();
+                files.send(PictureFiling { camera, id, started_at, pictures });
+            }
+        }
+        published
     }
 
     fn event(&self, camera: usize, scene: &Scene, event: &Event, frame: Option<&Frame>) -> messages::Event {
@@ -160,6 +178,7 @@ impl Reporter {
             zones: names(&event.zones),
             visited_zones: names(&event.visited),
             captured: frame.map(|frame| frame.timings.captured),
+            picture: None,
             best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
         }
     }

@@ -188,7 +188,7 @@ mod tests {
             let payload = format!("{{\"n\":{number}}}").into_bytes();
             let topic = "t".into();
             let camera = "yard".into();
-            outbox.accept(DurableMessage { camera, seq, at_ms: 0, topic, retained: false, payload });
+            outbox.accept(DurableMessage { camera, seq, at_ms: 0, topic, payload });
         }
         outbox.commit(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, 0);
         let commander = Commander {

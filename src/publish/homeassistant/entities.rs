@@ -170,7 +170,7 @@ impl Entities<'_> {
     fn add_objects(&self, device: &mut Device, camera: &Camera) {
         // Available without frames, because objects also end when their camera is lost.
         let options = json!({
-            "state_topic": self.topics.events(&camera.name),
+            "state_topic": self.topics.live_events(&camera.name),
             "event_types": ["start", "update", "end"],
             "value_template": "{{ {'event_type': value_json.type, 'label': value_json.label, \
                                'label_path': value_json.label_path, 'sub_label': value_json.sub_label, \

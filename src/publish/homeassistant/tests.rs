@@ -95,7 +95,7 @@ fn known_topics(config: &Config) -> BTreeSet<String> {
         let regions = camera.regions.iter().map(|region| topics.region(name, &region.name));
         let others = [
             topics.camera_status(name),
-            topics.events(name),
+            topics.live_events(name),
             topics.occupancy(name),
             topics.picture(name),
             topics.snapshot(name),

@@ -109,7 +109,8 @@ impl Outbox {
 
     fn write_meta(&mut self, clean: bool, sync: bool) -> rusqlite::Result<()> {
         self.set_synchronous(sync)?;
-        tables::write_meta(&self.db, (self.cursor, self.replay_row), clean, &self.last_seqs, self.next_row)?;
+        let rows = (self.cursor, self.replay_row);
+        tables::write_meta(&self.db, rows, clean, &self.last_seqs, &self.open, self.next_row)?;
         (self.cursor_written, self.unflushed, self.dirty_since) = (self.cursor, false, None);
         Ok(())
     }
@@ -152,7 +153,7 @@ impl Outbox {
             tracing::warn!("{note}");
         }
         let mut fresh = opened.outbox;
-        fresh.lost = self.lost;
+        (fresh.lost, fresh.open) = (self.lost, std::mem::take(&mut self.open));
         // Row ids continue, so that rows in flight are not confused with new ones.
         fresh.next_row = fresh.next_row.max(self.next_row);
         fresh.cursor = held.front().map_or(fresh.next_row, |row| row.id) - 1;

@@ -5,7 +5,7 @@
 
 use super::{
     Gap,
-    tables::{self, APPLICATION_ID, Meta, VERSION},
+    tables::{self, APPLICATION_ID, Meta, OLDER_VERSION, VERSION},
 };
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -159,11 +159,11 @@ fn open_file(path: &Path) -> Result<Found, Refusal> {
         db.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
     } else {
         let application: i32 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        let version: i32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version = tables::version(&db)?;
         if application != APPLICATION_ID {
             return Err(Refusal::Unusable("it is not an outbox".into()));
         }
-        if version != VERSION {
+        if ![VERSION, OLDER_VERSION].contains(&version) {
             return Err(Refusal::Unusable(format!("its version is {version}, not {VERSION}")));
         }
     }
@@ -199,7 +199,8 @@ fn prepare(db: Connection, path: Option<PathBuf>) -> Result<Found, Refusal> {
     let gaps = tables::gaps(&db)?;
     tables::start_session(&db, &meta.stream, &boot_id())?;
     let replay_row = if meta.clean { meta.cursor } else { meta.replay_row };
-    tables::write_meta(&db, (meta.cursor, replay_row), false, &meta.last_seqs, meta.next_row)?;
+    let rows = (meta.cursor, replay_row);
+    tables::write_meta(&db, rows, false, &meta.last_seqs, &meta.open, meta.next_row)?;
     Ok(Found { db, path, meta, gaps, notes: Vec::new() })
 }
 

@@ -14,8 +14,6 @@ pub struct DurableMessage {
     pub at_ms: i64,
     /// MQTT topic.
     pub topic: String,
-    /// Whether the broker retains the message for late subscribers.
-    pub retained: bool,
     /// MQTT payload.
     pub payload: Vec<u8>,
 }

@@ -12,6 +12,7 @@
 mod commit;
 mod file;
 mod message;
+mod open_objects;
 mod retention;
 mod tables;
 
@@ -22,7 +23,7 @@ use crate::config;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     time::Duration,
 };
@@ -39,6 +40,8 @@ pub struct Outbox {
     stream: String,
     /// The last sequence number assigned, by camera.
     last_seqs: BTreeMap<String, u64>,
+    /// The row of the last event of each object that has not ended, by object.
+    open: BTreeMap<String, i64>,
     /// Id of the next row.
     next_row: i64,
     /// Rows that are not committed yet.
@@ -82,6 +85,8 @@ pub struct Opened {
     /// The row after which to resume sending. It is before the cursor if the last process did not close the
     /// outbox, because the broker may have forgotten messages that it acknowledged.
     pub resume_row: i64,
+    /// The last event of each object that was in view when the last process was killed, oldest object first.
+    pub interrupted: Vec<Row>,
     /// Problems to log for the user.
     pub notes: Vec<String>,
 }
@@ -93,12 +98,15 @@ impl Outbox {
         let found = file::open(settings.file.as_deref(), now);
         let file::Found { db, path, meta, gaps, notes } = found;
         let resume_row = if meta.clean { meta.cursor } else { meta.replay_row.min(meta.cursor) };
+        let interrupted = meta.open.values().filter_map(|&row| tables::by_id(&db, row).ok().flatten());
+        let interrupted = interrupted.collect();
         let outbox = Outbox {
             settings,
             db,
             path,
             stream: meta.stream,
             last_seqs: meta.last_seqs,
+            open: meta.open,
             next_row: meta.next_row,
             held: VecDeque::new(),
             cursor: meta.cursor,
@@ -117,7 +125,7 @@ impl Outbox {
             unreadable_since: None,
             lost: 0,
         };
-        Opened { outbox, resume_row, notes }
+        Opened { outbox, resume_row, interrupted, notes }
     }
 
     /// The stream that sequence numbers belong to. A new file begins a new stream.
@@ -136,6 +144,7 @@ impl Outbox {
     pub fn accept(&mut self, message: DurableMessage) -> i64 {
         let row = Row { id: self.next_row, message };
         self.next_row += 1;
+        open_objects::record(&mut self.open, row.id, &row.message);
         if self.held.len() >= MAX_HELD
             && let Some(oldest) = self.held.pop_front()
         {
@@ -226,6 +235,25 @@ impl Outbox {
         self.lost += 1;
         merge_gap(&mut self.gaps, Gap::of(message));
         self.gaps_dirty = true;
+    }
+
+    /// The topics given to [`Outbox::record_retained`].
+    pub fn retained(&self) -> BTreeSet<String> {
+        tables::retained(&self.db).unwrap_or_default()
+    }
+
+    /// Records that a broker may have retained a message on this topic.
+    pub fn record_retained(&mut self, topic: &str) {
+        if let Err(error) = tables::add_retained(&self.db, topic) {
+            tracing::debug!(%error, topic, "Outbox cannot record a retained topic.");
+        }
+    }
+
+    /// Records that no broker retains a message on this topic any more.
+    pub fn record_removed(&mut self, topic: &str) {
+        if let Err(error) = tables::remove_retained(&self.db, topic) {
+            tracing::debug!(%error, topic, "Outbox cannot record a removed topic.");
+        }
     }
 
     /// Payloads by topic, as given to [`Outbox::remember`].

@@ -3,27 +3,38 @@
 //!
 //! The schema is on users' disks: a change of a table or column needs a new [`VERSION`].
 
-use super::{DurableMessage, Gap, History, Row};
+use super::{DurableMessage, Gap, History, Row, open_objects};
 use rusqlite::{Connection, OptionalExtension, Params, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// "camf", which distinguishes an outbox from other programs' databases.
 pub(super) const APPLICATION_ID: i32 = 0x6361_6d66;
 /// Version of the tables below.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
+/// The version that [`create`] converts.
+pub(super) const OLDER_VERSION: i32 = 2;
 const TABLES: &str = "
     CREATE TABLE message (
         row INTEGER PRIMARY KEY, camera TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-        topic TEXT NOT NULL, retained INTEGER NOT NULL, payload BLOB NOT NULL);
+        topic TEXT NOT NULL, payload BLOB NOT NULL);
     CREATE TABLE gap (
         camera TEXT PRIMARY KEY, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, count INTEGER NOT NULL,
         from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE memory (topic TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE retained (topic TEXT PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE meta (
         only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL,
-        replay_row INTEGER NOT NULL, clean INTEGER NOT NULL, next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL);";
+        replay_row INTEGER NOT NULL, clean INTEGER NOT NULL, next_row INTEGER NOT NULL, numbers TEXT NOT NULL, boot TEXT NOT NULL, open TEXT NOT NULL);";
+/// Version 2 stored states and events in Frigate's format as well. They are of no use now: states are sent as
+/// they are, and events in Frigate's format are not sent late.
+const FROM_VERSION_2: &str = "
+    DELETE FROM message WHERE retained = 1 OR camera = 'frigate/events';
+    DELETE FROM gap WHERE camera = 'frigate/events';
+    ALTER TABLE message DROP COLUMN retained;
+    ALTER TABLE meta ADD COLUMN open TEXT NOT NULL DEFAULT '{}';
+    CREATE TABLE retained (topic TEXT PRIMARY KEY) WITHOUT ROWID;";
 /// Columns of `message` in the order that [`to_row`] reads them.
-const COLUMNS: &str = "row, camera, seq, at_ms, topic, retained, payload";
+const COLUMNS: &str = "row, camera, seq, at_ms, topic, payload";
 
 /// The outbox's state, from the table `meta`.
 pub(super) struct Meta {
@@ -41,34 +52,41 @@ pub(super) struct Meta {
     pub(super) last_seqs: BTreeMap<String, u64>,
     /// Boot id of the machine when the outbox was last used.
     pub(super) boot: String,
+    /// The row of the last event of each object that has not ended, by object.
+    pub(super) open: BTreeMap<String, i64>,
 }
 
-/// Creates empty tables if there are none.
+/// Creates empty tables if there are none, and converts those of [`OLDER_VERSION`].
 pub(super) fn create(db: &Connection, stream: &str, boot: &str) -> rusqlite::Result<()> {
-    if one::<i64>(db, "SELECT 1 FROM sqlite_master WHERE name = 'meta'", [])?.is_some() {
+    let transaction = db.unchecked_transaction()?;
+    if one::<i64>(db, "SELECT 1 FROM sqlite_master WHERE name = 'meta'", [])?.is_none() {
+        transaction.execute_batch(TABLES)?;
+        transaction.execute(
+            "INSERT INTO meta (only, stream, cursor, replay_row, clean, next_row, numbers, boot, open) \
+             VALUES (0, ?, 0, 0, 1, 1, '{}', ?, '{}')",
+            [stream, boot],
+        )?;
+    } else if version(db)? == OLDER_VERSION {
+        transaction.execute_batch(FROM_VERSION_2)?;
+    } else {
         return Ok(());
     }
-    let transaction = db.unchecked_transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute(
-        "INSERT INTO meta (only, stream, cursor, replay_row, clean, next_row, numbers, boot) \
-         VALUES (0, ?, 0, 0, 1, 1, '{}', ?)",
-        [stream, boot],
-    )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
+/// Version of the file's tables.
+pub(super) fn version(db: &Connection) -> rusqlite::Result<i32> {
+    db.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 /// Reads the state. Sequence numbers and the next row are brought up to date from the rows, which are written
 /// more often.
 pub(super) fn read_meta(db: &Connection) -> rusqlite::Result<Meta> {
-    let query = "SELECT stream, cursor, replay_row, clean, next_row, numbers, boot FROM meta";
+    let query = "SELECT stream, cursor, replay_row, clean, next_row, numbers, boot, open FROM meta";
     let mut meta = db.query_row(query, [], |row| {
-        let last_seqs: String = row.get(5)?;
-        let last_seqs = serde_json::from_str(&last_seqs).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, error.into())
-        })?;
+        let (last_seqs, open) = (from_json(row, 5)?, from_json(row, 7)?);
         Ok(Meta {
             stream: row.get(0)?,
             cursor: row.get(1)?,
@@ -77,17 +95,27 @@ pub(super) fn read_meta(db: &Connection) -> rusqlite::Result<Meta> {
             next_row: row.get(4)?,
             last_seqs,
             boot: row.get(6)?,
+            open,
         })
     })?;
-    let mut query = db.prepare("SELECT row, camera, seq FROM message WHERE row >= ? ORDER BY row")?;
-    let mut rows = query.query([meta.next_row])?;
-    while let Some(row) = rows.next()? {
-        let (id, camera, seq): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let mut query = db.prepare(&format!("SELECT {COLUMNS} FROM message WHERE row >= ? ORDER BY row"))?;
+    let rows = query.query_map([meta.next_row], to_row)?;
+    for row in rows {
+        let Row { id, message } = row?;
         meta.next_row = id + 1;
-        let last = meta.last_seqs.entry(camera).or_default();
-        *last = (*last).max(seq as u64);
+        open_objects::record(&mut meta.open, id, &message);
+        let last = meta.last_seqs.entry(message.camera).or_default();
+        *last = (*last).max(message.seq);
     }
     Ok(meta)
+}
+
+/// A column that holds JSON.
+fn from_json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
 }
 
 /// Records that the outbox is in use, in this boot of the machine and with this stream.
@@ -101,21 +129,25 @@ pub(super) fn write_meta(
     (cursor, replay_row): (i64, i64),
     clean: bool,
     last_seqs: &BTreeMap<String, u64>,
+    open: &BTreeMap<String, i64>,
     next_row: i64,
 ) -> rusqlite::Result<()> {
     let last_seqs = serde_json::to_string(last_seqs).expect("the map has string keys");
-    db.prepare_cached("UPDATE meta SET cursor = ?, replay_row = ?, clean = ?, next_row = ?, numbers = ?")?
-        .execute(params![cursor, replay_row, clean, next_row, last_seqs])
+    let open = serde_json::to_string(open).expect("the map has string keys");
+    let statement =
+        "UPDATE meta SET cursor = ?, replay_row = ?, clean = ?, next_row = ?, numbers = ?, open = ?";
+    db.prepare_cached(statement)?
+        .execute(params![cursor, replay_row, clean, next_row, last_seqs, open])
         .map(drop)
 }
 
 /// Appends rows.
 pub(super) fn append<'a>(db: &Connection, rows: impl Iterator<Item = &'a Row>) -> rusqlite::Result<()> {
     let mut insert =
-        db.prepare_cached(&format!("INSERT INTO message ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"))?;
+        db.prepare_cached(&format!("INSERT INTO message ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"))?;
     for Row { id, message } in rows {
-        let DurableMessage { camera, seq, at_ms, topic, retained, payload } = message;
-        insert.execute(params![id, camera, *seq as i64, at_ms, topic, retained, payload])?;
+        let DurableMessage { camera, seq, at_ms, topic, payload } = message;
+        insert.execute(params![id, camera, *seq as i64, at_ms, topic, payload])?;
     }
     Ok(())
 }
@@ -221,6 +253,26 @@ pub(super) fn remember(db: &Connection, topic: &str, payload: Option<&[u8]>) -> 
     .map(drop)
 }
 
+/// The row with this id.
+pub(super) fn by_id(db: &Connection, row: i64) -> rusqlite::Result<Option<Row>> {
+    Ok(after(db, row - 1, 1)?.pop().filter(|found| found.id == row))
+}
+
+/// See [`super::Outbox::retained`].
+pub(super) fn retained(db: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    db.prepare("SELECT topic FROM retained")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// See [`super::Outbox::record_retained`].
+pub(super) fn add_retained(db: &Connection, topic: &str) -> rusqlite::Result<()> {
+    db.execute("INSERT OR IGNORE INTO retained (topic) VALUES (?)", [topic]).map(drop)
+}
+
+/// See [`super::Outbox::record_removed`].
+pub(super) fn remove_retained(db: &Connection, topic: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM retained WHERE topic = ?", [topic]).map(drop)
+}
+
 /// The first column of the first row of a query's result.
 fn one<T: rusqlite::types::FromSql>(
     db: &Connection,
@@ -238,8 +290,7 @@ fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
             seq: row.get::<_, i64>(2)? as u64,
             at_ms: row.get(3)?,
             topic: row.get(4)?,
-            retained: row.get(5)?,
-            payload: row.get(6)?,
+            payload: row.get(5)?,
         },
     })
 }

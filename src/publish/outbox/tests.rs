@@ -27,7 +27,6 @@ fn accept(outbox: &mut Outbox, camera: &str, seconds: i64, payload: &[u8]) -> i6
         seq,
         at_ms: at(seconds).as_millisecond(),
         topic: format!("t/{camera}"),
-        retained: false,
         payload: payload.into(),
     })
 }
@@ -350,4 +349,38 @@ fn history_is_returned_in_parts() {
     assert_eq!((rest.rows.len(), rest.more), (1, false));
     assert!(outbox.history("nobody", 0, 3).unwrap().rows.is_empty());
     assert!(outbox.history("yard", u64::MAX, 3).unwrap().rows.is_empty());
+}
+
+#[test]
+fn a_file_of_version_2_is_converted() {
+    const VERSION_2: &str = "
+        CREATE TABLE message (
+            row INTEGER PRIMARY KEY, camera TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+            topic TEXT NOT NULL, retained INTEGER NOT NULL, payload BLOB NOT NULL);
+        CREATE TABLE gap (
+            camera TEXT PRIMARY KEY, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, count INTEGER NOT NULL,
+            from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE memory (topic TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE meta (
+            only INTEGER PRIMARY KEY CHECK (only = 0), stream TEXT NOT NULL, cursor INTEGER NOT NULL,
+            replay_row INTEGER NOT NULL, clean INTEGER NOT NULL, next_row INTEGER NOT NULL, numbers TEXT NOT NULL,
+            boot TEXT NOT NULL);
+        INSERT INTO meta VALUES (0, '00112233', 0, 0, 1, 5, '{\"yard\":3,\"frigate/events\":1}', '');
+        INSERT INTO message VALUES
+            (1, 'yard', 1, 1000000000, 't/yard/events', 0, x'7b7d'), (2, 'yard', 2, 1000000000, 't/yard/status', 1, x'7b7d'),
+            (3, 'frigate/events', 1, 1000000000, 'frigate/events', 0, x'7b7d'),
+            (4, 'yard', 3, 1000000000, 't/yard/events', 0, x'7b7d');
+        PRAGMA application_id = 1667329382;
+        PRAGMA user_version = 2;";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    Connection::open(&file).unwrap().execute_batch(VERSION_2).unwrap();
+    for _ in 0..2 {
+        let opened = Outbox::open(settings(Some(&file)), at(0));
+        assert_eq!(opened.notes, [""; 0]);
+        let mut outbox = opened.outbox;
+        assert_eq!(outbox.stream(), "00112233");
+        assert_eq!(seqs(&outbox.after(0, 10)), [("yard".into(), 1), ("yard".into(), 3)]);
+        outbox.close(Duration::ZERO, at(0));
+    }
 }

@@ -63,7 +63,7 @@ impl PublishLoop {
                     );
                 }
                 if let Link::Established(session) = &mut self.link {
-                    session.subscribed(&self.state.context.topics);
+                    session.subscribed();
                 }
             }
             LinkEvent::Received { topic, retained, payload } => {
@@ -87,7 +87,7 @@ impl PublishLoop {
         self.state.context.counters.connections.fetch_add(1, Ordering::Relaxed);
         let (resume_row, replay_delay) = self.state.prepare_for_session();
         let mut session = Session::new(connection, resume_row, now, replay_delay);
-        session.subscribe(&self.state.subscription_filters(), &self.state.context.topics);
+        session.subscribe(&self.state.subscription_filters());
         self.link = Link::Established(session);
     }
 

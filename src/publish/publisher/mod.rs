@@ -6,14 +6,17 @@
 //! killed may have forgotten messages that it acknowledged. Of transient messages, only the newest per topic
 //! is kept, and none is sent late.
 //!
-//! Retained states are sent on every new connection after all rows. A message on which several connections in
-//! a row end is sent alone, and finally given up, so that it cannot block all others.
+//! States are sent as they are now: on every new connection before the node is online, and whenever they
+//! change. Events are also sent at once to those who act on them ([`live`]), whatever the backlog of rows. A
+//! message on which several connections in a row end is sent alone, and finally given up, so that it cannot
+//! block all others.
 //!
 //! [`PublishLoop`] connects the parts: [`PublisherState`] is what outlives connections,
 //! [`Session`](session::Session) is one established connection and sends on it.
 
 mod limits;
 mod link;
+mod live;
 mod pending;
 mod poison;
 mod replay;
@@ -39,6 +42,7 @@ use crate::{
 };
 use crossbeam_channel::Receiver;
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -74,10 +78,21 @@ pub struct Publisher {
     pub counters: Arc<DeliveryCounters>,
     /// What the node offers to other programs.
     pub integrations: Integrations,
+    /// What the node retains.
+    pub states: States,
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// Updated on every loop iteration; read by the watchdog.
     pub heartbeat: Heartbeat,
+}
+
+/// The retained messages of the node.
+#[derive(Default)]
+pub struct States {
+    /// All topics on which the node may have messages retained. What it retained on others is removed.
+    pub own_topics: BTreeSet<String>,
+    /// States that are published before the stages publish theirs.
+    pub initial: Vec<Message>,
 }
 
 /// What the node offers to other programs on the broker, as far as it is enabled.
@@ -89,6 +104,10 @@ pub struct Integrations {
     pub discovery: Discovery,
     /// Events in Frigate's format.
     pub frigate: Option<FrigateEvents>,
+    /// Whether events are also published on `events/live`, without late ones and repeats.
+    pub publishes_live_events: bool,
+    /// `homeassistant.max_event_age`.
+    pub max_event_age: Duration,
 }
 
 impl Publisher {
@@ -114,7 +133,7 @@ struct PublishLoop {
 impl PublishLoop {
     /// Opens the outbox.
     fn new(publisher: Publisher) -> PublishLoop {
-        let Publisher { node, mqtt, outbox, topics, integrations, clock, .. } = publisher;
+        let Publisher { node, mqtt, outbox, topics, integrations, states, clock, .. } = publisher;
         let context = state::Context { node, topics, clock, counters: publisher.counters };
         PublishLoop {
             messages: publisher.messages,
@@ -124,7 +143,7 @@ impl PublishLoop {
             dialer: publisher.dialer,
             connection_number: 0,
             link: Link::Down { retry_at: Duration::ZERO },
-            state: PublisherState::open(context, outbox, mqtt.max_packet_bytes, integrations),
+            state: PublisherState::open(context, outbox, mqtt.max_packet_bytes, integrations, states),
         }
     }
 

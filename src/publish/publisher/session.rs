@@ -3,14 +3,14 @@
 use super::{
     ACK_TIMEOUT, WINDOW,
     poison::Progress,
-    state::PublisherState,
+    state::{PublisherState, RetainedState, StateKind},
     window::{InFlight, Window},
 };
 use crate::{
     publish::{connection::Connection, outbox::Row},
     wire::topics::{OFFLINE, ONLINE, Topics},
 };
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// An established connection. Its methods send until the window or the connection's send queue is full.
 pub(super) struct Session {
@@ -19,7 +19,7 @@ pub(super) struct Session {
     pub(super) progress: Progress,
     /// When the connection was established. Monotonic.
     established_at: Duration,
-    /// Until then only `online` is sent.
+    /// Until then only states and `online` are sent.
     ready_at: Duration,
     /// Whether the broker has answered the subscription, or there is none.
     is_subscribed: bool,
@@ -52,18 +52,14 @@ impl Session {
         }
     }
 
-    /// Subscribes to `filters`. `online` is sent when the subscription is active, because only then commands
-    /// are received.
-    pub(super) fn subscribe(&mut self, filters: &[String], topics: &Topics) {
-        if filters.is_empty() || !self.connection.subscribe(filters) {
-            self.subscribed(topics);
-        }
+    /// Subscribes to `filters`.
+    pub(super) fn subscribe(&mut self, filters: &[String]) {
+        self.is_subscribed = filters.is_empty() || !self.connection.subscribe(filters);
     }
 
     /// The broker has answered the subscription.
-    pub(super) fn subscribed(&mut self, topics: &Topics) {
+    pub(super) fn subscribed(&mut self) {
         self.is_subscribed = true;
-        self.send_online(topics);
     }
 
     /// Whether the answer to the subscription is overdue.
@@ -73,18 +69,25 @@ impl Session {
 
     /// Sends what can be sent now. Returns whether all rows and transient messages are sent.
     ///
-    /// The order is: gaps, rows, states, answers and announcements, transient messages. Suspected states are
-    /// sent before rows, alone.
+    /// The order is: JSON states, `online`, live messages, gaps, rows, pictures and removals, answers and
+    /// announcements, transient messages. So the states are right when the node becomes available.
+    ///
+    /// If JSON states are suspects, `online` comes first, because its acknowledgement shows that the broker
+    /// accepts small messages; suspected states are then sent alone. Live messages wait while there are
+    /// suspects.
     pub(super) fn send(&mut self, state: &mut PublisherState) -> bool {
-        if self.is_subscribed {
-            self.send_online(&state.context.topics);
-        }
-        if state.context.clock.monotonic() < self.ready_at {
+        state.clear_delivered_suspects(&self.window);
+        if !state.suspects_json_states() && !self.send_states(state, WINDOW, |kind| kind == StateKind::Json) {
             return false;
         }
-        state.clear_delivered_suspects(&self.window);
+        if !self.send_online(&state.context.topics) || state.context.clock.monotonic() < self.ready_at {
+            return false;
+        }
         let max_in_flight = state.max_in_flight(self.progress);
-        if state.must_test_states(self.progress) && !self.send_states(state, max_in_flight) {
+        if state.must_test_states(self.progress) && !self.send_states(state, max_in_flight, |_| true) {
+            return false;
+        }
+        if !state.poison.has_suspects() && !self.send_live(state) {
             return false;
         }
         self.send_gaps(state, max_in_flight);
@@ -95,7 +98,7 @@ impl Session {
         let is_caught_up = matches!(rows, RowsSent::All);
         // All rows are sent, so suspected states may be tested now.
         let max_in_flight = state.max_in_flight(self.progress);
-        if is_caught_up && !self.send_states(state, max_in_flight) {
+        if is_caught_up && !self.send_states(state, max_in_flight, |_| true) {
             return false;
         }
         if max_in_flight < WINDOW || !self.send_pending(state) {
@@ -104,10 +107,13 @@ impl Session {
         self.send_transient(state) && is_caught_up
     }
 
-    fn send_online(&mut self, topics: &Topics) {
-        if !self.is_online_sent {
+    /// Sends `online` once, when the subscription is active, because only then commands are received. Returns
+    /// whether it is sent.
+    fn send_online(&mut self, topics: &Topics) -> bool {
+        if !self.is_online_sent && self.is_subscribed {
             self.is_online_sent = self.send_status(topics, ONLINE);
         }
+        self.is_online_sent
     }
 
     /// Queues `offline`. Returns false if the send queue is full.
@@ -184,18 +190,48 @@ impl Session {
         Row { id, message }: &Row,
         max_in_flight: usize,
     ) -> bool {
-        let content = (message.topic.as_str(), message.retained, message.payload.as_slice());
+        let content = (message.topic.as_str(), false, message.payload.as_slice());
         if !self.publish(InFlight::Row(*id), max_in_flight, content) {
             return false;
         }
-        state.row_sent(*id, &message.topic);
+        state.context.counters.sent.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Sends the states that were not sent on this connection yet. Returns whether all are sent.
-    fn send_states(&mut self, state: &mut PublisherState, max_in_flight: usize) -> bool {
+    /// Sends the live messages. Returns whether all are sent. Those that are too large are dropped.
+    fn send_live(&mut self, state: &mut PublisherState) -> bool {
+        let now = state.context.clock.monotonic();
+        while let Some(message) = state.live.next(now) {
+            let payload = message.payload(now, self.established_at);
+            if !state.limits.allows(&message.topic, &payload) {
+                state.limits.log_dropped(&message.topic, payload.len());
+                state.live.remove(message.number);
+                continue;
+            }
+            let in_flight = match message.is_retained() {
+                true => InFlight::State(message.topic.clone()),
+                false => InFlight::Live(message.number),
+            };
+            if !self.publish(in_flight, WINDOW, (&message.topic, message.is_retained(), &payload)) {
+                return false;
+            }
+            state.live_sent(&message);
+        }
+        true
+    }
+
+    /// Sends the states of the selected kinds that were not sent on this connection yet, in the order of
+    /// their topics, so that the status of a camera comes after its other states. Returns whether all are
+    /// sent.
+    fn send_states(
+        &mut self,
+        state: &mut PublisherState,
+        max_in_flight: usize,
+        is_selected: impl Fn(StateKind) -> bool,
+    ) -> bool {
         let mut too_large = Vec::new();
-        for (topic, retained) in state.states.iter_mut().filter(|(_, retained)| !retained.is_sent) {
+        let is_due = |retained: &RetainedState| !retained.is_sent && is_selected(retained.kind);
+        for (topic, retained) in state.states.iter_mut().filter(|(_, retained)| is_due(retained)) {
             if !state.limits.allows(topic, &retained.payload) {
                 too_large.push(topic.clone());
                 continue;
@@ -246,7 +282,9 @@ impl Session {
         let Some(message) = self.window.acknowledged(id) else { return };
         match message {
             InFlight::NodeStatus => self.progress.is_online_acknowledged = true,
-            InFlight::State(_) | InFlight::Answer => {}
+            InFlight::State(topic) => state.state_acknowledged(&topic),
+            InFlight::Live(number) => state.live.remove(number),
+            InFlight::Answer => {}
             InFlight::Discovery(topic) => {
                 state.integrations.discovery.acknowledged(&topic, &mut state.outbox);
             }

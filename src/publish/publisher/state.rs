@@ -1,8 +1,9 @@
 //! What outlives connections: the messages to be sent, and where the next connection resumes.
 
 use super::{
-    Integrations, WINDOW,
+    Integrations, States, WINDOW,
     limits::SizeLimits,
+    live::{Content, LiveMessage, LiveQueue},
     pending::PendingQueue,
     poison::{PoisonDetector, Progress},
     replay::Replay,
@@ -15,14 +16,17 @@ use crate::{
     counters::{DeliveryCounters, FrameTrace},
     procfs,
     publish::outbox::{DurableMessage, Gap, Outbox, Row},
+    vision::tracks::EndReason,
     wire::{
+        derived,
         messages::{self, Header, Message, SCHEMA, Sequence},
         topics::{Address, Delivery, Topics},
     },
 };
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -51,11 +55,17 @@ pub(super) struct PublisherState {
     durable_kinds: Vec<String>,
     pub(super) replay: Replay,
     pub(super) poison: PoisonDetector,
+    /// Whether a connection ended with JSON states in flight since there are suspects.
+    has_lost_json_states: bool,
     pub(super) limits: SizeLimits,
-    /// The last message of each topic whose messages are retained.
+    /// What is retained on each topic.
     pub(super) states: BTreeMap<String, RetainedState>,
+    /// Messages for those who act on events at once.
+    pub(super) live: LiveQueue,
+    /// Topics that the outbox has recorded as retained.
+    retained: BTreeSet<String>,
     /// The newest payload of each topic with transient messages, and the trace of its frame.
-    pub(super) transient: BTreeMap<String, (Vec<u8>, Option<FrameTrace>)>,
+    pub(super) transient: BTreeMap<String, (Arc<[u8]>, Option<FrameTrace>)>,
     /// Answers and announcements.
     pub(super) pending: PendingQueue,
     /// Capture times of the frames that caused unacknowledged rows, by row.
@@ -64,13 +74,24 @@ pub(super) struct PublisherState {
     counted_at: Option<Duration>,
 }
 
-/// The last message of a topic, retained by the broker for late subscribers.
+/// What is retained on a topic. Only the newest is worth sending.
 pub(super) struct RetainedState {
-    pub(super) payload: Vec<u8>,
-    /// The row of the same message, if it is durable.
-    row: Option<i64>,
+    /// Empty if the broker is to forget what it retains.
+    pub(super) payload: Arc<[u8]>,
+    pub(super) kind: StateKind,
     /// Whether it was sent on the current connection.
     pub(super) is_sent: bool,
+}
+
+/// Kinds of retained messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StateKind {
+    /// JSON. Sent before the node is online, because subscribers trust the states of a node that is.
+    Json,
+    /// A picture.
+    Image,
+    /// The removal of what an earlier configuration had retained.
+    Removal,
 }
 
 impl PublisherState {
@@ -80,6 +101,7 @@ impl PublisherState {
         outbox: config::Outbox,
         max_packet_bytes: usize,
         integrations: Integrations,
+        states: States,
     ) -> PublisherState {
         let (durable_kinds, replay) = (outbox.durable_kinds.clone(), outbox.replay);
         let opened = Outbox::open(outbox, context.clock.now());
@@ -87,20 +109,65 @@ impl PublisherState {
             tracing::warn!("{note}");
         }
         let now = context.clock.monotonic();
-        PublisherState {
+        let mut state = PublisherState {
             context,
+            live: LiveQueue::new(integrations.max_event_age),
+            retained: opened.outbox.retained(),
             integrations,
             replay: Replay::new(replay, now, opened.outbox.cursor(), opened.resume_row),
             outbox: opened.outbox,
             durable_kinds,
             poison: PoisonDetector::default(),
+            has_lost_json_states: false,
             limits: SizeLimits::new(max_packet_bytes),
             states: BTreeMap::new(),
             transient: BTreeMap::new(),
             pending: PendingQueue::default(),
             capture_times: BTreeMap::new(),
             counted_at: None,
+        };
+        state.remove_leftovers(&states.own_topics);
+        state.record_retained(&state.context.topics.node_status());
+        for message in states.initial {
+            let Address { topic, .. } = state.context.topics.address(&message);
+            state.set_state(topic, message.payload(), StateKind::Json);
         }
+        for row in &opened.interrupted {
+            state.end_interrupted(row);
+        }
+        state
+    }
+
+    /// Queues the removal of all retained messages that are not on `own_topics`.
+    fn remove_leftovers(&mut self, own_topics: &BTreeSet<String>) {
+        let leftovers: Vec<String> = self.retained.difference(own_topics).cloned().collect();
+        for topic in leftovers {
+            let removal = RetainedState { payload: Arc::default(), kind: StateKind::Removal, is_sent: false };
+            self.states.insert(topic, removal);
+        }
+    }
+
+    /// Publishes the end of an object that was in view when the last process was killed. `row` is its last
+    /// event.
+    fn end_interrupted(&mut self, row: &Row) {
+        let event = serde_json::from_slice::<messages::Event>(&row.message.payload);
+        let Ok(event) = event.inspect_err(|error| {
+            tracing::warn!(%error, topic = row.message.topic, "The end of an interrupted event is not published.");
+        }) else {
+            return;
+        };
+        let header = messages::Header { schema: SCHEMA, sequence: None, ..event.header };
+        let event = messages::Event {
+            header,
+            kind: messages::EventType::End,
+            changed: Vec::new(),
+            reason: Some(EndReason::Interrupted),
+            at: self.context.clock.now(),
+            ..event
+        };
+        // The topic of its start, even if the node has another name now.
+        let address = Address { topic: row.message.topic.clone(), delivery: Delivery::Event };
+        self.accept_durable(Message::Event(event.into()), address);
     }
 
     /// Accepts a message to be published.
@@ -108,48 +175,90 @@ impl PublisherState {
         let address = self.context.topics.address(&message);
         if message.is_durable(&self.durable_kinds) {
             self.accept_durable(message, address)
+        } else if address.delivery == Delivery::State {
+            self.accept_state(message, address.topic)
         } else {
-            self.accept_transient(message, address)
+            self.accept_transient(message, address.topic)
+        }
+    }
+
+    /// Keeps the state in place of the previous one of its topic, and records the change in the history.
+    fn accept_state(&mut self, message: Message, topic: String) {
+        let header = message.header().filter(|_| message.is_recorded()).cloned();
+        let kind = if message.header().is_some() { StateKind::Json } else { StateKind::Image };
+        let payload = message.payload();
+        if let Some(header) = header {
+            self.record_change(header, &topic, &payload);
+        }
+        self.set_state(topic, payload, kind);
+    }
+
+    fn record_change(&mut self, header: Header, topic: &str, payload: &[u8]) {
+        let camera = header.camera.clone().unwrap_or_default();
+        let state = String::from_utf8_lossy(payload).into_owned();
+        let state = RawValue::from_string(state).expect("the payload is JSON");
+        let topic = self.context.topics.below_camera(&camera, topic).to_string();
+        self.accept(Message::Change(messages::StateChange { header, topic, state }));
+    }
+
+    fn set_state(&mut self, topic: String, payload: Arc<[u8]>, kind: StateKind) {
+        self.record_retained(&topic);
+        self.states.insert(topic, RetainedState { payload, kind, is_sent: false });
+    }
+
+    fn record_retained(&mut self, topic: &str) {
+        if self.retained.insert(topic.to_string()) {
+            self.outbox.record_retained(topic);
         }
     }
 
     /// Keeps the message in memory, in place of the previous one of its topic.
-    fn accept_transient(&mut self, message: Message, Address { topic, delivery }: Address) {
+    fn accept_transient(&mut self, message: Message, topic: String) {
         let trace = match &message {
             Message::Detections(detections) => detections.trace.clone(),
             _ => None,
         };
-        let payload = message.payload();
-        if delivery == Delivery::State {
-            self.states.insert(topic, RetainedState { payload, row: None, is_sent: false });
-        } else {
-            self.transient.insert(topic, (payload, trace));
-        }
+        self.transient.insert(topic, (message.payload(), trace));
     }
 
     /// Adds the message to the outbox, with its sequence number.
-    fn accept_durable(&mut self, mut message: Message, Address { topic, delivery }: Address) {
+    fn accept_durable(&mut self, mut message: Message, Address { topic, .. }: Address) {
         let captured = match &message {
             Message::Event(event) => event.captured,
             _ => None,
         };
         let at_ms = self.context.clock.now().as_millisecond();
-        if let (Message::Event(event), Some(frigate)) = (&message, &mut self.integrations.frigate) {
-            let translated = frigate.message(event, &mut self.outbox, at_ms);
-            self.append(translated);
-        }
         let camera = message.camera().map(|camera| camera.to_string()).unwrap_or_default();
         let (stream, seq) = (self.outbox.stream().to_string(), self.outbox.next_seq(&camera));
         let uid = format!("{stream}-{camera}-{seq}");
         message.set_sequence(Sequence { stream, seq, uid });
-        let payload = message.payload();
-        let retained = delivery == Delivery::State;
-        let state = retained.then(|| (topic.clone(), payload.clone()));
-        let row = self.append(DurableMessage { camera, seq, at_ms, topic, retained, payload });
-        if let Some((topic, payload)) = state {
-            self.states.insert(topic, RetainedState { payload, row: Some(row), is_sent: false });
+        if let Message::Event(event) = &message {
+            self.accept_live(event);
         }
+        let payload = message.payload().to_vec();
+        let row = self.append(DurableMessage { camera, seq, at_ms, topic, payload });
         self.capture_times.extend(captured.map(|captured| (row, captured)));
+    }
+
+    /// Queues what is published at once about an event: its picture, and then the event.
+    fn accept_live(&mut self, event: &messages::Event) {
+        let at = event.captured.unwrap_or_else(|| self.context.clock.monotonic());
+        let camera = event.header.camera.as_deref().unwrap_or_default();
+        let topics = &self.context.topics;
+        if let Some(picture) = &event.picture {
+            let topic = topics.picture(camera);
+            self.live.push(topic.clone(), Content::Picture(picture.clone()), at);
+            self.set_state(topic, picture.clone(), StateKind::Image);
+        }
+        let topics = &self.context.topics;
+        if self.integrations.publishes_live_events {
+            let event = messages::Event { picture: None, ..event.clone() };
+            self.live.push(topics.live_events(camera), Content::Event(Arc::new(event)), at);
+        }
+        if let Some(frigate) = &mut self.integrations.frigate {
+            let (topic, payload) = frigate.message(event);
+            self.live.push(topic, Content::Payload(payload.into()), at);
+        }
     }
 
     /// Adds a message to the outbox. Returns its row.
@@ -236,6 +345,17 @@ impl PublisherState {
 
     /// Decides after a lost connection what to send again, and whether to give a message up.
     pub(super) fn session_ended(&mut self, window: &Window, progress: Progress) {
+        for topic in self.live.connection_lost(window) {
+            tracing::error!(
+                topic,
+                "Broker ends every connection on this topic; nothing more is published on it."
+            );
+        }
+        let is_json_state = |message: &InFlight| match message {
+            InFlight::State(topic) => self.states.get(topic).is_some_and(|s| s.kind == StateKind::Json),
+            _ => false,
+        };
+        self.has_lost_json_states = self.suspects_json_states() || window.messages().any(is_json_state);
         if let Some(message) = self.poison.connection_lost(window, progress) {
             self.give_up(&message, "every connection ended on it");
         }
@@ -252,6 +372,11 @@ impl PublisherState {
         self.poison.max_in_flight(WINDOW, self.outbox.cursor(), progress)
     }
 
+    /// Whether JSON states may be what connections end on.
+    pub(super) fn suspects_json_states(&self) -> bool {
+        self.has_lost_json_states && self.poison.has_suspects()
+    }
+
     /// Whether suspected states must be sent before any further row.
     pub(super) fn must_test_states(&self, progress: Progress) -> bool {
         self.poison.must_test_states(self.outbox.cursor(), progress)
@@ -263,11 +388,21 @@ impl PublisherState {
         self.poison.clear_delivered(self.outbox.cursor(), are_states_delivered);
     }
 
-    /// Counts a sent row, and marks the state of the same message as sent.
-    pub(super) fn row_sent(&mut self, row: i64, topic: &str) {
-        self.context.counters.sent.fetch_add(1, Ordering::Relaxed);
-        if let Some(state) = self.states.get_mut(topic).filter(|state| state.row == Some(row)) {
-            state.is_sent = true;
+    /// Records that a live message was sent. A picture is a state as well, which is then sent too.
+    pub(super) fn live_sent(&mut self, message: &LiveMessage) {
+        self.live.sent(message.number);
+        if let (Content::Picture(jpeg), Some(state)) = (&message.content, self.states.get_mut(&message.topic))
+        {
+            state.is_sent |= Arc::ptr_eq(jpeg, &state.payload);
+        }
+    }
+
+    /// Records that the broker has acknowledged what is retained on `topic`. A removed topic is forgotten.
+    pub(super) fn state_acknowledged(&mut self, topic: &str) {
+        if self.states.get(topic).is_some_and(|state| state.kind == StateKind::Removal) {
+            self.states.remove(topic);
+            self.retained.remove(topic);
+            self.outbox.record_removed(topic);
         }
     }
 
@@ -306,7 +441,9 @@ impl PublisherState {
                 (row.message.topic, row.message.payload.len())
             }
             InFlight::State(topic) => {
-                let bytes = self.states.remove(topic).map_or(0, |state| state.payload.len());
+                let bytes = self.states.get(topic).map_or(0, |state| state.payload.len());
+                self.state_acknowledged(topic);
+                self.states.remove(topic);
                 self.limits.learn(topic, bytes);
                 (topic.clone(), bytes)
             }
@@ -315,7 +452,7 @@ impl PublisherState {
                 self.outbox.gap_acknowledged(gap);
                 (self.context.topics.gap(&gap.camera), 0)
             }
-            InFlight::Discovery(_) | InFlight::Answer | InFlight::NodeStatus => return,
+            InFlight::Discovery(_) | InFlight::Live(_) | InFlight::Answer | InFlight::NodeStatus => return,
         };
         tracing::error!(topic, bytes, why, "Broker does not accept a message; it is given up.");
     }
@@ -331,7 +468,7 @@ impl PublisherState {
     /// Topic and payload of a gap message.
     pub(super) fn gap_message(&self, gap: &Gap) -> (String, Vec<u8>) {
         let time = |ms: i64| Timestamp::from_millisecond(ms).unwrap_or_default();
-        let message = messages::Gap {
+        let message = derived::Gap {
             schema: SCHEMA,
             node: &self.context.node,
             camera: &gap.camera,

@@ -6,8 +6,12 @@ use crate::{
     config::{Durability, Inputs, Main},
     publish::connection::Connection,
     vision::motion::SceneChange,
-    wire::messages::{Header, Picture, SceneChanged},
+    wire::{
+        initial,
+        messages::{Event, EventType, Header, Occupancy, Picture, SceneChanged, example_event},
+    },
 };
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Mutex};
 
 /// A broker that records what it is sent.
@@ -79,23 +83,41 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Fixture {
-        let main =
-            Main::Text { name: "t".into(), text: "node.name = 'porch'\nmqtt.max_packet_kib = 4".into() };
+        Fixture::with_config("")
+    }
+
+    /// `more` is added to the configuration, which then determines the states as well.
+    fn with_config(more: &str) -> Fixture {
+        let text = format!("node.name = 'porch'\nmqtt.max_packet_kib = 4\n{more}");
+        let main = Main::Text { name: "t".into(), text };
         let config = crate::config::load(&Inputs { main, ..Default::default() }).unwrap().config;
         assert_eq!(config.outbox.durability, Durability::Grouped);
+        let topics = Topics::new(&config);
+        let node: Arc<str> = config.node.name.as_str().into();
+        let initial = |camera| initial::camera_states(&node, camera, jiff::Timestamp::UNIX_EPOCH);
+        let states = States {
+            own_topics: topics.retained(&config),
+            initial: config.cameras.iter().flat_map(initial).collect(),
+        };
         let (broker, clock) = (FakeBroker::default(), Arc::new(SimulatedClock::new()));
         let (_, link_events) = crossbeam_channel::unbounded();
         let (_, messages) = crate::queue::messages::messages(1, |_| true);
         let publisher = Publisher {
-            node: "porch".into(),
-            topics: Topics::new(&config),
+            node,
+            topics,
             mqtt: config.mqtt,
             outbox: config.outbox,
             messages,
             dialer: Box::new(broker.clone()),
             link_events,
             counters: Arc::default(),
-            integrations: Integrations::default(),
+            integrations: Integrations {
+                frigate: FrigateEvents::new(&config.frigate),
+                publishes_live_events: config.homeassistant.discovery,
+                max_event_age: config.homeassistant.max_event_age,
+                ..Default::default()
+            },
+            states,
             clock: clock.clone(),
             heartbeat: Heartbeat::new("publish", Duration::ZERO),
         };
@@ -115,8 +137,34 @@ impl Fixture {
     }
 
     fn publish_picture(&mut self, camera: &str, bytes: usize) {
-        let picture = Picture { camera: camera.into(), jpeg: vec![0; bytes] };
+        let picture = Picture { camera: camera.into(), jpeg: vec![0; bytes].into() };
         self.publisher.state.accept(Message::Picture(picture));
+    }
+
+    /// Accepts an event of a frame that is captured now, with a picture.
+    fn publish_event(&mut self, id: &str, kind: EventType) {
+        let captured = Some(self.clock.monotonic());
+        let picture = Some(id.as_bytes().into());
+        let event = Event { captured, picture, ..example_event(id, kind) };
+        self.publisher.state.accept(Message::Event(event.into()));
+    }
+
+    fn publish_occupancy(&mut self, total: usize) {
+        let header = Header::new("porch".into(), Some("yard".into()));
+        let (at, labels) = (self.clock.now(), Default::default());
+        self.publisher.state.accept(Message::Occupancy(Occupancy { header, at, total, labels }));
+        self.publisher.tick();
+    }
+
+    /// The published messages on topics that end with one of `endings`: the ending, and the JSON payload or
+    /// the length of another one.
+    fn published_on(&self, endings: &[&'static str]) -> Vec<(&'static str, Value)> {
+        let recorded = self.broker.recorded();
+        let select = |(topic, _, payload): &Published| {
+            let ending = endings.iter().find(|ending| topic.ends_with(*ending))?;
+            Some((*ending, serde_json::from_slice(payload).unwrap_or(payload.len().into())))
+        };
+        recorded.published.iter().filter_map(select).collect()
     }
 
     /// Connects, and waits until a replay is due.
@@ -515,4 +563,236 @@ fn a_suspected_picture_does_not_block_the_backlog() {
     let pictures =
         fixture.broker.recorded().published.iter().filter(|(topic, ..)| topic.ends_with("/picture")).count();
     assert_eq!(pictures, 1);
+}
+
+const YARD: &str = "homeassistant.discovery = true\nfrigate.events = true\npictures.publish = true\n\
+                    [cameras.yard]\nsource = 'test://'\nregions.gate = {}\n";
+
+#[test]
+fn the_states_of_an_earlier_process_are_replaced_before_the_node_is_online() {
+    let mut fixture = Fixture::with_config(YARD);
+    fixture.connect();
+    let expected = ["yard/occupancy", "yard/regions/gate", "yard/status", "porch/status"];
+    let recorded = fixture.broker.recorded().published.clone();
+    let topics: Vec<&str> = recorded.iter().map(|(topic, ..)| topic.as_str()).take(4).collect();
+    assert!(topics.iter().zip(expected).all(|(topic, ending)| topic.ends_with(ending)), "{topics:?}");
+    assert!(recorded[..4].iter().all(|(_, retained, _)| *retained));
+    let json = |payload: &[u8]| serde_json::from_slice::<Value>(payload).unwrap();
+    assert_eq!(json(&recorded[0].2)["total"], 0);
+    assert_eq!(
+        (&json(&recorded[1].2)["state"], &json(&recorded[2].2)["state"]),
+        (&json!("unknown"), &json!("starting"))
+    );
+    assert_eq!(json(&recorded[0].2).get("seq"), None, "a state is not durable");
+}
+
+#[test]
+fn after_an_outage_states_are_sent_once_as_they_are_and_the_history_has_their_changes() {
+    let mut fixture = Fixture::with_config(YARD);
+    fixture.connect();
+    fixture.acknowledge();
+    fixture.lose_connection();
+    fixture.clear_published();
+    (1..=8).for_each(|number| fixture.publish_occupancy(number % 2));
+    fixture.connect();
+    let occupancies = fixture.published_on(&["yard/occupancy"]);
+    assert_eq!(occupancies.iter().map(|(_, message)| &message["total"]).collect::<Vec<_>>(), [0]);
+    let history = fixture.published_on(&["yard/history"]);
+    let totals: Vec<&Value> = history.iter().map(|(_, message)| &message["state"]["total"]).collect();
+    assert_eq!(totals, [1, 0, 1, 0, 1, 0, 1, 0]);
+    assert_eq!((&history[7].1["topic"], &history[7].1["seq"]), (&json!("occupancy"), &json!(8)));
+}
+
+#[test]
+fn a_picture_is_published_before_its_event_also_after_an_outage() {
+    let mut fixture = Fixture::with_config(YARD);
+    let endings = ["yard/picture", "yard/events", "events/live", "frigate/events"];
+    let order = |fixture: &mut Fixture| {
+        fixture.acknowledge();
+        let published = fixture.published_on(&endings);
+        published
+            .into_iter()
+            .map(|(ending, message)| {
+                let id = message["id"].as_str().or(message["after"]["id"].as_str());
+                (ending, id.map_or(message.to_string(), str::to_string))
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        ("yard/picture", "3".to_string()),
+        ("events/live", "one".into()),
+        ("frigate/events", "one".into()),
+        ("yard/picture", "5".into()),
+        ("events/live", "three".into()),
+        ("frigate/events", "three".into()),
+        ("yard/events", "one".into()),
+        ("yard/events", "three".into()),
+    ];
+    fixture.connect();
+    fixture.acknowledge();
+    fixture.clear_published();
+    for id in ["one", "three"] {
+        fixture.publish_event(id, EventType::Start);
+    }
+    fixture.publisher.tick();
+    assert_eq!(order(&mut fixture), expected);
+    fixture.acknowledge();
+    fixture.lose_connection();
+    fixture.clear_published();
+    for id in ["one", "three"] {
+        fixture.publish_event(id, EventType::Update);
+    }
+    fixture.connect();
+    // The durable events of the last seconds are repeated.
+    let live = order(&mut fixture);
+    assert_eq!(live[..6], expected[..6]);
+}
+
+#[test]
+fn live_events_are_neither_late_nor_repeated() {
+    let mut fixture = Fixture::with_config(YARD);
+    fixture.connect();
+    fixture.acknowledge();
+    fixture.publish_event("acknowledged", EventType::Start);
+    fixture.publisher.tick();
+    fixture.acknowledge();
+    fixture.publish_event("unacknowledged", EventType::Start);
+    fixture.publisher.tick();
+    fixture.send();
+    fixture.emit(LinkEvent::Failed { why: "gone".into(), refused: false });
+    fixture.clock.advance(Duration::from_secs(4));
+    fixture.publish_event("meanwhile", EventType::Start);
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.clear_published();
+    fixture.connect();
+    // What was in flight is sent one by one first.
+    (0..9).for_each(|_| drop(fixture.acknowledge()));
+    let live = fixture.published_on(&["events/live"]);
+    let seen: Vec<_> = live
+        .iter()
+        .map(|(_, event)| {
+            (event["id"].as_str().unwrap(), event["age_s"].as_f64().unwrap(), &event["replayed"])
+        })
+        .collect();
+    let replayed = json!(true);
+    assert_eq!(seen, [("unacknowledged", 7.0, &replayed), ("meanwhile", 3.0, &replayed)]);
+    assert!(live[0].1["uid"].as_str().unwrap().ends_with("-yard-2"), "the sequence of the durable event");
+    fixture.acknowledge();
+    fixture.publish_event("now", EventType::Start);
+    fixture.publisher.tick();
+    let live = fixture.published_on(&["events/live"]);
+    assert_eq!((&live[2].1["replayed"], &live[2].1["age_s"]), (&json!(false), &json!(0.0)));
+
+    // An outage of a minute: only the durable topic gets what happened at its beginning.
+    fixture.acknowledge();
+    fixture.emit(LinkEvent::Failed { why: "gone".into(), refused: false });
+    fixture.publish_event("late", EventType::Start);
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.publisher.tick();
+    fixture.clear_published();
+    fixture.connect();
+    assert_eq!(fixture.published_on(&["events/live", "frigate/events"]), []);
+    let durable = fixture.published_on(&["yard/events"]);
+    assert_eq!(durable.last().unwrap().1["id"], "late");
+}
+
+#[test]
+fn live_messages_that_end_every_connection_are_given_up() {
+    let mut fixture = Fixture::with_config(YARD);
+    for number in 0..5 {
+        fixture.publish_event(&format!("{number}"), EventType::Start);
+        fixture.connect();
+        // Everything else is delivered.
+        let unsent = fixture.unsent();
+        let ids = fixture.send();
+        for ((topic, ..), id) in unsent.iter().zip(ids) {
+            if topic != "frigate/events" {
+                fixture.emit(LinkEvent::Acknowledged(id));
+            }
+        }
+        fixture.publisher.tick();
+        assert!(!fixture.published_on(&["frigate/events"]).is_empty(), "connection {number}");
+        fixture.lose_connection();
+        fixture.clear_published();
+    }
+    fixture.publish_event("last", EventType::Start);
+    fixture.connect();
+    let live = fixture.published_on(&["frigate/events", "events/live"]);
+    assert_eq!(live.iter().map(|(ending, _)| *ending).collect::<Vec<_>>(), ["events/live"]);
+}
+
+#[test]
+fn objects_in_view_at_a_kill_are_ended_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |camera: &str| {
+        let file = folder.path().join("outbox.db");
+        format!("outbox.file = '{}'\n{}", file.display(), YARD.replace("yard", camera))
+    };
+    let mut killed = Fixture::with_config(&config("yard"));
+    for (id, kind) in [("a", EventType::Start), ("b", EventType::Start), ("a", EventType::End)] {
+        killed.publish_event(id, kind);
+    }
+    killed.publisher.tick();
+    killed.publish_event("b", EventType::Update);
+    // This one has written its state, the later ones only their rows.
+    killed.clock.advance(Duration::from_secs(2));
+    killed.publisher.tick();
+    killed.publish_event("c", EventType::Start);
+    killed.publisher.tick();
+    drop(killed);
+
+    let mut next = Fixture::with_config(&config("drive"));
+    next.connect();
+    let live = next.published_on(&["yard/events/live", "frigate/events"]);
+    let ended = |kind: &str| -> Vec<&Value> {
+        live.iter().filter(|(ending, _)| *ending == kind).map(|(_, event)| event).collect()
+    };
+    let ids: Vec<_> = ended("yard/events/live").iter().map(|event| event["id"].clone()).collect();
+    assert_eq!(ids, ["b", "c"]);
+    assert_eq!(ended("frigate/events").len(), 2);
+    let durable = next.published_on(&["yard/events"]);
+    let ends: Vec<_> =
+        durable.iter().filter(|(_, event)| event["type"] == "end").map(|(_, event)| event).collect();
+    let ends: Vec<_> = ends.iter().map(|event| (event["id"].clone(), event["reason"].clone())).collect();
+    assert_eq!(ends[0], (json!("a"), json!("lost")));
+    assert_eq!(ends[1..], ["b", "c"].map(|id| (json!(id), json!("interrupted"))));
+    while next.publisher.state.outbox.waiting() > 0 {
+        next.acknowledge();
+    }
+    drop(next);
+    let mut third = Fixture::with_config(&config("drive"));
+    third.connect();
+    assert_eq!(third.published_on(&["yard/events/live"]), [], "once");
+}
+
+#[test]
+fn what_a_node_no_longer_has_is_removed_until_the_broker_has_acknowledged_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |more: &str| format!("outbox.file = '{}'\n{more}", folder.path().join("o.db").display());
+    let mut first = Fixture::with_config(&config(YARD));
+    first.connect();
+    first.publish_event("a", EventType::Start);
+    first.publisher.tick();
+    drop(first);
+
+    let drive = YARD.replace("yard", "drive").replace("pictures.publish = true", "");
+    let removed = |fixture: &Fixture| -> BTreeSet<String> {
+        let recorded = fixture.broker.recorded();
+        let removals =
+            recorded.published.iter().filter(|(_, retained, payload)| *retained && payload.is_empty());
+        removals.map(|(topic, ..)| topic.trim_start_matches("camfire/porch/").to_string()).collect()
+    };
+    let expected = ["yard/occupancy", "yard/picture", "yard/regions/gate", "yard/status"];
+    for is_acknowledged in [false, true] {
+        let mut next = Fixture::with_config(&config(&drive));
+        next.connect();
+        next.publisher.tick();
+        assert_eq!(removed(&next).iter().collect::<Vec<_>>(), expected);
+        while is_acknowledged && !next.unsent().is_empty() {
+            next.acknowledge();
+        }
+    }
+    let mut last = Fixture::with_config(&config(&drive));
+    last.connect();
+    assert_eq!(removed(&last), BTreeSet::new());
 }

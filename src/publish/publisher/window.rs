@@ -17,6 +17,8 @@ pub(super) enum InFlight {
     State(String),
     /// The announcement to Home Assistant on this topic.
     Discovery(String),
+    /// The live message with this number.
+    Live(u64),
     /// An answer to a command.
     Answer,
     /// `online` or `offline`.
@@ -24,10 +26,11 @@ pub(super) enum InFlight {
 }
 
 impl InFlight {
-    /// Whether the message is never suspected of ending a connection, because every broker accepts it or
-    /// because it is not sent again.
+    /// Whether the message is never suspected of ending a connection, because every broker accepts it,
+    /// because it is not sent again, or because its own queue finds out.
     pub(super) fn is_harmless(&self) -> bool {
-        matches!(self, InFlight::Discovery(_) | InFlight::Answer | InFlight::NodeStatus)
+        use InFlight::{Answer, Discovery, Live, NodeStatus};
+        matches!(self, Discovery(_) | Live(_) | Answer | NodeStatus)
     }
 }
 

@@ -32,7 +32,7 @@ const MIN_OUTSIDE: f64 = 0.6;
 const EXIT_AFTER: Duration = Duration::from_millis(600);
 
 /// Why a track ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// The object left the image.
@@ -49,6 +49,8 @@ pub enum EndReason {
     CameraLost,
     /// The recording ended, or camfire stops.
     Stopped,
+    /// camfire was killed while the object was in view. Reported by the next process.
+    Interrupted,
 }
 
 /// One tracked object.
