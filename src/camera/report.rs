@@ -97,6 +97,7 @@ impl<'a> StatusReporter<'a> {
             (self.status.state, self.status.reason) = (state, reason);
             self.status.since = self.stage.clock.now();
             self.stage.counters.live.store(state == CameraState::Live, Ordering::Relaxed);
+            self.stage.control.set_live(state == CameraState::Live);
         }
         if self.published.as_ref() == Some(&self.status) {
             return;

@@ -335,6 +335,7 @@ impl Collector {
             | Message::Stats(_)
             | Message::Picture(_)
             | Message::Snapshot(_)
+            | Message::View(_)
             | Message::Settings(_)
             | Message::Heatmap(_) => return,
         }

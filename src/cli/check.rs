@@ -4,10 +4,14 @@ use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{choice::PipelineChoice, gst, template},
     config::{Camera, Config, Source},
+    control::saved::SavedSettings,
     error::{Error, ErrorKind},
     workers::model::Model,
 };
 use std::{path::Path, process::ExitCode};
+
+/// Where the installed service keeps what commands have set.
+const INSTALLED_SETTINGS: &str = "/var/lib/camfire/settings.json";
 
 /// Arguments of `camfire check`.
 #[derive(clap::Args)]
@@ -35,7 +39,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for warning in &loaded.warnings {
         print(json, "warning", warning);
     }
-    let problems = problems(&loaded.config);
+    let (mut problems, saved) = (problems(&loaded.config), saved_settings(&loaded.config));
+    match saved {
+        Ok(notes) => notes.iter().for_each(|note| print(json, "note", note)),
+        Err(error) => problems.push(error.to_string()),
+    }
     for problem in &problems {
         print(json, "problem", problem);
     }
@@ -56,6 +64,26 @@ fn print(json: bool, kind: &str, text: &str) {
     } else {
         output::line!("{kind}: {text}");
     }
+}
+
+/// What commands have set, one line per setting.
+///
+/// Errors ([`ErrorKind::Input`]): the file cannot be read.
+fn saved_settings(config: &Config) -> Result<Vec<String>, Error> {
+    // Without systemd's variables, the file of the installed service is where its state directory is.
+    let path = config.commands.settings_file.clone().unwrap_or_else(|| INSTALLED_SETTINGS.into());
+    let saved = SavedSettings::open(Some(path.clone()))?;
+    let lines = saved.all().into_iter().flat_map(|(camera, settings)| {
+        let is_configured = config.cameras.iter().any(|configured| configured.name == camera);
+        let unconfigured = if is_configured { "" } else { "; there is no such camera in the configuration" };
+        let file = path.display().to_string();
+        settings.entries().into_iter().map(move |(setting, value, since)| {
+            format!(
+                "cameras.{camera}: a command has set {setting} to {value} at {since} ({file}){unconfigured}"
+            )
+        })
+    });
+    Ok(lines.collect())
 }
 
 /// Problems of a configuration whose keys and values are valid: model, labels, templates, elements, files.

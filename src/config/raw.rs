@@ -94,6 +94,7 @@ sections! {
         durable_kinds: Vec<String> = KeyKind::Strings, "";
     }
     commands: Commands {
+        settings_file: String = KeyKind::Text(validators::line), "";
         accept: bool = KeyKind::Boolean, "false";
     }
     engine: Engine {
@@ -114,6 +115,7 @@ sections! {
         margin: f64 = KeyKind::Number(0.0, 2.0), "0.15";
         reclassify_after: DurationText = KeyKind::Duration(Duration::from_millis(100), DAY), "5s";
         confirm: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "200ms";
+        name_within: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "1500ms";
         lost_after: DurationText = KeyKind::Duration(Duration::from_millis(100), HOUR), "2s";
         absorb_after: DurationText = KeyKind::Duration(SECOND, DAY), "20s";
         settled_after: DurationText = KeyKind::Duration(SECOND, YEAR), "1day";
@@ -170,6 +172,8 @@ keys! {
         masks: Vec<Corners> = KeyKind::Polygons, "";
         labels: Vec<String> = KeyKind::Strings, "";
         heatmap: bool = KeyKind::Boolean, "false";
+        view_every: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "0s";
+        area: String = KeyKind::Text(validators::line), "";
         zones: BTreeMap<String, Corners> = KeyKind::Table, "";
         regions: BTreeMap<String, Region> = KeyKind::Table, "";
         options: BTreeMap<String, OptionValue> = KeyKind::Table, "";

@@ -52,6 +52,7 @@ pub(super) fn apply(
     let node = Node { name: non_empty(raw.node.name).unwrap_or_else(|| validators::node_name(&host.name)) };
     let mqtt = rules.mqtt(raw.mqtt, &node);
     let outbox = rules.outbox(raw.outbox);
+    let commands = rules.commands(raw.commands, &outbox);
     let mut labels = Vec::new();
     for (name, camera) in &raw.cameras {
         labels.push((format!("cameras.{name}.labels"), camera.labels.clone()));
@@ -83,7 +84,7 @@ pub(super) fn apply(
         log: Log { level: raw.log.level },
         mqtt,
         outbox,
-        commands: Commands { accept: raw.commands.accept },
+        commands,
         engine: Engine {
             network: Network {
                 model: non_empty(raw.engine.model).map(PathBuf::from),
@@ -101,6 +102,7 @@ pub(super) fn apply(
             margin: raw.objects.margin,
             reclassify_after: raw.objects.reclassify_after.0,
             confirm: raw.objects.confirm.0,
+            name_within: raw.objects.name_within.0,
             lost_after: raw.objects.lost_after.0,
             absorb_after: raw.objects.absorb_after.0,
             settled_after: raw.objects.settled_after.0,
@@ -232,6 +234,14 @@ impl Rules<'_> {
         }
     }
 
+    fn commands(&mut self, raw: raw::Commands, outbox: &Outbox) -> Commands {
+        const NAME: &str = "settings.json";
+        let beside_outbox = || outbox.file.as_ref().map(|file| file.with_file_name(NAME));
+        let in_state = || self.host.state.map(|state| state.join(NAME));
+        let given = non_empty(raw.settings_file).map(PathBuf::from);
+        Commands { accept: raw.accept, settings_file: given.or_else(in_state).or_else(beside_outbox) }
+    }
+
     fn outbox(&mut self, raw: raw::Outbox) -> Outbox {
         const KINDS: [&str; 2] = ["detections", "stats"];
         for kind in raw.durable_kinds.iter().filter(|kind| !KINDS.contains(&kind.as_str())) {
@@ -352,6 +362,8 @@ impl Rules<'_> {
             regions: raw.regions.into_iter().map(|(name, region)| self.region(name, region)).collect(),
             labels: raw.labels,
             heatmap: raw.heatmap,
+            view_every: raw.view_every.0,
+            area: non_empty(raw.area),
             stall_timeout: raw.stall_timeout.0,
             first_frame_timeout: raw.first_frame_timeout.0,
             max_backoff: raw.max_backoff.0,

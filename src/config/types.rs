@@ -123,6 +123,8 @@ pub struct Outbox {
 pub struct Commands {
     /// Whether commands over MQTT are accepted.
     pub accept: bool,
+    /// File with the settings that commands have set. None: they are lost when camfire stops.
+    pub settings_file: Option<PathBuf>,
 }
 
 /// When durable messages are flushed to disk. They are always handed to the kernel before they are sent.
@@ -225,6 +227,8 @@ pub struct Objects {
     pub reclassify_after: Duration,
     /// How long an object must have been visible before it is published.
     pub confirm: Duration,
+    /// Maximum time that the start of an object waits for its name.
+    pub name_within: Duration,
     /// Time after which an object that is no longer visible ends as lost.
     pub lost_after: Duration,
     /// Time after which an object without a label that has not moved becomes part of the background.
@@ -350,6 +354,10 @@ pub struct Camera {
     pub labels: Vec<String>,
     /// Whether a heatmap is published for each inference on a published object.
     pub heatmap: bool,
+    /// Interval between two frames that are published for those who look at the camera. Zero: none are.
+    pub view_every: Duration,
+    /// Area of the house, suggested to Home Assistant.
+    pub area: Option<String>,
     /// Time without a frame after which the camera counts as stalled and is reconnected. None: 2 s or ten
     /// frame intervals, whichever is longer.
     pub stall_timeout: Option<Duration>,

@@ -23,7 +23,7 @@ use crate::{
     camera::template,
     clock::Clock,
     config::Config,
-    control::{CameraControl, NodeControl},
+    control::{CameraControl, NodeControl, saved::SavedSettings},
     counters::{CameraCounters, Counters},
     error::Error,
     lifecycle::{self, Heartbeat, StopSignal, StopTrigger},
@@ -108,7 +108,13 @@ impl Daemon {
         seed: u64,
     ) -> Result<Daemon, Error> {
         let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
-        let mut daemon = Daemon::new(config, model, publishing, clock, control, seed);
+        // A recording is analysed with the settings of its configuration.
+        let saved = match publishing {
+            Publishing::Mqtt => Arc::new(SavedSettings::open(config.commands.settings_file.clone())?),
+            Publishing::Direct => Arc::default(),
+        };
+        log_saved(&config, &saved);
+        let mut daemon = Daemon::new(config, model, publishing, clock, control, &saved, seed);
         let is_mqtt = matches!(publishing, Publishing::Mqtt);
         daemon.start_store()?;
         if is_mqtt {
@@ -130,6 +136,7 @@ impl Daemon {
         publishing: &Publishing,
         clock: Arc<dyn Clock>,
         control: Arc<NodeControl>,
+        saved: &Arc<SavedSettings>,
         seed: u64,
     ) -> Daemon {
         let (sender, messages) =
@@ -145,8 +152,8 @@ impl Daemon {
             store: Arc::default(),
         };
         let node: Arc<str> = config.node.name.as_str().into();
-        let controls =
-            config.cameras.iter().map(|camera| Arc::new(CameraControl::new(camera, &config.objects)));
+        let control_of = |camera| Arc::new(CameraControl::new(camera, &config.objects, saved));
+        let controls = config.cameras.iter().map(control_of);
         let (stop_trigger, stop) = lifecycle::stop_signal();
         Daemon {
             stats: StatsReporter::new(node.clone(), counters.clone()),
@@ -255,6 +262,21 @@ impl Daemon {
                 tracing::error!(thread = name, "Stage panicked.");
             }
         }
+    }
+}
+
+/// Logs what commands have set that applies now.
+fn log_saved(config: &Config, saved: &SavedSettings) {
+    for camera in &config.cameras {
+        for (setting, value, since) in saved.of(&camera.name).entries() {
+            let camera = camera.name.as_str();
+            tracing::info!(camera, setting, value, %since, "A command has set this; it still applies.");
+        }
+    }
+    if config.commands.accept && saved.path().is_none() {
+        tracing::warn!(
+            "No commands.settings_file and no $STATE_DIRECTORY: what commands set is lost when camfire stops."
+        );
     }
 }
 

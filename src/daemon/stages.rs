@@ -9,7 +9,7 @@ use crate::{
     publish::{
         commands::Commander,
         frigate::FrigateEvents,
-        homeassistant::Discovery,
+        homeassistant::{Discovery, LabelNames},
         mqtt::connection,
         publisher::{Integrations, Publisher, States},
     },
@@ -56,12 +56,13 @@ impl Daemon {
     pub(super) fn start_publisher(&mut self) -> Result<(), Error> {
         let topics = Topics::new(&self.config);
         let (dialer, event_loop, link_events) = connection::connections(self.config.mqtt.clone(), &topics);
-        let commander = self.config.commands.accept.then(|| Commander {
-            node: self.reporter.node.clone(),
-            cameras: self.controls.clone(),
-            control: self.control.clone(),
-            max_bytes: self.config.mqtt.max_packet_bytes.saturating_sub(ANSWER_OVERHEAD_BYTES),
+        let commander = self.config.commands.accept.then(|| {
+            let max_bytes = self.config.mqtt.max_packet_bytes.saturating_sub(ANSWER_OVERHEAD_BYTES);
+            Commander::new(self.reporter.node.clone(), self.controls.clone(), self.control.clone(), max_bytes)
         });
+        let taxonomy = &self.reporter.model.taxonomy;
+        let all: Vec<String> = taxonomy.names().map(str::to_string).collect();
+        let labels = LabelNames { default: &taxonomy.default_labels(), all: &all };
         let publisher = Publisher {
             node: self.reporter.node.clone(),
             mqtt: self.config.mqtt.clone(),
@@ -72,12 +73,7 @@ impl Daemon {
             counters: self.counters.delivery.clone(),
             integrations: Integrations {
                 commander,
-                discovery: Discovery::new(
-                    &self.config,
-                    &topics,
-                    self.config.commands.accept,
-                    &self.reporter.model.taxonomy.default_labels(),
-                ),
+                discovery: Discovery::new(&self.config, &topics, self.config.commands.accept, labels),
                 frigate: FrigateEvents::new(&self.config.frigate),
                 publishes_live_events: self.config.homeassistant.discovery,
                 max_event_age: self.config.homeassistant.max_event_age,
@@ -100,7 +96,14 @@ impl Daemon {
     /// The states of all cameras before they are opened.
     fn initial_states(&self) -> Vec<Message> {
         let (node, now) = (&self.reporter.node, self.clock.now());
-        self.config.cameras.iter().flat_map(|camera| initial::camera_states(node, camera, now)).collect()
+        let placeholder = Painter::new(self.config.pictures.quality).placeholder();
+        let pictures = initial::Pictures {
+            placeholder: placeholder.unwrap_or_default().into(),
+            has_events: self.config.pictures.publish,
+            has_snapshots: self.config.commands.accept,
+        };
+        let states = |camera| initial::camera_states(node, camera, &pictures, now);
+        self.config.cameras.iter().flat_map(states).collect()
     }
 
     /// Starts the workers.

@@ -7,6 +7,7 @@ use crate::{
     procfs,
     wire::messages::{CameraStats, DeliveryStats, Header, PictureStats, Stats},
 };
+use jiff::{SignedDuration, Timestamp};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -18,17 +19,32 @@ pub struct StatsReporter {
     counters: Counters,
     /// When the previous message was built, on the monotonic clock, and each camera's analysed frames then.
     previous: Option<(Duration, Vec<u64>)>,
+    /// When the daemon was started, as told in the previous message.
+    started_at: Option<Timestamp>,
 }
+
+/// The start time is corrected when the time of day has been set by more than this.
+const MIN_CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 
 impl StatsReporter {
     /// Creates a reporter for `node`.
     pub fn new(node: Arc<str>, counters: Counters) -> StatsReporter {
-        StatsReporter { node, counters, previous: None }
+        StatsReporter { node, counters, previous: None, started_at: None }
+    }
+
+    /// When the daemon was started, by today's time of day.
+    fn started_at(&mut self, clock: &dyn Clock) -> Timestamp {
+        let now = clock.now();
+        let computed = now.checked_sub(clock.monotonic()).unwrap_or(now);
+        let is_still_right = |told: &Timestamp| computed.duration_since(*told).abs() < MIN_CLOCK_STEP;
+        let started_at = self.started_at.filter(is_still_right).unwrap_or(computed);
+        self.started_at = Some(started_at);
+        started_at
     }
 
     /// Builds a message with the current counts. Latencies are those since the previous message.
     pub fn build(&mut self, clock: &dyn Clock) -> Stats {
-        let now = clock.monotonic();
+        let (now, started_at) = (clock.monotonic(), self.started_at(clock));
         let counts: Vec<_> = self.counters.frame_counts();
         let analysed = counts.iter().map(|counts| counts.analysed).collect();
         let previous = self.previous.replace((now, analysed));
@@ -57,6 +73,7 @@ impl StatsReporter {
         Stats {
             header: Header::new(self.node.clone(), None),
             at: clock.now(),
+            started_at,
             uptime_s: now.as_secs(),
             memory_mib: procfs::resident_bytes().unwrap_or_default() >> 20,
             messages_dropped: self.counters.messages_dropped.load(Ordering::Relaxed),

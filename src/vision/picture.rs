@@ -60,6 +60,17 @@ impl Painter {
         self.encode(&rgb, size)
     }
 
+    /// A JPEG that takes the place of a picture that there is not yet.
+    ///
+    /// Errors ([`ErrorKind::System`]): none are expected.
+    pub fn placeholder(&self) -> Result<Vec<u8>, Error> {
+        const SIZE: (usize, usize) = (320, 180);
+        let mut rgb = vec![0x60; 3 * SIZE.0 * SIZE.1];
+        let mut canvas = Canvas { rgb: &mut rgb, size: SIZE };
+        let Ok(()) = draw_caption(&mut canvas, Point::new(85, 100), "no picture yet", YELLOW);
+        self.encode(&rgb, SIZE)
+    }
+
     /// Returns the upright image as packed RGB, and its width and height.
     fn rgb(&mut self, image: &Image) -> Result<(Vec<u8>, (usize, usize)), Error> {
         let (width, height) = upright_size(image);

@@ -43,6 +43,8 @@ pub enum Message {
     Picture(Picture),
     /// A picture that a command requested. Retained.
     Snapshot(Picture),
+    /// An analysed frame, for those who look at the camera.
+    View(Picture),
     /// The settings of a camera. Retained.
     Settings(Settings),
     /// The heatmap of an inference.
@@ -275,6 +277,17 @@ pub struct Occupancy {
     /// The same by label. An object counts for its label and for those that contain it. Labels without
     /// objects are absent.
     pub labels: BTreeMap<String, usize>,
+    /// The objects in each zone of the camera, by name.
+    pub zones: BTreeMap<String, ZoneOccupancy>,
+}
+
+/// The number of objects in a zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ZoneOccupancy {
+    /// Number of objects.
+    pub total: usize,
+    /// The same by label, as in [`Occupancy::labels`].
+    pub labels: BTreeMap<String, usize>,
 }
 
 /// The settings of a camera, from the configuration or changed by commands.
@@ -294,6 +307,9 @@ pub struct Settings {
     pub motion_threshold: f64,
     /// `objects.score`.
     pub score: f64,
+    /// When commands have set these settings, by name. The others are those of the configuration.
+    #[serde(serialize_with = "timestamps_ms")]
+    pub since: BTreeMap<&'static str, Timestamp>,
 }
 
 /// A change of a state. The retained message says what the state is; this one records when it changed.
@@ -440,7 +456,10 @@ pub struct Stats {
     /// When the counters were read.
     #[serde(serialize_with = "rfc3339_ms::serialize")]
     pub at: Timestamp,
-    /// Seconds since the daemon's start.
+    /// When the daemon was started. Changes only if the time of day was set meanwhile.
+    #[serde(serialize_with = "rfc3339_ms::serialize")]
+    pub started_at: Timestamp,
+    /// Seconds since then, on the monotonic clock.
     pub uptime_s: u64,
     /// Resident memory of the process.
     pub memory_mib: u64,
@@ -529,6 +548,7 @@ impl Message {
             Message::Occupancy(_) => "occupancy",
             Message::Picture(_) => "picture",
             Message::Snapshot(_) => "snapshot",
+            Message::View(_) => "view",
             Message::Settings(_) => "settings",
             Message::Heatmap(_) => "heatmap",
             Message::Camera(_) => "status",
@@ -564,7 +584,9 @@ impl Message {
     /// The camera that the message is about. None for the node's own messages.
     pub fn camera(&self) -> Option<&Arc<str>> {
         match self {
-            Message::Picture(message) | Message::Snapshot(message) => Some(&message.camera),
+            Message::Picture(message) | Message::Snapshot(message) | Message::View(message) => {
+                Some(&message.camera)
+            }
             Message::Heatmap(message) => Some(&message.camera),
             _ => self.header().and_then(|header| header.camera.as_ref()),
         }
@@ -582,7 +604,7 @@ impl Message {
             Message::Camera(message) => Some(&message.header),
             Message::Change(message) => Some(&message.header),
             Message::Stats(message) => Some(&message.header),
-            Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => None,
+            Message::Picture(_) | Message::Snapshot(_) | Message::View(_) | Message::Heatmap(_) => None,
         }
     }
 
@@ -598,7 +620,7 @@ impl Message {
             Message::Camera(message) => &mut message.header,
             Message::Change(message) => &mut message.header,
             Message::Stats(message) => &mut message.header,
-            Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => return,
+            Message::Picture(_) | Message::Snapshot(_) | Message::View(_) | Message::Heatmap(_) => return,
         };
         header.sequence = Some(sequence);
     }
@@ -615,10 +637,12 @@ impl Message {
             Message::Change(message) => serde_json::to_vec(message),
             Message::Stats(message) => serde_json::to_vec(message),
             Message::Settings(message) => serde_json::to_vec(message),
-            Message::Picture(_) | Message::Snapshot(_) | Message::Heatmap(_) => Ok(Vec::new()),
+            Message::Picture(_) | Message::Snapshot(_) | Message::View(_) | Message::Heatmap(_) => {
+                Ok(Vec::new())
+            }
         };
         match self {
-            Message::Picture(Picture { jpeg, .. }) | Message::Snapshot(Picture { jpeg, .. }) => jpeg,
+            Message::Picture(picture) | Message::Snapshot(picture) | Message::View(picture) => picture.jpeg,
             Message::Heatmap(Heatmap { png, .. }) => png.into(),
             _ => json.expect("messages have string keys and finite numbers").into(),
         }
@@ -642,6 +666,13 @@ pub(super) mod rfc3339_ms {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
+}
+
+fn timestamps_ms<S: serde::Serializer>(
+    times: &BTreeMap<&'static str, Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(times.iter().map(|(name, at)| (name, timestamp_ms(*at))))
 }
 
 /// Serializes a number rounded to 0.001.

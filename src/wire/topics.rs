@@ -97,6 +97,11 @@ impl Topics {
         self.camera_topic(camera, "snapshot")
     }
 
+    /// The newest analysed frame, every few seconds.
+    pub fn view(&self, camera: &str) -> String {
+        self.camera_topic(camera, "view")
+    }
+
     /// Settings of a camera, retained.
     pub fn settings(&self, camera: &str) -> String {
         self.camera_topic(camera, "settings")
@@ -107,6 +112,11 @@ impl Topics {
         self.camera_topic(camera, "command")
     }
 
+    /// Commands to the node.
+    pub fn node_command(&self) -> String {
+        format!("{}/command", self.prefix)
+    }
+
     /// Answers to commands to a camera, or to the node if `camera` is None.
     pub fn answer(&self, camera: Option<&str>) -> String {
         camera.map_or_else(|| format!("{}/answer", self.prefix), |camera| self.camera_topic(camera, "answer"))
@@ -114,7 +124,7 @@ impl Topics {
 
     /// Topic filters that match all command topics of the node.
     pub fn command_filters(&self) -> [String; 2] {
-        [format!("{}/command", self.prefix), format!("{}/+/command", self.prefix)]
+        [self.node_command(), format!("{}/+/command", self.prefix)]
     }
 
     /// The target of a command topic: `Some(Some(camera))`, or `Some(None)` for the node. None if `topic` is
@@ -176,6 +186,7 @@ impl Topics {
             Message::Occupancy(_) => (self.occupancy(camera), Delivery::State),
             Message::Picture(_) => (self.picture(camera), Delivery::State),
             Message::Snapshot(_) => (self.snapshot(camera), Delivery::State),
+            Message::View(_) => (self.view(camera), Delivery::Newest),
             Message::Settings(_) => (self.settings(camera), Delivery::State),
             Message::Heatmap(_) => (self.camera_topic(camera, "heatmap"), Delivery::Newest),
             Message::Camera(_) => (self.camera_status(camera), Delivery::State),

@@ -84,6 +84,9 @@ impl Worker {
             if control.take_snapshot_request() {
                 self.take_snapshot(camera, &frame);
             }
+            if control.take_view_due(frame.timings.started) {
+                self.publish_view(camera, &frame);
+            }
             self.analyze(job, frame, &mut failing);
         }
     }
@@ -125,6 +128,17 @@ impl Worker {
                 // Events are reported even if the analysis stopped halfway, because the tracks have changed.
                 self.reporter.report(camera, job.state(), Some(&frame), &mut analysis);
                 job.finish(Outcome::Failed);
+            }
+        }
+    }
+
+    /// Publishes the frame as a JPEG for those who look at the camera.
+    fn publish_view(&mut self, camera: usize, frame: &Frame) {
+        match self.painter.frame_jpeg(&frame.image) {
+            Ok(jpeg) => self.reporter.report_view(camera, jpeg),
+            Err(error) => {
+                let camera = self.reporter.camera(camera);
+                tracing::debug!(camera, %error, "Frame cannot be published.");
             }
         }
     }

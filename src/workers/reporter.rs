@@ -10,11 +10,11 @@ use crate::{
         events::{Event, EventKind},
         picture::grey_png,
         rect::Rect,
-        scene::{Analysis, Object, Scene},
+        scene::{Analysis, Object, ObjectCounts, Occupancy, Scene, ZoneCounts},
     },
     wire::{
         files::{PictureFiles, PictureFiling},
-        messages::{self, Detections, Header, Message, Size},
+        messages::{self, Detections, Header, Message, Size, ZoneOccupancy},
     },
     workers::model::Model,
 };
@@ -100,13 +100,7 @@ impl Reporter {
             self.messages.send(Message::Picture(messages::Picture { camera: name.clone(), jpeg }));
         }
         if let Some(occupancy) = analysis.occupancy.take() {
-            let name_of = |(label, count)| (self.label(label), count);
-            self.messages.send(Message::Occupancy(messages::Occupancy {
-                header: self.header(camera),
-                at: occupancy.at,
-                total: occupancy.total,
-                labels: occupancy.labels.into_iter().map(name_of).collect(),
-            }));
+            self.messages.send(Message::Occupancy(self.occupancy(camera, scene, occupancy)));
         }
         let Some(frame) = frame else { return };
         for state in &analysis.regions {
@@ -130,6 +124,30 @@ impl Reporter {
             let png = grey_png(&heatmap.grey, heatmap.width, heatmap.height);
             self.messages.send(Message::Heatmap(messages::Heatmap { camera: name.clone(), png }));
         }
+    }
+
+    fn occupancy(&self, camera: usize, scene: &Scene, occupancy: Occupancy) -> messages::Occupancy {
+        let named = |labels: BTreeMap<Option<usize>, usize>| -> BTreeMap<String, usize> {
+            labels.into_iter().map(|(label, count)| (self.label(label), count)).collect()
+        };
+        let ObjectCounts { total, labels, zones } = occupancy.counts;
+        let zone = |(name, counts): (&str, ZoneCounts)| {
+            let counts = ZoneOccupancy { total: counts.total, labels: named(counts.labels) };
+            (name.to_string(), counts)
+        };
+        messages::Occupancy {
+            header: self.header(camera),
+            at: occupancy.at,
+            total,
+            labels: named(labels),
+            zones: scene.zone_names().zip(zones).map(zone).collect(),
+        }
+    }
+
+    /// Sends an analysed frame to those who look at the camera.
+    pub fn report_view(&self, camera: usize, jpeg: Vec<u8>) {
+        let camera = self.cameras[camera].0.clone();
+        self.messages.send(Message::View(messages::Picture { camera, jpeg: jpeg.into() }));
     }
 
     /// Takes the pictures out of the analysis and sends them to the store. Returns the annotated ones by

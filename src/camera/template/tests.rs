@@ -24,6 +24,8 @@ pub fn camera(source: Source) -> Camera {
         regions: Vec::new(),
         labels: Vec::new(),
         heatmap: false,
+        view_every: Duration::ZERO,
+        area: None,
         rotation: Rotation::None,
         stall_timeout: None,
         first_frame_timeout: Duration::from_secs(10),

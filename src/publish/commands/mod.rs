@@ -4,15 +4,23 @@
 //! "pause"}`. The answer repeats the sender's `id`. Anything that is not exactly a [`CameraCommand`] or
 //! [`NodeCommand`] is rejected with a reason. No command contains a file name, an address or a pipeline.
 
+mod limiter;
 mod request;
 
-use self::request::{CameraCommand, NodeCommand, Request};
+use self::{
+    limiter::{Limiter, Verdict},
+    request::{CameraCommand, NodeCommand, Request},
+};
 use super::outbox::{Outbox, Row};
-use crate::control::{CameraControl, CameraSettings, NodeControl};
+use crate::control::{
+    CameraControl, NodeControl,
+    saved::{Saved, SavedCamera},
+};
 use crate::wire::messages::SCHEMA;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The answer to a command.
 #[derive(Debug, Serialize)]
@@ -62,8 +70,12 @@ pub struct Commander {
     /// Control of the node.
     pub control: Arc<NodeControl>,
     /// Maximum size of an answer's payload.
-    pub max_bytes: usize,
+    max_bytes: usize,
+    limiter: Limiter,
 }
+
+/// Maximum length of a command's name in an answer, in characters.
+const MAX_NAME_CHARS: usize = 40;
 
 /// The result of a command.
 pub struct Outcome {
@@ -74,8 +86,37 @@ pub struct Outcome {
 }
 
 impl Commander {
-    /// Executes the command in `payload`, for `camera`, or for the node if it is None.
-    pub fn handle(&self, camera: Option<&str>, payload: &[u8], outbox: &Outbox) -> Outcome {
+    /// Creates a commander that has executed no command yet. `max_bytes`: maximum size of an answer's payload.
+    pub fn new(
+        node: Arc<str>,
+        cameras: Arc<[Arc<CameraControl>]>,
+        control: Arc<NodeControl>,
+        max_bytes: usize,
+    ) -> Commander {
+        Commander { node, cameras, control, max_bytes, limiter: Limiter::default() }
+    }
+
+    /// Executes a command and returns the outcome. `camera` is the camera in the topic; None for the node.
+    /// `now` is monotonic, `at` the time of day. None if there are too many commands, and that was answered
+    /// already.
+    pub fn handle(
+        &mut self,
+        camera: Option<&str>,
+        payload: &[u8],
+        outbox: &Outbox,
+        now: Duration,
+        at: Timestamp,
+    ) -> Option<Outcome> {
+        // Cameras that do not exist share a budget, because there is no end of their names.
+        let known =
+            camera.map(|name| self.find(name).map_or("", |control| &*control.name)).map(str::to_string);
+        let verdict = self.limiter.admit(known.as_deref(), now);
+        if let Some(count) = self.limiter.take_summary(now) {
+            tracing::warn!(count, "Commands arrive too fast; some were not executed.");
+        }
+        if verdict == Verdict::Drop {
+            return None;
+        }
         let mut answer = Answer {
             schema: SCHEMA,
             node: self.node.clone(),
@@ -89,9 +130,12 @@ impl Commander {
         let mut changed = None;
         let outcome = Request::read(payload).and_then(|request| {
             answer.id = request.id.clone();
-            answer.r#do = request.name().map(str::to_string);
+            answer.r#do = request.name().map(|name| name.chars().take(MAX_NAME_CHARS).collect());
+            if verdict == Verdict::Refuse {
+                return Err("too many commands; this one and the next ones are not executed".into());
+            }
             match camera {
-                Some(camera) => changed = self.handle_camera(camera, request)?,
+                Some(camera) => changed = self.handle_camera(camera, request, at)?,
                 None => answer.history = self.handle_node(request, outbox)?,
             }
             Ok(())
@@ -100,37 +144,65 @@ impl Commander {
         let target = camera.unwrap_or("the node");
         tracing::info!(to = target, command = answer.r#do, error = answer.error, "Command received.");
         let payload = serde_json::to_vec(&answer).expect("answers have string keys");
-        Outcome { answer: payload, changed }
+        Some(Outcome { answer: payload, changed })
     }
 
-    fn handle_camera(&self, camera: &str, request: Request) -> Result<Option<Arc<CameraControl>>, String> {
+    fn find(&self, camera: &str) -> Option<&Arc<CameraControl>> {
+        self.cameras.iter().find(|control| &*control.name == camera)
+    }
+
+    fn handle_camera(
+        &self,
+        camera: &str,
+        request: Request,
+        at: Timestamp,
+    ) -> Result<Option<Arc<CameraControl>>, String> {
         let names = || self.cameras.iter().map(|control| &*control.name).collect::<Vec<_>>().join(", ");
-        let control = (self.cameras.iter().find(|control| &*control.name == camera))
+        let control = self
+            .find(camera)
             .ok_or_else(|| format!("there is no camera of that name; the cameras are {}", names()))?;
+        let change = |change: &dyn Fn(&mut SavedCamera)| {
+            let changed = control.change(change);
+            changed.map_err(|error| format!("the setting cannot be saved, so it is not changed: {error}"))
+        };
+        let set = |name: fn(&mut SavedCamera) -> &mut Option<Saved<f64>>, value: Option<f64>| {
+            move |saved: &mut SavedCamera| {
+                if let Some(value) = value {
+                    SavedCamera::set(name(saved), value, at);
+                }
+            }
+        };
         let changed = match request.for_camera()? {
-            CameraCommand::Pause {} => control.change(|settings| settings.watching = false),
-            CameraCommand::Resume {} => control.change(|settings| settings.watching = true),
-            CameraCommand::Snapshot {} if !control.settings().watching => {
+            CameraCommand::Pause => change(&|saved| SavedCamera::set(&mut saved.watching, false, at))?,
+            CameraCommand::Resume => change(&|saved| saved.watching = None)?,
+            CameraCommand::Reset => change(&|saved| *saved = SavedCamera::default())?,
+            CameraCommand::Snapshot if !control.settings().watching => {
                 return Err("the camera is paused".into());
             }
-            CameraCommand::Snapshot {} => {
+            CameraCommand::Snapshot if !control.is_live() => {
+                return Err("the camera delivers no frames; see its status".into());
+            }
+            CameraCommand::Snapshot => {
                 control.request_snapshot();
                 false
             }
-            CameraCommand::Set { rate_fps, motion_threshold, score } => control.change(|settings| {
-                let CameraSettings { rate_fps: rate, motion_threshold: threshold, score: min_score, .. } =
-                    settings;
-                *rate = rate_fps.unwrap_or(*rate);
-                *threshold = motion_threshold.unwrap_or(*threshold);
-                *min_score = score.unwrap_or(*min_score);
-            }),
+            CameraCommand::Set { rate_fps, motion_threshold, score } => {
+                let set_rate = set(|saved| &mut saved.rate_fps, rate_fps);
+                let set_threshold = set(|saved| &mut saved.motion_threshold, motion_threshold);
+                let set_score = set(|saved| &mut saved.score, score);
+                change(&|saved| {
+                    set_rate(saved);
+                    set_threshold(saved);
+                    set_score(saved);
+                })?
+            }
         };
         Ok(changed.then(|| control.clone()))
     }
 
     fn handle_node(&self, request: Request, outbox: &Outbox) -> Result<Option<HistoryPart>, String> {
         match request.for_node()? {
-            NodeCommand::Reload {} => {
+            NodeCommand::Reload => {
                 let validate = self
                     .control
                     .validate_config
@@ -140,7 +212,7 @@ impl Commander {
                 self.control.request_reload();
                 Ok(None)
             }
-            NodeCommand::Stats {} => {
+            NodeCommand::Stats => {
                 self.control.request_stats();
                 Ok(None)
             }
@@ -181,7 +253,8 @@ mod tests {
         let text = "[cameras.yard]\nsource = 'test://'".into();
         let main = config::Main::Text { name: "t".into(), text };
         let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
-        let control = Arc::new(CameraControl::new(&config.cameras[0], &config.objects));
+        let control = Arc::new(CameraControl::new(&config.cameras[0], &config.objects, &Arc::default()));
+        control.set_live(true);
         let mut outbox = Outbox::open(config.outbox, jiff::Timestamp::UNIX_EPOCH).outbox;
         for number in 0..5 {
             let seq = outbox.next_seq("yard");
@@ -191,44 +264,67 @@ mod tests {
             outbox.accept(DurableMessage { camera, seq, at_ms: 0, topic, payload });
         }
         outbox.commit(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, 0);
-        let commander = Commander {
-            node: "porch".into(),
-            cameras: [control].into(),
-            control: Arc::default(),
-            max_bytes: 100_000,
-        };
+        let commander = Commander::new("porch".into(), [control].into(), Arc::default(), 100_000);
         (commander, outbox)
     }
 
-    fn ask(commander: &Commander, outbox: &Outbox, camera: Option<&str>, payload: &str) -> Value {
-        serde_json::from_slice(&commander.handle(camera, payload.as_bytes(), outbox).answer).unwrap()
+    /// Executes a command ten seconds after the one before. Returns the answer.
+    fn execute(commander: &mut Commander, outbox: &Outbox, camera: Option<&str>, payload: &[u8]) -> Outcome {
+        static SECONDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let now = Duration::from_secs(SECONDS.fetch_add(10, std::sync::atomic::Ordering::Relaxed));
+        commander.handle(camera, payload, outbox, now, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    fn ask(commander: &mut Commander, outbox: &Outbox, camera: Option<&str>, payload: &str) -> Value {
+        serde_json::from_slice(&execute(commander, outbox, camera, payload.as_bytes()).answer).unwrap()
     }
 
     #[test]
     fn camera_commands_are_executed_and_answered() {
-        let (commander, outbox) = commander();
-        let yard = |payload: &str| ask(&commander, &outbox, Some("yard"), payload);
+        let (mut commander, outbox) = commander();
+        let mut yard = |payload: &str| ask(&mut commander, &outbox, Some("yard"), payload);
         let answer = yard(r#"{"do":"pause","id":"a1"}"#);
         assert_eq!(
             (&answer["ok"], &answer["id"], &answer["do"]),
             (&true.into(), &"a1".into(), &"pause".into())
         );
-        assert!(!commander.cameras[0].settings().watching);
         assert_eq!(yard(r#"{"do":"snapshot"}"#)["error"], "the camera is paused");
-        yard(r#"{"do":"resume"}"#);
-        yard(r#"{"do":"snapshot"}"#);
-        assert!(commander.cameras[0].take_snapshot_request());
-        let changed =
-            commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2,"score":0.5}"#, &outbox).changed;
-        let settings = changed.unwrap().settings();
+        assert_eq!(yard(r#"{"do":"resume"}"#)["ok"], true);
+        assert_eq!(yard(r#"{"do":"snapshot"}"#)["ok"], true);
+        let control = commander.cameras[0].clone();
+        assert!(control.settings().watching && control.take_snapshot_request());
+        control.set_live(false);
+        let mut yard = |payload: &str| execute(&mut commander, &outbox, Some("yard"), payload.as_bytes());
+        assert!(
+            String::from_utf8(yard(r#"{"do":"snapshot"}"#).answer).unwrap().contains("delivers no frames")
+        );
+        let settings = yard(r#"{"do":"set","rate_fps":2,"score":0.5}"#).changed.unwrap().settings();
         assert_eq!((settings.rate_fps, settings.score, settings.motion_threshold), (2.0, 0.5, 8.0));
-        assert!(commander.handle(Some("yard"), br#"{"do":"set","rate_fps":2}"#, &outbox).changed.is_none());
+        assert!(yard(r#"{"do":"set","rate_fps":2}"#).changed.is_none());
+        let names: Vec<_> = control.saved().entries().into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["rate_fps", "score"]);
+        assert_eq!(yard(r#"{"do":"reset"}"#).changed.unwrap().settings().rate_fps, 5.0);
+        assert_eq!(control.saved(), SavedCamera::default());
+    }
+
+    #[test]
+    fn a_flood_of_commands_is_answered_once() {
+        let (mut commander, outbox) = commander();
+        let mut answers = Vec::new();
+        for _ in 0..1000 {
+            let at = Timestamp::UNIX_EPOCH;
+            let outcome = commander.handle(Some("yard"), br#"{"do":"pause"}"#, &outbox, Duration::ZERO, at);
+            answers.extend(outcome.map(|outcome| String::from_utf8(outcome.answer).unwrap()));
+        }
+        assert_eq!(answers.len(), 31);
+        assert!(answers[29].contains("\"ok\":true") && answers[30].contains("too many commands"));
     }
 
     #[test]
     fn history_is_returned_in_parts() {
-        let (commander, outbox) = commander();
-        let node = |payload: &str| ask(&commander, &outbox, None, payload);
+        let (mut commander, outbox) = commander();
+        let control = commander.control.clone();
+        let mut node = |payload: &str| ask(&mut commander, &outbox, None, payload);
         let answer = node(r#"{"do":"history","camera":"yard","since":2,"limit":2}"#);
         assert_eq!(
             answer["messages"].to_string(),
@@ -236,46 +332,50 @@ mod tests {
         );
         assert_eq!((&answer["more"], &answer["last_seq"]), (&true.into(), &5.into()));
         assert_eq!(node(r#"{"do":"stats"}"#)["ok"], true);
-        assert!(commander.control.take_stats_request());
+        assert!(control.take_stats_request());
         assert_eq!(node(r#"{"do":"reload"}"#)["error"], "there is no configuration file to reload");
         assert!(!commander.control.take_reload_request());
     }
 
     #[test]
     fn invalid_commands_are_rejected_with_a_reason() {
-        let (commander, outbox) = commander();
+        let (mut commander, outbox) = commander();
         for (payload, why) in [
             ("", "is not JSON"),
             ("pause", "is not JSON"),
             ("[]", "must be a JSON object"),
-            ("{}", "missing field `do`"),
-            (r#"{"do":"explode"}"#, "unknown variant `explode`"),
-            (r#"{"do":7}"#, "invalid type"),
-            (r#"{"do":"pause","now":true}"#, "unknown field `now`"),
+            ("{}", "has no field do; the commands to a camera are pause, resume, snapshot, set, reset"),
+            (r#"{"do":"explode"}"#, "there is no command \"explode\"; the commands to a camera are pause,"),
+            (r#"{"do":7}"#, "do must be a string"),
+            (r#"{"do":"pause","now":true}"#, "pause has no field \"now\""),
             (r#"{"do":"set"}"#, "needs at least one of"),
-            (r#"{"do":"set","rate_fps":"2"}"#, "invalid type"),
+            (r#"{"do":"set","rate_fps":"2"}"#, "rate_fps must be a number from 0.01 to 1000"),
             (r#"{"do":"set","rate_fps":0}"#, "rate_fps must be from 0.01 to 1000"),
             (r#"{"do":"set","score":2}"#, "score must be from 0.01 to 1"),
-            (r#"{"do":"set","source":"file:///etc/passwd"}"#, "unknown field `source`"),
+            (r#"{"do":"set","source":"file:///etc/passwd"}"#, "set has no field \"source\""),
             (r#"{"do":"pause","id":5}"#, "id must be a string"),
-            (r#"{"do":"reload"}"#, "unknown variant `reload`"),
+            (r#"{"do":"reload"}"#, "reload is a command to the node"),
         ] {
-            let answer = ask(&commander, &outbox, Some("yard"), payload);
+            let answer = ask(&mut commander, &outbox, Some("yard"), payload);
             assert_eq!(answer["ok"], false, "{payload}");
             assert!(answer["error"].as_str().unwrap().contains(why), "{payload}: {answer}");
         }
         let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
-        assert!(ask(&commander, &outbox, None, &deep)["error"].as_str().unwrap().contains("recursion limit"));
+        assert!(
+            ask(&mut commander, &outbox, None, &deep)["error"].as_str().unwrap().contains("recursion limit")
+        );
         let long = format!("{{\"do\":\"pause\",\"id\":\"{}\"}}", "x".repeat(5000));
-        assert!(ask(&commander, &outbox, Some("yard"), &long)["error"].as_str().unwrap().contains("4096"));
-        let unknown = ask(&commander, &outbox, Some("garden"), r#"{"do":"pause"}"#);
+        assert!(
+            ask(&mut commander, &outbox, Some("yard"), &long)["error"].as_str().unwrap().contains("4096")
+        );
+        let unknown = ask(&mut commander, &outbox, Some("garden"), r#"{"do":"pause"}"#);
         assert!(unknown["error"].as_str().unwrap().contains("the cameras are yard"));
         assert_eq!(commander.cameras[0].settings().rate_fps, 5.0, "settings are unchanged");
     }
 
     #[test]
     fn random_payloads_change_nothing_and_are_all_answered() {
-        let (commander, outbox) = commander();
+        let (mut commander, outbox) = commander();
         let before = commander.cameras[0].settings();
         let words = [
             "{",
@@ -303,8 +403,8 @@ mod tests {
                 (0..random.usize(1..14)).flat_map(|_| words[random.usize(0..words.len())].bytes()).collect()
             };
             for camera in [None, Some("yard")] {
-                let answer: Value =
-                    serde_json::from_slice(&commander.handle(camera, &payload, &outbox).answer).unwrap();
+                let outcome = execute(&mut commander, &outbox, camera, &payload);
+                let answer: Value = serde_json::from_slice(&outcome.answer).unwrap();
                 assert_eq!(answer["ok"], false, "{}", String::from_utf8_lossy(&payload));
             }
         }

@@ -10,6 +10,8 @@ pub(super) struct Device {
     pub(super) model: &'static str,
     /// Id of the device that this one is connected through.
     pub(super) via: Option<String>,
+    /// Suggested area of the house.
+    pub(super) area: Option<String>,
     /// Availability of all entities that have no availability of their own.
     pub(super) availability: Value,
     /// The entities, by id within the device.
@@ -38,6 +40,9 @@ impl Device {
         });
         if let Some(via) = self.via {
             device["via_device"] = via.into();
+        }
+        if let Some(area) = self.area {
+            device["suggested_area"] = area.into();
         }
         let payload = json!({
             "device": device,

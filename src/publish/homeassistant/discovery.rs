@@ -1,6 +1,6 @@
 //! What the publisher announces to Home Assistant, and when.
 
-use super::{birth_topic, payloads, removals::removals};
+use super::{LabelNames, birth_topic, payloads, removals::removals};
 use crate::{
     config::Config,
     publish::outbox::Outbox,
@@ -23,11 +23,11 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Creates the announcements. `commands`: whether cameras accept commands. `default_labels`: the labels
-    /// with which a camera without a list of `labels` is announced.
-    pub fn new(config: &Config, topics: &Topics, commands: bool, default_labels: &[String]) -> Discovery {
+    /// Creates the announcements. `commands`: whether cameras accept commands. `labels`: those of
+    /// the model.
+    pub fn new(config: &Config, topics: &Topics, commands: bool, labels: LabelNames<'_>) -> Discovery {
         Discovery {
-            payloads: payloads(config, topics, commands, default_labels),
+            payloads: payloads(config, topics, commands, labels),
             birth_topic: config.homeassistant.discovery.then(|| birth_topic(config)),
             republish_at: None,
         }

@@ -15,24 +15,24 @@ mod ids;
 mod removals;
 mod templates;
 
-pub use self::discovery::Discovery;
+pub use self::{discovery::Discovery, entities::LabelNames};
 
 use self::{device::Device, entities::Entities};
 use crate::{config::Config, wire::topics::Topics};
 use std::collections::BTreeMap;
 
 /// Discovery topics and their retained payloads. Empty if discovery is off. `commands`: whether cameras
-/// accept commands. `default_labels`: for cameras without a list of `labels`.
+/// accept commands. `labels`: those of the model.
 fn payloads(
     config: &Config,
     topics: &Topics,
     commands: bool,
-    default_labels: &[String],
+    labels: LabelNames<'_>,
 ) -> BTreeMap<String, Vec<u8>> {
     if !config.homeassistant.discovery {
         return BTreeMap::new();
     }
-    let entities = Entities { config, topics, default_labels, commands };
+    let entities = Entities { config, topics, labels, commands };
     let cameras = config.cameras.iter().map(|camera| entities.camera(camera));
     let announced = |device: Device| (topic(config, &device.id), device.payload());
     std::iter::once(entities.node()).chain(cameras).map(announced).collect()

@@ -59,7 +59,7 @@ mod tests {
         let config = config(&EVERYTHING.replace("regions.gate = {}", "").replace("\"unknown\",", ""));
         let now = announce(&config, false);
         let removals = removals(&before, &now);
-        assert_eq!(removals.len(), 2, "one per camera; the node lost no entity");
+        assert_eq!(removals.len(), 3, "the node and its cameras");
         for (topic, payload) in removals {
             let (reduced, now) = (parse(&payload), parse(&now[&topic]));
             let mut expected = now.clone();
@@ -71,8 +71,14 @@ mod tests {
                 ("take__snapshot", "button"),
                 ("snapshot", "image"),
             ];
-            if topic.contains("yard") {
-                removed.extend([("region_-gate", "sensor"), ("occupied_-unknown", "binary_sensor")]);
+            if topic.ends_with("camfire_-porch__1/config") {
+                removed = vec![("reload", "button")];
+            } else if topic.contains("yard") {
+                removed.extend([
+                    ("region_-gate", "sensor"),
+                    ("occupied_-unknown", "binary_sensor"),
+                    ("objects_-unknown", "sensor"),
+                ]);
             }
             for (key, platform) in removed {
                 assert_eq!(now["components"].get(key), None);

@@ -22,7 +22,10 @@ pub(super) const EVERYTHING: &str = r#"
     source = "test://"
     labels = ["cat", "große Katze", 'a "b" }} \ c', "unknown", "cat"]
     regions.gate = {}
-    regions.the_lot = {}
+    regions.the_lot = { labels = ["cat"] }
+    zones.drive = [[0, 0], [1, 0], [1, 1]]
+    area = "Garden"
+    view_every = "5s"
     [cameras.1_-2]
     source = "test://"
 "#;
@@ -33,8 +36,9 @@ pub(super) fn config(toml: &str) -> Config {
 }
 
 pub(super) fn announce(config: &Config, commands: bool) -> BTreeMap<String, Vec<u8>> {
-    let default_labels = ["animal".to_string(), "cat".to_string()];
-    payloads(config, &Topics::new(config), commands, &default_labels)
+    let labels = ["animal", "cat", "chair"].map(str::to_string);
+    let labels = LabelNames { default: &labels[..2], all: &labels };
+    payloads(config, &Topics::new(config), commands, labels)
 }
 
 pub(super) fn parse(payload: &[u8]) -> Value {
@@ -65,6 +69,7 @@ fn platform_options(platform: &str) -> (&'static [&'static str], &'static [&'sta
                 "expire_after",
                 "suggested_display_precision",
                 "json_attributes_topic",
+                "json_attributes_template",
             ],
         ),
         "binary_sensor" => (&["state_topic"], &["value_template", "device_class"]),
@@ -79,6 +84,7 @@ fn platform_options(platform: &str) -> (&'static [&'static str], &'static [&'sta
             &["command_template", "state_topic", "value_template", "step", "mode", "unit_of_measurement"],
         ),
         "button" => (&["command_topic", "payload_press"], &[]),
+        "camera" => (&["topic"], &[]),
         other => panic!("{other} is not a platform"),
     }
 }
@@ -98,13 +104,14 @@ fn known_topics(config: &Config) -> BTreeSet<String> {
             topics.live_events(name),
             topics.occupancy(name),
             topics.picture(name),
+            topics.view(name),
             topics.snapshot(name),
             topics.settings(name),
             topics.command(name),
         ];
         regions.chain(others).collect::<Vec<String>>()
     };
-    let node = [topics.node_status(), topics.stats()];
+    let node = [topics.node_status(), topics.stats(), topics.node_command()];
     config.cameras.iter().flat_map(of_camera).chain(node).collect()
 }
 
@@ -158,11 +165,11 @@ fn check(config: &Config, payloads: &BTreeMap<String, Vec<u8>>) {
             assert!(!text("name").to_lowercase().starts_with(&device_name), "{key}");
             let (required, optional) = platform_options(text("p"));
             assert!(required.iter().all(|option| component.get(option).is_some()), "{key}");
-            let common = ["p", "unique_id", "name", "availability", "entity_category"];
+            let common = ["p", "unique_id", "name", "icon", "availability", "entity_category"];
             for option in component.as_object().unwrap().keys() {
                 let all = [required, optional, &common].concat();
                 assert!(all.contains(&option.as_str()), "{key}: unknown option {option}");
-                if option.ends_with("_topic") {
+                if option.ends_with("topic") {
                     assert!(topics.contains(text(option)), "{key}: {option}");
                 }
             }
@@ -207,7 +214,10 @@ fn nodes_and_cameras_have_these_entities() {
         payload["components"].as_object().unwrap().keys().cloned().collect()
     };
     let everything = everything();
-    assert_eq!(keys(&everything["camfire (porch_1)"]), ["lost", "memory", "uptime", "waiting", "written"]);
+    assert_eq!(
+        keys(&everything["camfire (porch_1)"]),
+        ["lost", "memory", "reload", "started", "waiting", "written"]
+    );
     assert_eq!(
         keys(&everything["1_-2 (porch_1)"]),
         [
@@ -216,6 +226,8 @@ fn nodes_and_cameras_have_these_entities() {
             "latency",
             "motion__threshold",
             "objects",
+            "objects_-animal",
+            "objects_-cat",
             "occupied",
             "occupied_-animal",
             "occupied_-cat",
@@ -229,10 +241,22 @@ fn nodes_and_cameras_have_these_entities() {
         ]
     );
     let yard = keys(&everything["yard (porch_1)"]);
-    for key in ["occupied_-cat", "occupied_-gro_c3_9fe_20Katze", "occupied_-unknown", "region_-the__lot"] {
+    for key in [
+        "occupied_-cat",
+        "occupied_-gro_c3_9fe_20Katze",
+        "occupied_-unknown",
+        "region_-the__lot",
+        "occupied__zone_-drive",
+        "objects__in__zone_-drive",
+        "view",
+    ] {
         assert!(yard.contains(&key.to_string()), "{yard:?}");
     }
-    assert_eq!(yard.iter().filter(|key| key.starts_with("occupied")).count(), 5);
+    assert_eq!(yard.iter().filter(|key| key.starts_with("occupied_-")).count(), 4);
+    let components = &everything["yard (porch_1)"]["components"];
+    assert_eq!(components["region_-the__lot"]["options"], json!(["cat", "unknown"]));
+    assert_eq!(components["region_-gate"]["options"], json!(["animal", "cat", "chair", "unknown"]));
+    assert_eq!(everything["yard (porch_1)"]["device"]["suggested_area"], "Garden");
 
     let minimal =
         config("node.name = \"n\"\nhomeassistant.discovery = true\n[cameras.a]\nsource = \"test://\"");
@@ -244,6 +268,8 @@ fn nodes_and_cameras_have_these_entities() {
             "event",
             "latency",
             "objects",
+            "objects_-animal",
+            "objects_-cat",
             "occupied",
             "occupied_-animal",
             "occupied_-cat",
@@ -270,12 +296,6 @@ fn templates_read_the_json_fields() {
         template("latency"),
         r#"{{ ((((value_json["cameras"] | default({}, true))["yard"] | default({}, true))["latency_ms"] | default({}, true))["total"] | default({}, true))["p50"] | default(None) }}"#
     );
-    assert_eq!(
-        template("event"),
-        "{{ {'event_type': value_json.type, 'label': value_json.label, \
-         'label_path': value_json.label_path, 'sub_label': value_json.sub_label, 'score': value_json.score, \
-         'id': value_json.id, 'zones': value_json.zones} | to_json }}"
-    );
     assert_eq!(yard["rate__fps"]["command_template"], r#"{"do":"set","rate_fps":{{ value }}}"#);
     assert_eq!(yard["latency"]["expire_after"], 5, "three times 1.5 s, rounded up");
 }
@@ -295,7 +315,8 @@ fn entities_that_need_no_frames_are_available_while_the_node_is_online() {
         camera["availability"][1]["value_template"],
         "{{ 'online' if value_json.state == 'live' else 'offline' }}"
     );
-    let need_no_frames = ["status", "event", "watching", "rate__fps", "motion__threshold", "score"];
+    let need_no_frames =
+        ["status", "event", "watching", "rate__fps", "motion__threshold", "score", "picture", "snapshot"];
     for (key, component) in camera["components"].as_object().unwrap() {
         let own = component.get("availability").map(&topics);
         assert_eq!(own, need_no_frames.contains(&key.as_str()).then(|| vec![node.clone()]), "{key}");

@@ -6,7 +6,10 @@
 //! was acknowledged never is: unlike durable messages, these have no reader who could recognise a repeat.
 
 use super::window::{InFlight, Window};
-use crate::wire::{derived::LiveEvent, messages::Event};
+use crate::wire::{
+    derived::LiveEvent,
+    messages::{Event, EventType},
+};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -19,14 +22,17 @@ const MAX_WAITING: usize = 1000;
 const MAX_PICTURE_BYTES: usize = 16 << 20;
 /// Number of connections in a row that end on the messages of a topic before the topic is given up.
 const MAX_FAILURES: u32 = 5;
+/// Maximum number of objects that have not ended; more than any node has at once. Beyond it the oldest is
+/// forgotten.
+const MAX_OPEN: usize = 4096;
 
 /// What a live message contains.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// A retained picture.
     Picture(Arc<[u8]>),
-    /// An event, to be sent with its age.
-    Event(Arc<Event>),
+    /// An event, to be sent with its age, and its new labels.
+    Event(Arc<Event>, Vec<String>),
     /// A finished payload.
     Payload(Arc<[u8]>),
 }
@@ -50,11 +56,19 @@ pub(super) struct LiveQueue {
     last_number: u64,
     /// Number of connections in a row that ended on messages of this topic.
     failures: BTreeMap<String, u32>,
+    /// The labels that the events of each object in view have had. Ids sort by start time.
+    known_labels: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl LiveQueue {
     pub(super) fn new(max_age: Duration) -> LiveQueue {
-        LiveQueue { max_age, messages: VecDeque::new(), last_number: 0, failures: BTreeMap::new() }
+        LiveQueue {
+            max_age,
+            messages: VecDeque::new(),
+            last_number: 0,
+            failures: BTreeMap::new(),
+            known_labels: BTreeMap::new(),
+        }
     }
 
     /// Adds a message about a frame that was captured at `at`.
@@ -70,10 +84,23 @@ impl LiveQueue {
         }
     }
 
+    /// Adds an event of a frame that was captured at `at`. Must be called once per event, in order.
+    pub(super) fn push_event(&mut self, topic: String, event: Event, at: Duration) {
+        let known = self.known_labels.entry(event.id.clone()).or_default();
+        let new = event.label_path.iter().filter(|label| known.insert(label.to_string()));
+        let new = new.cloned().collect();
+        if event.kind == EventType::End {
+            self.known_labels.remove(&event.id);
+        } else if self.known_labels.len() > MAX_OPEN {
+            self.known_labels.pop_first();
+        }
+        self.push(topic, Content::Event(Arc::new(event), new), at);
+    }
+
     fn picture_bytes(&self) -> usize {
         let bytes = |message: &LiveMessage| match &message.content {
             Content::Picture(jpeg) => jpeg.len(),
-            Content::Event(_) | Content::Payload(_) => 0,
+            Content::Event(..) | Content::Payload(_) => 0,
         };
         self.messages.iter().map(bytes).sum()
     }
@@ -140,9 +167,10 @@ impl LiveMessage {
     pub(super) fn payload(&self, now: Duration, connected_at: Duration) -> Arc<[u8]> {
         match &self.content {
             Content::Picture(payload) | Content::Payload(payload) => payload.clone(),
-            Content::Event(event) => {
+            Content::Event(event, new_labels) => {
                 let message = LiveEvent {
                     event,
+                    new_labels: new_labels.clone(),
                     age_s: now.saturating_sub(self.at).as_secs_f64(),
                     replayed: self.at < connected_at,
                 };

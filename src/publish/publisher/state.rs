@@ -130,7 +130,11 @@ impl PublisherState {
         state.record_retained(&state.context.topics.node_status());
         for message in states.initial {
             let Address { topic, .. } = state.context.topics.address(&message);
-            state.set_state(topic, message.payload(), StateKind::Json);
+            let kind = if message.header().is_some() { StateKind::Json } else { StateKind::Image };
+            // A picture of an earlier process is better than none.
+            if kind == StateKind::Json || !state.retained.contains(&topic) {
+                state.set_state(topic, message.payload(), kind);
+            }
         }
         for row in &opened.interrupted {
             state.end_interrupted(row);
@@ -253,7 +257,7 @@ impl PublisherState {
         let topics = &self.context.topics;
         if self.integrations.publishes_live_events {
             let event = messages::Event { picture: None, ..event.clone() };
-            self.live.push(topics.live_events(camera), Content::Event(Arc::new(event)), at);
+            self.live.push_event(topics.live_events(camera), event, at);
         }
         if let Some(frigate) = &mut self.integrations.frigate {
             let (topic, payload) = frigate.message(event);
@@ -283,6 +287,7 @@ impl PublisherState {
             rate_fps: settings.rate_fps,
             motion_threshold: settings.motion_threshold,
             score: settings.score,
+            since: control.saved().entries().into_iter().map(|(name, _, since)| (name, since)).collect(),
         }));
     }
 
@@ -306,7 +311,8 @@ impl PublisherState {
         if self.pending.rejects_command(topic) {
             return;
         }
-        let outcome = commander.handle(camera, payload, &self.outbox);
+        let (now, at) = (self.context.clock.monotonic(), self.context.clock.now());
+        let Some(outcome) = commander.handle(camera, payload, &self.outbox, now, at) else { return };
         self.pending.push_answer(topics.answer(camera), outcome.answer);
         if let Some(control) = outcome.changed {
             self.publish_settings(&control);

@@ -94,7 +94,12 @@ impl Fixture {
         assert_eq!(config.outbox.durability, Durability::Grouped);
         let topics = Topics::new(&config);
         let node: Arc<str> = config.node.name.as_str().into();
-        let initial = |camera| initial::camera_states(&node, camera, jiff::Timestamp::UNIX_EPOCH);
+        let pictures = initial::Pictures {
+            placeholder: vec![0; 2].into(),
+            has_events: config.pictures.publish,
+            has_snapshots: false,
+        };
+        let initial = |camera| initial::camera_states(&node, camera, &pictures, jiff::Timestamp::UNIX_EPOCH);
         let states = States {
             own_topics: topics.retained(&config),
             initial: config.cameras.iter().flat_map(initial).collect(),
@@ -151,8 +156,9 @@ impl Fixture {
 
     fn publish_occupancy(&mut self, total: usize) {
         let header = Header::new("porch".into(), Some("yard".into()));
-        let (at, labels) = (self.clock.now(), Default::default());
-        self.publisher.state.accept(Message::Occupancy(Occupancy { header, at, total, labels }));
+        let (at, labels, zones) = (self.clock.now(), Default::default(), Default::default());
+        let occupancy = Occupancy { header, at, total, labels, zones };
+        self.publisher.state.accept(Message::Occupancy(occupancy));
         self.publisher.tick();
     }
 
@@ -442,14 +448,11 @@ fn commands_are_not_executed_while_too_many_answers_are_pending() {
     fixture.connect();
     fixture.acknowledge();
     let control = Arc::default();
-    fixture.publisher.state.integrations.commander = Some(Commander {
-        node: "porch".into(),
-        cameras: [].into(),
-        control: Arc::clone(&control),
-        max_bytes: 4096,
-    });
+    let commander = Commander::new("porch".into(), [].into(), Arc::clone(&control), 4096);
+    fixture.publisher.state.integrations.commander = Some(commander);
     fixture.broker.recorded().capacity = Some(0);
     let command = |fixture: &mut Fixture, name: &str| {
+        fixture.clock.advance(Duration::from_secs(1));
         let payload = format!("{{\"do\": \"{name}\"}}").into_bytes();
         fixture.emit(LinkEvent::Received { topic: "camfire/porch/command".into(), retained: false, payload });
         fixture.publisher.tick();
@@ -676,12 +679,17 @@ fn live_events_are_neither_late_nor_repeated() {
         .collect();
     let replayed = json!(true);
     assert_eq!(seen, [("unacknowledged", 7.0, &replayed), ("meanwhile", 3.0, &replayed)]);
+    assert_eq!(live[0].1["new_labels"], json!(["animal", "cat"]));
     assert!(live[0].1["uid"].as_str().unwrap().ends_with("-yard-2"), "the sequence of the durable event");
     fixture.acknowledge();
     fixture.publish_event("now", EventType::Start);
     fixture.publisher.tick();
+    fixture.publish_event("now", EventType::Update);
+    fixture.publisher.tick();
     let live = fixture.published_on(&["events/live"]);
     assert_eq!((&live[2].1["replayed"], &live[2].1["age_s"]), (&json!(false), &json!(0.0)));
+    let new_labels = live[2..].iter().map(|(_, event)| event["new_labels"].clone()).collect::<Vec<_>>();
+    assert_eq!(new_labels, [json!(["animal", "cat"]), json!([])], "each label once");
 
     // An outage of a minute: only the durable topic gets what happened at its beginning.
     fixture.acknowledge();

@@ -110,7 +110,7 @@ pub struct Scene {
     /// By track number. Confirmed tracks only.
     track_states: BTreeMap<u64, TrackState>,
     /// Occupancy as last reported.
-    occupancy: Option<(usize, BTreeMap<Option<usize>, usize>)>,
+    occupancy: Option<ObjectCounts>,
     ids: EventIds,
     /// By track number, the heatmap of the last inference. Kept until the track is reported.
     heatmaps: BTreeMap<u64, Heatmap>,
@@ -129,8 +129,12 @@ pub struct Scene {
 struct TrackState {
     id: Uuid,
     started_at: Timestamp,
+    /// When the track was confirmed.
+    confirmed_at: Duration,
     /// The start event was reported.
     is_reported: bool,
+    /// The object is to be reported, but waits for its name.
+    is_waiting: bool,
     label: Option<usize>,
     finer_class: Option<usize>,
     moving: bool,
@@ -173,9 +177,27 @@ pub struct Analysis {
 pub struct Occupancy {
     /// Capture time of the frame.
     pub at: Timestamp,
-    /// Number of objects whose start was reported and whose end was not.
+    /// Objects whose start was reported and whose end was not.
+    pub counts: ObjectCounts,
+}
+
+/// Numbers of objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObjectCounts {
+    /// Number of objects.
     pub total: usize,
     /// The same by label. An object counts for its label and for those that contain it.
+    pub labels: BTreeMap<Option<usize>, usize>,
+    /// The same for those in each zone, by the zone's index. All zones are listed.
+    pub zones: Vec<ZoneCounts>,
+}
+
+/// Numbers of the objects in a zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ZoneCounts {
+    /// Number of objects.
+    pub total: usize,
+    /// The same by label, as in [`ObjectCounts::labels`].
     pub labels: BTreeMap<Option<usize>, usize>,
 }
 

@@ -3,7 +3,10 @@ use crate::{
     config::{Main, Source},
     error::ErrorKind,
     frame::{CaptureClock, Colorimetry, OwnedPlanes, PixelFormat, View, YuvMatrix},
-    vision::{events::EventKind, labels::Labels},
+    vision::{
+        events::{ChangedField, EventKind},
+        labels::Labels,
+    },
 };
 
 /// A classifier that returns the same scores for every region.
@@ -264,7 +267,7 @@ fn an_object_without_a_label_has_events_only_if_the_camera_asks_for_them() {
             outcome.unwrap();
             kinds.extend(analysis.events.into_iter().map(|event| event.kind));
             labels.extend(analysis.objects.iter().map(|object| object.label));
-            most = analysis.occupancy.map_or(most, |occupancy| most.max(occupancy.total));
+            most = analysis.occupancy.map_or(most, |occupancy| most.max(occupancy.counts.total));
         }
         assert!(labels.iter().all(Option::is_none));
         (kinds.len(), labels.len(), most)
@@ -274,6 +277,42 @@ fn an_object_without_a_label_has_events_only_if_the_camera_asks_for_them() {
     let (events, objects, occupancy) = analyze_nameless("labels = ['cat', 'unknown']");
     assert!((events, occupancy) == (2, 1) && objects > 5, "{events} events, {objects} objects");
     assert_eq!(analyze_nameless("labels = ['cat']"), (0, 0, 0));
+}
+
+#[test]
+fn a_start_waits_for_the_name_and_no_longer_than_configured() {
+    // The events of an object that is recognised from frame `named_from` on, with the frames' numbers.
+    let events = |toml: &str, named_from: usize| -> Vec<(usize, Event)> {
+        let mut yard = scene(&format!("labels = ['any', 'unknown']\n{toml}"));
+        let mut events = Vec::new();
+        for frame in passing_frames() {
+            let number = frame.number as usize - 1;
+            let scores = if number < named_from { [0.3, 0.3] } else { [1.0, 0.0] };
+            let mut classifier = FixedScores { scores, ..FixedScores::new() };
+            let (analysis, outcome) = yard.analyze(&frame, &mut classifier, &mut CaptionPainter::default());
+            outcome.unwrap();
+            let starts = analysis.events.iter().filter(|event| event.kind == EventKind::Start).count();
+            assert!(analysis.pictures.len() >= starts, "a picture with the start");
+            events.extend(analysis.events.into_iter().map(|event| (number, event)));
+        }
+        events
+    };
+    let is_start = |event: &Event| event.kind == EventKind::Start;
+    // It is first seen in frame 10 and confirmed in frame 11.
+    let (frame, start) = &events("", 13)[0];
+    assert!((13..=18).contains(frame) && is_start(start) && start.label == Some(0), "{frame}: {start:?}");
+    assert_eq!(start.started_at.to_string(), "2026-01-01T00:00:02Z", "it started when it was first seen");
+    let (frame, start) = &events("", 99)[0];
+    assert!((18..=19).contains(frame) && is_start(start) && start.label.is_none(), "{frame}: {start:?}");
+    let at_once = events("[objects]\nname_within = '0s'", 13);
+    assert!(at_once[0].0 <= 12 && at_once[0].1.label.is_none());
+    let named = at_once.iter().find(|(_, event)| event.label.is_some()).unwrap();
+    assert!(matches!(&named.1.kind, EventKind::Update(changed) if changed.contains(&ChangedField::Label)));
+    // It ends before it has a name.
+    let ended = events("[objects]\nname_within = '1h'", 99);
+    let kinds: Vec<_> = ended.iter().map(|(_, event)| event.kind.clone()).collect();
+    assert_eq!(kinds, [EventKind::Start, EventKind::End(EndReason::Lost)]);
+    assert_eq!(ended[0].1.id, ended[1].1.id);
 }
 
 #[test]

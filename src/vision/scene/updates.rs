@@ -3,8 +3,14 @@
 //! A confirmed track is reported once its label is among the camera's `labels`; if that list is empty, once
 //! it has any label. From then on it is reported until it ends. A track that has no label yet is an object of
 //! the detections, but has no events, if the camera has no list of `labels`.
+//!
+//! The start of a track that has no label yet, or one that has kinds, waits for up to `objects.name_within`,
+//! so that it names the object.
 
-use super::{Analysis, Object, Occupancy, Paint, Scene, TrackState, classification::is_cut_off};
+use super::{
+    Analysis, Object, ObjectCounts, Occupancy, Paint, Scene, TrackState, ZoneCounts,
+    classification::is_cut_off,
+};
 use crate::{
     frame::Image,
     vision::{
@@ -47,7 +53,8 @@ impl Scene {
             let track = &self.tracker.tracks()[index];
             let Some(state) = self.track_states.get_mut(&track.number) else { continue };
             let is_overdue = |at: Duration| self.now.saturating_sub(at) >= MAX_PICTURE_DELAY;
-            let is_picture_due = kind.is_some() || state.pictures_sent_at.is_none_or(is_overdue);
+            let is_picture_due =
+                kind.is_some() || state.is_reported && state.pictures_sent_at.is_none_or(is_overdue);
             if is_picture_due && let Some(pictures) = state.pictures.take() {
                 state.pictures_sent_at = Some(self.now);
                 analysis.pictures.push((state.id, state.started_at, pictures));
@@ -90,19 +97,23 @@ impl Scene {
                     true => label.is_some(),
                     false => self.settings.taxonomy.is_listed(label, wanted),
                 };
-                is_wanted.then_some(EventKind::Start)
+                let is_named = label.is_some_and(|label| !self.settings.taxonomy.has_kinds(label));
+                let waited = self.now.saturating_sub(state.confirmed_at);
+                let is_due = is_named || waited >= self.settings.objects.name_within;
+                state.is_waiting = is_wanted && !is_due;
+                (is_wanted && is_due).then_some(EventKind::Start)
             };
             state.finer_class = track.labels.finer_class();
             (state.label, state.moving) = (label, track.moving);
             if kind == Some(EventKind::Start) {
                 state.zones.enter_current();
             }
-            let is_listed = state.is_reported || kind.is_some() || self.settings.camera.labels.is_empty();
+            let has_events = state.is_reported || state.is_waiting || kind.is_some();
+            let is_listed = has_events || self.settings.camera.labels.is_empty();
             if !is_listed {
                 continue;
             }
             let sighting = sighting(track, captured_at, self.now, self.size);
-            let has_events = state.is_reported || kind.is_some();
             let is_better =
                 has_events && is_seen && state.best.is_none_or(|best| best.is_surpassed_by(&sighting));
             updates.push(TrackUpdate { index, kind, sighting, is_better });
@@ -110,16 +121,20 @@ impl Scene {
         updates
     }
 
-    /// Reports the end of a track, if its start was reported.
+    /// Reports the end of a track, if its start was reported. A start that has waited for a name is reported
+    /// now.
     pub(super) fn report_end(&mut self, track: &Track, reason: EndReason, analysis: &mut Analysis) {
-        let Some(mut state) = self.track_states.remove(&track.number).filter(|state| state.is_reported)
-        else {
-            return;
-        };
+        let has_events = |state: &TrackState| state.is_reported || state.is_waiting;
+        let Some(mut state) = self.track_states.remove(&track.number).filter(has_events) else { return };
         let Some((_, captured_at)) = self.last else { return };
         let best = state.best.unwrap_or_else(|| sighting(track, captured_at, self.now, self.size));
         let pictures = state.pictures.take();
         analysis.pictures.extend(pictures.map(|pictures| (state.id, state.started_at, pictures)));
+        if !state.is_reported {
+            state.zones.enter_current();
+            let start = EventKind::Start;
+            analysis.events.push(event(track, &state, start, best, captured_at, self.now, self.size));
+        }
         let kind = EventKind::End(reason);
         analysis.events.push(event(track, &state, kind, best, captured_at, self.now, self.size));
     }
@@ -127,23 +142,26 @@ impl Scene {
     /// Reports the objects in view if they have changed since they were last reported.
     pub(super) fn report_occupancy(&mut self, analysis: &mut Analysis) {
         let Some((_, at)) = self.last else { return };
-        let (mut total, mut labels) = (0, BTreeMap::new());
+        let mut counts =
+            ObjectCounts { zones: vec![ZoneCounts::default(); self.zones.len()], ..Default::default() };
         for state in self.track_states.values().filter(|state| state.is_reported) {
-            total += 1;
-            match state.label {
-                Some(label) => {
-                    for label in self.settings.taxonomy.lineage(label) {
-                        *labels.entry(Some(label)).or_default() += 1;
-                    }
-                }
-                None => *labels.entry(None).or_default() += 1,
+            let lineage: Vec<Option<usize>> = match state.label {
+                Some(label) => self.settings.taxonomy.lineage(label).map(Some).collect(),
+                None => vec![None],
+            };
+            let count = |total: &mut usize, labels: &mut BTreeMap<Option<usize>, usize>| {
+                *total += 1;
+                lineage.iter().for_each(|label| *labels.entry(*label).or_default() += 1);
+            };
+            count(&mut counts.total, &mut counts.labels);
+            for &zone in &state.zones.inside {
+                let zone = &mut counts.zones[zone];
+                count(&mut zone.total, &mut zone.labels);
             }
         }
-        let state = (total, labels);
-        if self.occupancy.as_ref() != Some(&state) {
-            self.occupancy = Some(state.clone());
-            let (total, labels) = state;
-            analysis.occupancy = Some(Occupancy { at, total, labels });
+        if self.occupancy.as_ref() != Some(&counts) {
+            self.occupancy = Some(counts.clone());
+            analysis.occupancy = Some(Occupancy { at, counts });
         }
     }
 }
@@ -155,7 +173,9 @@ impl TrackState {
         TrackState {
             id: ids.next(started_at),
             started_at,
+            confirmed_at: now,
             is_reported: false,
+            is_waiting: false,
             label: None,
             finer_class: None,
             moving: true,
