@@ -158,6 +158,13 @@ impl CameraStage {
             if streamed.is_some() {
                 codec_changes = 0;
             }
+            let hanging = self.counters.hanging_pipelines.load(Ordering::Relaxed);
+            if hanging >= retry::MAX_HANGING_PIPELINES && !matches!(next, Next::Stop) {
+                if self.give_up(hanging, &choice, &mut report) {
+                    break;
+                }
+                continue;
+            }
             let failure = match next {
                 Next::Stop => break,
                 Next::Reopen => continue,
@@ -191,6 +198,21 @@ impl CameraStage {
             }
         }
         report.stopped();
+    }
+
+    /// Leaves a camera alone whose pipelines hang, until they do not or a long delay has passed. Each of them
+    /// keeps memory, threads and often the device. Returns true if it is time to stop.
+    fn give_up(&self, hanging: u64, choice: &PipelineChoice, report: &mut StatusReporter<'_>) -> bool {
+        self.slot.interrupt(Interruption::Failed);
+        self.counters.restarts.fetch_add(1, Ordering::Relaxed);
+        let delay = retry::delay_while_hanging(hanging);
+        let minutes = delay.as_secs() / 60;
+        let reason =
+            format!("given up: {hanging} of its pipelines cannot be stopped; opened again in {minutes} min");
+        report.failed(&Failure::new(FailureKind::Stalled, reason), choice);
+        self.wait_until(delay, || {
+            self.counters.hanging_pipelines.load(Ordering::Relaxed) < retry::MAX_HANGING_PIPELINES
+        })
     }
 
     /// Makes one attempt with the current pipeline. Returns what follows, and for how long the attempt

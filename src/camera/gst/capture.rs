@@ -216,9 +216,7 @@ impl<'a> Capture<'a> {
         closing.store(true, Ordering::Relaxed);
         drop(sink);
         let beat = || stage.heartbeat.beat(stage.clock.monotonic());
-        if !teardown::tear_down(&stage.camera.name, bin, beat) {
-            stage.counters.hung_teardowns.fetch_add(1, Ordering::Relaxed);
-        }
+        teardown::tear_down(&stage.camera.name, bin, &stage.counters, beat);
         gate.close();
         stage.counters.keyframes_only.store(false, Ordering::Relaxed);
     }

@@ -28,7 +28,7 @@ pub fn first_image(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) -> R
     sink.set_property("sync", false);
     let image = wait_for_image(&bin, &sink, camera, clock, || other_codec(&announced, pipeline));
     drop(sink);
-    teardown::tear_down(&camera.name, bin, || {});
+    teardown::tear_down(&camera.name, bin, &Default::default(), || {});
     image
 }
 
