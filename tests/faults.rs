@@ -118,7 +118,7 @@ fn a_camera_that_hangs_is_stalled_until_it_continues() {
 #[test]
 fn a_stream_that_falls_silent_is_stalled_until_it_is_replaced() {
     let mut silent = Stream::synthetic("x264enc");
-    silent.silent_after_ms = Some(400);
+    silent.silent_after_ms = Some(1500);
     let mut server = RtspServer::start(&silent);
     let test = FaultTest::start(&server.url(), "");
     test.wait("live");

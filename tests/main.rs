@@ -18,5 +18,6 @@ mod everyday;
 mod faults;
 mod metrics;
 mod recorded;
+mod rtsp;
 mod service;
 mod wire;

@@ -2,10 +2,11 @@
 //!
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer. [`template`] defines the
-//! pipelines for each kind of source and [`choice`] selects one; [`decode`] decides which frames are decoded
-//! and [`pace`] which are analysed; [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled
-//! attempt, [`probe`] a camera that can be reached again; [`report`] publishes the status. The stage has a
-//! thread of its own. Frames leave through the camera's slot, its status through messages.
+//! pipelines for each kind of source and [`choice`] selects one; [`rtsp`] speaks to RTSP cameras; [`decode`]
+//! decides which frames are decoded and [`pace`] which are analysed; [`retry`] sets the delay after a
+//! failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera that can be reached again; [`report`]
+//! publishes the status. The stage has a thread of its own. Frames leave through the camera's slot, its
+//! status through messages.
 
 pub mod choice;
 mod decode;
@@ -14,6 +15,7 @@ mod pace;
 mod probe;
 mod report;
 mod retry;
+pub mod rtsp;
 pub mod template;
 mod watchdog;
 
@@ -112,6 +114,17 @@ pub enum FailureKind {
 impl Failure {
     fn new(kind: FailureKind, reason: impl Into<String>) -> Failure {
         Failure { kind, reason: reason.into() }
+    }
+
+    /// The failure of a source without video.
+    fn no_video() -> Failure {
+        Failure::new(FailureKind::Unsupported, "the source contains no video")
+    }
+
+    /// The failure of a camera that announces `codec` to a pipeline for another codec.
+    fn other_codec(codec: Codec) -> Failure {
+        let reason = format!("the camera sends {codec}, which this pipeline does not support");
+        Failure::new(FailureKind::OtherCodec(codec), reason)
     }
 
     fn state(&self) -> CameraState {
@@ -226,7 +239,7 @@ impl CameraStage {
         let captured_before = self.slot.counts().captured;
         report.attempt(choice);
         let ended = match choice.current() {
-            Ok(pipeline) => gst::run_once(self, pipeline, report),
+            Ok(pipeline) => gst::run_once(self, pipeline, choice.usable_codecs(), report),
             Err(missing) => Err(Failure::new(FailureKind::Unsupported, missing)),
         };
         let streamed = report.end_of_attempt(self.clock.monotonic());
@@ -237,7 +250,7 @@ impl CameraStage {
             Ok(Ended::Stopped) => Next::Stop,
             Ok(Ended::Paused) => Next::Reopen,
             Ok(Ended::Finished) if self.slot.counts().captured == captured_before => {
-                Next::Failed(gst::no_video())
+                Next::Failed(Failure::no_video())
             }
             Ok(Ended::Finished) => self.after_the_end(choice, started),
             Err(failure) => Next::Failed(failure),

@@ -33,6 +33,7 @@ impl<'a> StatusReporter<'a> {
             since: stage.clock.now(),
             pipeline: None,
             passed_over: Vec::new(),
+            transport: None,
             health: Health::Ok,
         };
         StatusReporter {
@@ -153,6 +154,19 @@ impl CaptureObserver for StatusReporter<'_> {
                 width,
                 height,
                 "Camera is decoded on the CPU; its low-resolution substream would cost less."
+            );
+        }
+    }
+
+    fn transport(&mut self, name: &'static str, refused: Option<&str>) {
+        let is_new = self.status.transport.replace(name) != Some(name);
+        if let Some(refused) = refused.filter(|_| is_new) {
+            let camera = self.stage.camera.name.as_str();
+            tracing::info!(
+                camera,
+                refused,
+                "Using RTP over {}; options.transport = {name:?} does so at once.",
+                name.to_uppercase()
             );
         }
     }
