@@ -70,6 +70,8 @@ pub struct CameraCounters {
     pub restarts: AtomicU64,
     /// Pipelines that did not stop and were abandoned.
     pub hung_teardowns: AtomicU64,
+    /// Those of them that still hang. Not published.
+    pub hanging_pipelines: AtomicU64,
     /// The camera is sending frames.
     pub live: AtomicBool,
     /// Only keyframes are being decoded.

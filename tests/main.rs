@@ -20,6 +20,7 @@ mod faults;
 mod homeassistant;
 mod metrics;
 mod recorded;
+mod rtsp;
 mod service;
 mod states;
 mod wire;

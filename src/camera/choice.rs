@@ -50,6 +50,12 @@ impl PipelineChoice {
         }
     }
 
+    /// The codecs for which a pipeline is installed.
+    pub fn usable_codecs(&self) -> Vec<Codec> {
+        let installed = self.candidates.iter().filter(|candidate| candidate.missing.is_empty());
+        installed.filter_map(|candidate| candidate.pipeline.codec).collect()
+    }
+
     /// Sets the codec that the camera has announced. Returns false, and changes nothing, if no candidate
     /// supports it.
     pub fn set_codec(&mut self, codec: Codec) -> bool {

@@ -2,10 +2,11 @@
 //!
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer. [`template`] defines the
-//! pipelines for each kind of source and [`choice`] selects one; [`decode`] decides which frames are decoded
-//! and [`pace`] which are analysed; [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled
-//! attempt, [`probe`] a camera that can be reached again; [`report`] publishes the status. The stage has a
-//! thread of its own. Frames leave through the camera's slot, its status through messages.
+//! pipelines for each kind of source and [`choice`] selects one; [`rtsp`] speaks to RTSP cameras; [`decode`]
+//! decides which frames are decoded and [`pace`] which are analysed; [`retry`] sets the delay after a
+//! failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera that can be reached again; [`report`]
+//! publishes the status. The stage has a thread of its own. Frames leave through the camera's slot, its
+//! status through messages.
 
 pub mod choice;
 mod decode;
@@ -14,6 +15,7 @@ mod pace;
 mod probe;
 mod report;
 mod retry;
+pub mod rtsp;
 pub mod template;
 mod watchdog;
 
@@ -114,6 +116,17 @@ impl Failure {
         Failure { kind, reason: reason.into() }
     }
 
+    /// The failure of a source without video.
+    fn no_video() -> Failure {
+        Failure::new(FailureKind::Unsupported, "the source contains no video")
+    }
+
+    /// The failure of a camera that announces `codec` to a pipeline for another codec.
+    fn other_codec(codec: Codec) -> Failure {
+        let reason = format!("the camera sends {codec}, which this pipeline does not support");
+        Failure::new(FailureKind::OtherCodec(codec), reason)
+    }
+
     fn state(&self) -> CameraState {
         match self.kind {
             FailureKind::Stalled => CameraState::Stalled,
@@ -158,6 +171,13 @@ impl CameraStage {
             if streamed.is_some() {
                 codec_changes = 0;
             }
+            let hanging = self.counters.hanging_pipelines.load(Ordering::Relaxed);
+            if hanging >= retry::MAX_HANGING_PIPELINES && !matches!(next, Next::Stop) {
+                if self.give_up(hanging, &choice, &mut report) {
+                    break;
+                }
+                continue;
+            }
             let failure = match next {
                 Next::Stop => break,
                 Next::Reopen => continue,
@@ -193,6 +213,21 @@ impl CameraStage {
         report.stopped();
     }
 
+    /// Leaves a camera alone whose pipelines hang, until they do not or a long delay has passed. Each of them
+    /// keeps memory, threads and often the device. Returns true if it is time to stop.
+    fn give_up(&self, hanging: u64, choice: &PipelineChoice, report: &mut StatusReporter<'_>) -> bool {
+        self.slot.interrupt(Interruption::Failed);
+        self.counters.restarts.fetch_add(1, Ordering::Relaxed);
+        let delay = retry::delay_while_hanging(hanging);
+        let minutes = delay.as_secs() / 60;
+        let reason =
+            format!("given up: {hanging} of its pipelines cannot be stopped; opened again in {minutes} min");
+        report.failed(&Failure::new(FailureKind::Stalled, reason), choice);
+        self.wait_until(delay, || {
+            self.counters.hanging_pipelines.load(Ordering::Relaxed) < retry::MAX_HANGING_PIPELINES
+        })
+    }
+
     /// Makes one attempt with the current pipeline. Returns what follows, and for how long the attempt
     /// delivered frames, or None if it never did.
     fn attempt(
@@ -204,7 +239,7 @@ impl CameraStage {
         let captured_before = self.slot.counts().captured;
         report.attempt(choice);
         let ended = match choice.current() {
-            Ok(pipeline) => gst::run_once(self, pipeline, report),
+            Ok(pipeline) => gst::run_once(self, pipeline, choice.usable_codecs(), report),
             Err(missing) => Err(Failure::new(FailureKind::Unsupported, missing)),
         };
         let streamed = report.end_of_attempt(self.clock.monotonic());
@@ -215,7 +250,7 @@ impl CameraStage {
             Ok(Ended::Stopped) => Next::Stop,
             Ok(Ended::Paused) => Next::Reopen,
             Ok(Ended::Finished) if self.slot.counts().captured == captured_before => {
-                Next::Failed(gst::no_video())
+                Next::Failed(Failure::no_video())
             }
             Ok(Ended::Finished) => self.after_the_end(choice, started),
             Err(failure) => Next::Failed(failure),

@@ -34,7 +34,8 @@ impl Probe {
     /// If the port is open at first, the camera failed for a reason that a connection cannot detect, and
     /// [`Probe::is_reachable`] stays false.
     pub fn start(camera: &Camera) -> Option<Probe> {
-        let address = host_and_port(&camera.source)?;
+        let (Source::Rtsp { url } | Source::Http { url }) = &camera.source else { return None };
+        let address = host_and_port(url)?;
         let probe = Probe { reachable: Arc::default(), cancelled: Arc::default() };
         let (reachable, cancelled) = (probe.reachable.clone(), probe.cancelled.clone());
         let work = move || {
@@ -67,9 +68,8 @@ fn is_open(address: &(String, u16)) -> bool {
     addresses.is_ok_and(|mut list| list.any(|address| TcpStream::connect_timeout(&address, TIMEOUT).is_ok()))
 }
 
-/// Host and port of a network camera's URL, which has been validated. Returns None for other sources.
-fn host_and_port(source: &Source) -> Option<(String, u16)> {
-    let (Source::Rtsp { url } | Source::Http { url }) = source else { return None };
+/// Host and port of a network camera's URL without credentials. Returns None if it is no such URL.
+pub fn host_and_port(url: &str) -> Option<(String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     let default_port = match scheme {
@@ -98,9 +98,8 @@ mod tests {
             ("https://[fe80::1]/x", "fe80::1", 443),
             ("rtsp://[::1]:8554/x", "::1", 8554),
         ] {
-            let source = Source::Rtsp { url: url.into() };
-            assert_eq!(host_and_port(&source), Some((host.to_string(), port)), "{url}");
+            assert_eq!(host_and_port(url), Some((host.to_string(), port)), "{url}");
         }
-        assert_eq!(host_and_port(&Source::Csi { sensor: 0 }), None);
+        assert_eq!(host_and_port("/dev/video0"), None);
     }
 }

@@ -151,6 +151,19 @@ impl CaptureObserver for StatusReporter<'_> {
         }
     }
 
+    fn transport(&mut self, name: &'static str, refused: Option<&str>) {
+        let is_new = self.status.transport.replace(name) != Some(name);
+        if let Some(refused) = refused.filter(|_| is_new) {
+            let camera = self.stage.camera.name.as_str();
+            tracing::info!(
+                camera,
+                refused,
+                "Using RTP over {}; options.transport = {name:?} does so at once.",
+                name.to_uppercase()
+            );
+        }
+    }
+
     fn health(&mut self, health: Health) {
         if self.status.health == health {
             return;

@@ -10,6 +10,21 @@ const UNSUPPORTED_DELAY: Duration = Duration::from_secs(30);
 /// Delay after a rejected password. It is long, because cameras lock accounts after some wrong passwords.
 const DENIED_DELAY: Duration = Duration::from_secs(60);
 
+/// Pipelines of one camera that may hang before it is given up for a while.
+pub const MAX_HANGING_PIPELINES: u64 = 3;
+/// Delay of a camera with that many. It doubles with each further one.
+const HANGING_DELAY: Duration = Duration::from_secs(5 * 60);
+/// The longest such delay.
+const MAX_HANGING_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The delay after which a camera is opened although so many of its pipelines still hang, if none of them
+/// stops before. Each attempt may leave one more of them, so the delay grows until they cannot fill the
+/// memory.
+pub fn delay_while_hanging(pipelines: u64) -> Duration {
+    let doublings = pipelines.saturating_sub(MAX_HANGING_PIPELINES).min(16) as u32;
+    (HANGING_DELAY * 2u32.pow(doublings)).min(MAX_HANGING_DELAY)
+}
+
 /// The delays between attempts to open one camera.
 #[derive(Debug)]
 pub struct RetryDelay {
@@ -60,6 +75,13 @@ mod tests {
         assert!(delay(60, FailureKind::Stalled) <= 0.5);
         assert!(delay(0, FailureKind::Denied) >= 48.0);
         assert!(delay(0, FailureKind::Unsupported) >= 24.0);
+    }
+
+    #[test]
+    fn a_camera_whose_pipelines_hang_is_tried_again_ever_later() {
+        let minutes = |pipelines| delay_while_hanging(pipelines).as_secs() / 60;
+        assert_eq!([3, 4, 5, 6].map(minutes), [5, 10, 20, 40]);
+        assert_eq!(minutes(u64::MAX), 24 * 60);
     }
 
     #[test]

@@ -21,10 +21,6 @@ pub struct Arguments {
     config: ConfigArguments,
 }
 
-/// A pipeline that hangs on teardown keeps its threads, memory and often its device. After this many, only a
-/// restart of the process helps.
-const MAX_HUNG_TEARDOWNS: u64 = 3;
-
 /// Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
@@ -38,7 +34,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     loop {
         match run_daemon(loaded, &control, &config, &mut signals)? {
             Exit::Signal => return Ok(ExitCode::SUCCESS),
-            Exit::Unrecoverable => return Ok(ExitCode::FAILURE),
             Exit::Reload(fresh) => loaded = *fresh,
         }
     }
@@ -47,8 +42,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 /// Why the daemon ended.
 enum Exit {
     Signal,
-    /// Only a restart of the process helps.
-    Unrecoverable,
     /// A new configuration was loaded.
     Reload(Box<Loaded>),
 }
@@ -86,10 +79,6 @@ fn run_daemon(
         if signals.wait(Duration::from_secs(1)) {
             break Exit::Signal;
         }
-        if daemon.hung_teardowns() >= MAX_HUNG_TEARDOWNS {
-            tracing::error!("Too many pipelines hang; exiting so that systemd restarts camfire.");
-            break Exit::Unrecoverable;
-        }
         if signals.take_hangup() | control.take_reload_request() {
             match config.load() {
                 Ok(fresh) => break Exit::Reload(Box::new(fresh)),
@@ -108,7 +97,7 @@ fn run_daemon(
     };
     match end {
         Exit::Reload(_) => tracing::info!("Reloading the configuration."),
-        Exit::Signal | Exit::Unrecoverable => {
+        Exit::Signal => {
             tracing::info!("camfire is stopping.");
             notify(NotifyState::Stopping);
         }

@@ -99,7 +99,7 @@ fn capture(camera: &Camera) -> Result<Image, Error> {
         let refuse =
             |reason: String| Error::new(ErrorKind::Source, format!("cameras.{}: {reason}", camera.name));
         let pipeline = choice.current().map_err(refuse)?;
-        let failure = match gst::first_image(camera, pipeline, &clock) {
+        let failure = match gst::first_image(camera, pipeline, choice.usable_codecs(), &clock) {
             Ok(frame) => return Ok(frame),
             Err(failure) => failure,
         };

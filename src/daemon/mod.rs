@@ -42,7 +42,7 @@ use crate::{
 use crossbeam_channel::Receiver;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -206,16 +206,6 @@ impl Daemon {
             self.send_stats();
         }
         lifecycle::hung_stages(&self.heartbeats, now, STAGE_TIMEOUT)
-    }
-
-    /// Number of pipelines of all cameras that did not stop and were abandoned. Each keeps threads and
-    /// memory, and often its device.
-    pub fn hung_teardowns(&self) -> u64 {
-        self.counters
-            .cameras
-            .iter()
-            .map(|(_, counters)| counters.hung_teardowns.load(Ordering::Relaxed))
-            .sum()
     }
 
     fn send_stats(&mut self) {

@@ -395,6 +395,8 @@ pub struct CameraStatus {
     pub pipeline: Option<String>,
     /// The pipelines that rank above the one in use, and why they are not used.
     pub passed_over: Vec<SkippedPipeline>,
+    /// How an RTSP camera's packets are carried: `tcp` or `udp`. Null before they are, and for other sources.
+    pub transport: Option<&'static str>,
     /// Health of the image.
     pub health: Health,
 }
@@ -409,6 +411,7 @@ impl CameraStatus {
             since,
             pipeline: None,
             passed_over: Vec::new(),
+            transport: None,
             health: Health::Ok,
         }
     }

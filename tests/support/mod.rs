@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod rtsp;
+pub mod rtsp_script;
 
 use gstreamer::prelude::*;
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};

@@ -2,7 +2,7 @@
 
 use super::{
     sample_sink::FORMATS,
-    source::{self, AnnouncedStream},
+    source::{self, UnknownStream},
     with_sink,
 };
 use crate::{
@@ -13,12 +13,11 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSink;
 use gstreamer_video as gst_video;
 
-/// Builds the pipeline of a camera, with its sink. An RTSP camera's stream is stored in `announced` once it
-/// is known.
+/// Builds the pipeline of a camera, with its sink. See [`UnknownStream`] for `unknown`.
 pub(super) fn build(
     pipeline: &Pipeline,
     camera: &Camera,
-    announced: &AnnouncedStream,
+    unknown: &UnknownStream,
 ) -> Result<(gst::Pipeline, AppSink), Failure> {
     let unusable = |e: &dyn std::fmt::Display| {
         Failure::new(FailureKind::Unsupported, format!("the pipeline cannot be built: {e}"))
@@ -27,7 +26,7 @@ pub(super) fn build(
         .map_err(|e| unusable(&e))?
         .downcast::<gst::Pipeline>()
         .map_err(|_| unusable(&"it is a single element"))?;
-    source::configure(&bin, pipeline, camera.login.as_ref(), announced).map_err(|e| unusable(&e))?;
+    source::configure(&bin, pipeline, camera.login.as_ref(), unknown).map_err(|e| unusable(&e))?;
     let sink = bin
         .by_name("sink")
         .and_then(|sink| sink.downcast::<AppSink>().ok())

@@ -9,12 +9,13 @@ use super::{
     errors::{self, missing_video_plugin, video_in},
     gate::{self, GateState},
     sample_sink::{Pacing, SampleSink, SinkEvents},
-    source::{AnnouncedStream, KeepAlive, Stream},
+    source::{self, KeepAlive, UnknownStream},
     teardown,
 };
 use crate::{
     camera::{
         CameraStage, Ended, Failure, FailureKind,
+        rtsp::{self, Carrier, Session},
         template::{Codec, Pipeline},
         watchdog::{Counts, Watchdog},
     },
@@ -43,15 +44,22 @@ pub trait CaptureObserver {
     fn live(&mut self, size: Option<(usize, usize)>);
     /// The health of the image has changed.
     fn health(&mut self, health: Health);
+    /// An RTSP camera's packets are carried like this, in the words of `options.transport`. `refused`: the
+    /// camera's refusal of what was tried before.
+    fn transport(&mut self, name: &'static str, refused: Option<&str>);
 }
 
-/// Makes one attempt, from opening the source until it ends, fails or must stop.
+/// Makes one attempt, from opening the source until it ends, fails or must stop. `usable`: the codecs that
+/// this machine can decode.
 pub fn run_once(
     stage: &CameraStage,
     pipeline: &Pipeline,
+    usable: Vec<Codec>,
     observer: &mut dyn CaptureObserver,
 ) -> Result<Ended, Failure> {
-    let capture = Capture::open(stage, pipeline)?;
+    let Some(capture) = Capture::open(stage, pipeline, usable)? else {
+        return Ok(if stage.stop.is_triggered() { Ended::Stopped } else { Ended::Paused });
+    };
     let ended = capture.play(observer);
     capture.close();
     ended
@@ -66,8 +74,9 @@ struct Capture<'a> {
     /// The pipeline has a gate.
     gated: bool,
     sink_events: Arc<Mutex<SinkEvents>>,
-    announced: AnnouncedStream,
-    codec: Option<Codec>,
+    unknown: UnknownStream,
+    /// The RTSP session, unless a custom launch line has its own.
+    session: Option<Session>,
     /// Frames wait until the slot is vacant instead of replacing each other.
     lossless: bool,
     /// The attempt is over, so that nothing may wait any more.
@@ -86,10 +95,25 @@ struct Playback {
 }
 
 impl<'a> Capture<'a> {
-    fn open(stage: &'a CameraStage, pipeline: &Pipeline) -> Result<Capture<'a>, Failure> {
+    /// Returns None if the camera was paused or camfire is stopping before it was open.
+    fn open(
+        stage: &'a CameraStage,
+        pipeline: &Pipeline,
+        usable: Vec<Codec>,
+    ) -> Result<Option<Capture<'a>>, Failure> {
         let camera = &stage.camera;
-        let announced = AnnouncedStream::default();
-        let (bin, sink) = build(pipeline, camera, &announced)?;
+        let unknown = UnknownStream::default();
+        let (bin, sink) = build(pipeline, camera, &unknown)?;
+        let mut session = None;
+        if let Some(request) = source::session_request(&bin, pipeline, camera, usable) {
+            let keep_going = || {
+                stage.heartbeat.beat(stage.clock.monotonic());
+                stage.control.settings().watching && !stage.stop.is_triggered()
+            };
+            let Some(opened) = rtsp::open(&camera.name, request, keep_going)? else { return Ok(None) };
+            source::connect(&bin, &opened);
+            session = Some(opened);
+        }
         let pacing = Pacing::of(&camera.source);
         let lossless = pacing == Pacing::Unpaced;
         sink.set_property("sync", !pipeline.live && !lossless);
@@ -116,8 +140,7 @@ impl<'a> Capture<'a> {
             Ok(gst::FlowSuccess::Ok)
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
-        let codec = pipeline.codec;
-        Ok(Capture { stage, bin, sink, gate, gated, sink_events, announced, codec, lossless, closing })
+        Ok(Some(Capture { stage, bin, sink, gate, gated, sink_events, unknown, session, lossless, closing }))
     }
 
     /// Plays until the source ends, fails or must stop.
@@ -136,7 +159,7 @@ impl<'a> Capture<'a> {
             media_type: None,
         };
         let mut watchdog = Watchdog::new(&stage.camera, stage.clock.monotonic());
-        let mut keep_alive = KeepAlive::new(&self.bin, stage.clock.monotonic());
+        let mut keep_alive = KeepAlive::new(&self.bin, self.session.is_some(), stage.clock.monotonic());
         loop {
             let now = stage.clock.monotonic();
             stage.heartbeat.beat(now);
@@ -146,12 +169,16 @@ impl<'a> Capture<'a> {
             if stage.stop.is_triggered() {
                 return Ok(Ended::Stopped);
             }
+            self.check_session()?;
+            if let Some(session) = &self.session {
+                observer.transport(session.carrier().name(), session.refused());
+            }
             self.forward_sink_events(observer)?;
             if self.lossless && !stage.slot.wait_until_vacant(Duration::ZERO) {
                 // The workers are slower than the source.
                 watchdog.reset(now);
             }
-            if watchdog.check(now, self.counts())? {
+            if watchdog.check(now, self.counts()).map_err(|failure| self.over_udp(failure))? {
                 let size = lock(&self.sink_events).size;
                 observer.live(size);
             }
@@ -172,6 +199,8 @@ impl<'a> Capture<'a> {
         playback: &mut Playback,
         now: Duration,
     ) -> Result<Option<Ended>, Failure> {
+        // The end of a session is the cause of what GStreamer reports.
+        self.check_session()?;
         match message.view() {
             gst::MessageView::Error(error) => {
                 let unlinked = self.unlinked_video(error, playback.media_type.take());
@@ -212,13 +241,12 @@ impl<'a> Capture<'a> {
 
     /// Takes the pipeline down, whatever its state. One that hangs is counted and abandoned.
     fn close(self) {
-        let Capture { stage, bin, sink, gate, closing, .. } = self;
+        let Capture { stage, bin, sink, gate, closing, session, .. } = self;
         closing.store(true, Ordering::Relaxed);
         drop(sink);
         let beat = || stage.heartbeat.beat(stage.clock.monotonic());
-        if !teardown::tear_down(&stage.camera.name, bin, beat) {
-            stage.counters.hung_teardowns.fetch_add(1, Ordering::Relaxed);
-        }
+        teardown::tear_down(&stage.camera.name, bin, &stage.counters, beat);
+        drop(session);
         gate.close();
         stage.counters.keyframes_only.store(false, Ordering::Relaxed);
     }
@@ -232,6 +260,24 @@ impl<'a> Capture<'a> {
             Some(reason) => Err(Failure::new(FailureKind::Unsupported, reason)),
             None => Ok(()),
         }
+    }
+
+    /// Tells the RTSP session how far the frames have got.
+    ///
+    /// Errors: it has ended.
+    fn check_session(&self) -> Result<(), Failure> {
+        let Some(session) = &self.session else { return Ok(()) };
+        session.flow().set_frames(self.counts().received);
+        session.failure().map_or(Ok(()), Err)
+    }
+
+    /// Adds to the failure of a stream that has never arrived that a firewall may be the cause.
+    fn over_udp(&self, mut failure: Failure) -> Failure {
+        let is_udp = self.session.as_ref().is_some_and(|session| session.carrier() == Carrier::Udp);
+        if is_udp && self.counts().received == 0 {
+            failure.reason += ", with RTP over UDP";
+        }
+        failure
     }
 
     /// Frame counts for the watchdog. Without a gate, only decoded frames are counted.
@@ -276,16 +322,10 @@ impl<'a> Capture<'a> {
         Some(Failure::new(FailureKind::Unsupported, reason))
     }
 
-    /// The failure of an RTSP camera that has announced a stream which this pipeline does not decode.
+    /// The failure of a custom launch line's RTSP camera whose stream no pipeline decodes.
     fn unsupported_stream(&self) -> Option<Failure> {
-        let announced = lock(&self.announced);
-        match announced.as_ref()? {
-            Stream::Unknown(name) => {
-                let reason = format!("the camera sends {name}, which no pipeline supports");
-                Some(Failure::new(FailureKind::Unsupported, reason))
-            }
-            Stream::Known(codec) if self.codec.is_none_or(|own| own == *codec) => None,
-            Stream::Known(codec) => Some(errors::other_codec(*codec)),
-        }
+        let unknown = lock(&self.unknown);
+        let reason = format!("the camera sends {}, which no pipeline supports", unknown.as_ref()?);
+        Some(Failure::new(FailureKind::Unsupported, reason))
     }
 }

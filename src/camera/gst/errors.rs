@@ -1,18 +1,7 @@
 //! Turns GStreamer's bus messages into failures with a reason for the user.
 
-use crate::camera::{Failure, FailureKind, template::Codec};
+use crate::camera::{Failure, FailureKind};
 use gstreamer::{self as gst, prelude::*};
-
-/// The failure of a source without video.
-pub fn no_video() -> Failure {
-    Failure::new(FailureKind::Unsupported, "the source contains no video")
-}
-
-/// The failure of a camera that announces `codec` to a pipeline for another codec.
-pub(super) fn other_codec(codec: Codec) -> Failure {
-    let reason = format!("the camera sends {codec}, which this pipeline does not support");
-    Failure::new(FailureKind::OtherCodec(codec), reason)
-}
 
 /// The failure that a bus error stands for. `missing_plugin` is the text of [`missing_video_plugin`], if
 /// there was one.
@@ -80,7 +69,7 @@ pub(super) fn video_in(streams: &gst::message::StreamCollection) -> Result<Optio
             Ok(video.caps().and_then(|caps| caps.structure(0).map(|stream| stream.name().to_string())))
         }
         None if streams.is_empty() => Ok(None),
-        None => Err(no_video()),
+        None => Err(Failure::no_video()),
     }
 }
 

@@ -3,32 +3,47 @@
 use super::{
     build::build,
     capture::POLL_INTERVAL,
-    errors::{self, no_video, video_in},
+    errors::{self, video_in},
     sample_sink,
-    source::{AnnouncedStream, Stream},
+    source::{self, UnknownStream},
     teardown,
 };
 use crate::{
-    camera::{Failure, FailureKind, template::Pipeline},
+    camera::{
+        Failure, FailureKind,
+        rtsp::{self, Session},
+        template::{Codec, Pipeline},
+    },
     clock::Clock,
     config::Camera,
     frame::Image,
-    sync::lock,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSink;
 use gstreamer_video as gst_video;
 
-/// Opens a camera, returns its first image and closes it.
+/// Opens a camera, returns its first image and closes it. `usable`: the codecs that this machine can decode.
 ///
 /// Errors: no image within the camera's `first_frame_timeout`, or any failure before.
-pub fn first_image(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) -> Result<Image, Failure> {
-    let announced = AnnouncedStream::default();
-    let (bin, sink) = build(pipeline, camera, &announced)?;
+pub fn first_image(
+    camera: &Camera,
+    pipeline: &Pipeline,
+    usable: Vec<Codec>,
+    clock: &dyn Clock,
+) -> Result<Image, Failure> {
+    let (bin, sink) = build(pipeline, camera, &UnknownStream::default())?;
     sink.set_property("sync", false);
-    let image = wait_for_image(&bin, &sink, camera, clock, || other_codec(&announced, pipeline));
+    let request = source::session_request(&bin, pipeline, camera, usable);
+    let session = match request {
+        Some(request) => rtsp::open(&camera.name, request, || true)?,
+        None => None,
+    };
+    if let Some(session) = &session {
+        source::connect(&bin, session);
+    }
+    let image = wait_for_image(&bin, &sink, camera, clock, session.as_ref());
     drop(sink);
-    teardown::tear_down(&camera.name, bin, || {});
+    teardown::tear_down(&camera.name, bin, &Default::default(), || {});
     image
 }
 
@@ -37,7 +52,7 @@ fn wait_for_image(
     sink: &AppSink,
     camera: &Camera,
     clock: &dyn Clock,
-    other_codec: impl Fn() -> Option<Failure>,
+    session: Option<&Session>,
 ) -> Result<Image, Failure> {
     const MESSAGES: [gst::MessageType; 3] =
         [gst::MessageType::Error, gst::MessageType::Eos, gst::MessageType::StreamCollection];
@@ -47,6 +62,9 @@ fn wait_for_image(
         return Err(errors::start_failure(&bus, POLL_INTERVAL, |error| errors::failure(error, None)));
     }
     while clock.monotonic() < deadline {
+        if let Some(failure) = session.and_then(Session::failure) {
+            return Err(failure);
+        }
         if let Some(sample) = sink.try_pull_sample(POLL_INTERVAL) {
             let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
             let image = info.and_then(|info| sample_sink::image(&sample, &info, camera.rotation));
@@ -54,19 +72,12 @@ fn wait_for_image(
         }
         match bus.pop_filtered(&MESSAGES).as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Error(error)) => {
-                return Err(other_codec().unwrap_or_else(|| errors::failure(error, None)));
+                return Err(errors::failure(error, None));
             }
             Some(gst::MessageView::StreamCollection(streams)) => drop(video_in(streams)?),
-            Some(_) => return Err(no_video()),
+            Some(_) => return Err(Failure::no_video()),
             None => {}
         }
     }
     Err(Failure::new(FailureKind::Stalled, "no frame in time"))
-}
-
-fn other_codec(announced: &AnnouncedStream, pipeline: &Pipeline) -> Option<Failure> {
-    match lock(announced).as_ref() {
-        Some(Stream::Known(codec)) if Some(*codec) != pipeline.codec => Some(errors::other_codec(*codec)),
-        _ => None,
-    }
 }

@@ -20,7 +20,6 @@ mod teardown;
 mod transcode;
 
 pub use capture::{CaptureObserver, MIN_CLIP_DURATION, run_once};
-pub use errors::no_video;
 pub use first_image::first_image;
 pub use transcode::{Paths, clip_duration, transcode};
 
@@ -193,7 +192,7 @@ mod tests {
             let (camera, mut pipeline) = found.unwrap();
             assert!(pipeline.launch.contains(element), "{name}");
             pipeline.launch = pipeline.launch.replacen(element, &replacement, 1);
-            let image = first_image(camera, &pipeline, &SystemClock::new())
+            let image = first_image(camera, &pipeline, Vec::new(), &SystemClock::new())
                 .unwrap_or_else(|failure| panic!("{name}: {failure:?} of {}", pipeline.launch));
             assert_eq!(image.format, format, "{name}");
         }

@@ -1,7 +1,15 @@
-//! The element `src`: sets its address, login and properties, selects the RTSP stream, and sends keep-alives.
+//! The element `src`: sets its address, login and properties, and connects an rtspsrc to camfire's own RTSP
+//! session. Of a custom launch line, whose rtspsrc connects to the camera itself, selects the stream and
+//! sends keep-alives.
 
-use super::super::template::{Codec, Pipeline};
-use crate::{config::Login, sync::lock};
+use super::super::{
+    rtsp::{self, Session, Transport},
+    template::{Codec, Pipeline},
+};
+use crate::{
+    config::{Camera, Login},
+    sync::lock,
+};
 use gstreamer::{self as gst, glib, prelude::*};
 use std::{
     sync::{Arc, Mutex},
@@ -13,28 +21,23 @@ use std::{
 const SENDS_KEEP_ALIVES: (u32, u32, u32) = (1, 26, 7);
 /// A little less than half of the shortest session timeout of any known camera.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(25);
+/// GStreamer's flags of rtspsrc's property `protocols`.
+const PROTOCOL_UDP: u32 = 1;
+const PROTOCOL_TCP: u32 = 4;
 
-/// The video stream that an RTSP camera has announced, once it has.
-pub(super) type AnnouncedStream = Arc<Mutex<Option<Stream>>>;
-
-/// The encoding of a video stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stream {
-    /// A codec that some pipeline supports.
-    Known(Codec),
-    /// The RTP encoding name of any other.
-    Unknown(String),
-}
+/// The RTP encoding name of the video stream that a custom launch line's RTSP camera has announced, if no
+/// pipeline supports it.
+pub(super) type UnknownStream = Arc<Mutex<Option<String>>>;
 
 /// Configures `src` and all other named elements. Address and login are set as properties, never written into
-/// the launch line. Of an RTSP source, selects the stream and stores it in `announced` once it is known.
+/// the launch line. An rtspsrc with an address gets both later, from [`connect`].
 ///
 /// Errors: a property that must be set does not exist. The text follows "the pipeline cannot be built:".
 pub(super) fn configure(
     bin: &gst::Pipeline,
     pipeline: &Pipeline,
     login: Option<&Login>,
-    announced: &AnnouncedStream,
+    unknown: &UnknownStream,
 ) -> Result<(), String> {
     for (element, properties) in &pipeline.properties {
         let Some(element) = bin.by_name(element) else { continue };
@@ -49,6 +52,9 @@ pub(super) fn configure(
             None => Ok(()),
         };
     };
+    if relayed_source(bin, pipeline).is_some() {
+        return Ok(());
+    }
     let has = |name: &str| source.find_property(name).is_some();
     if let Some((property, value)) = &pipeline.address {
         if !has(property) {
@@ -64,13 +70,71 @@ pub(super) fn configure(
         source.set_property("user-pw", &login.password);
     }
     if is_rtspsrc(&source) {
-        select_stream(&source, pipeline.codec, announced.clone());
+        select_stream(&source, unknown.clone());
     }
     Ok(())
 }
 
-/// Selects the first video stream if the pipeline can decode it, and neither audio nor metadata.
-fn select_stream(source: &gst::Element, codec_wanted: Option<Codec>, announced: AnnouncedStream) {
+/// The rtspsrc whose session is camfire's own: that of every pipeline but a custom launch line.
+fn relayed_source(bin: &gst::Pipeline, pipeline: &Pipeline) -> Option<gst::Element> {
+    bin.by_name("src").filter(|source| is_rtspsrc(source) && pipeline.address.is_some())
+}
+
+/// The session that the pipeline needs, if it has an rtspsrc with an address. `usable`: the codecs that this
+/// machine can decode.
+pub(super) fn session_request(
+    bin: &gst::Pipeline,
+    pipeline: &Pipeline,
+    camera: &Camera,
+    usable: Vec<Codec>,
+) -> Option<rtsp::Request> {
+    let source = relayed_source(bin, pipeline)?;
+    let flags = |name: &str| {
+        let value = source.find_property(name).map(|_| source.property_value(name))?;
+        value.transform::<u32>().ok()?.get::<u32>().ok()
+    };
+    let protocols = flags("protocols").unwrap_or(PROTOCOL_TCP);
+    let transport = match (protocols & PROTOCOL_UDP != 0, protocols & PROTOCOL_TCP != 0) {
+        (false, _) => Transport::Tcp,
+        (true, false) => Transport::Udp,
+        (true, true) => Transport::UdpOrTcp,
+    };
+    Some(rtsp::Request {
+        url: pipeline.address.as_ref()?.1.clone(),
+        login: camera.login.clone(),
+        transport,
+        verify_tls: flags("tls-validation-flags") != Some(0),
+        codec: pipeline.codec,
+        usable,
+    })
+}
+
+/// Connects the pipeline's rtspsrc to a session, and reports to it which packets leave the jitter buffer.
+pub(super) fn connect(bin: &gst::Pipeline, session: &Session) {
+    let source = bin.by_name("src").expect("only a pipeline with a source has a session");
+    source.set_property_from_str("location", session.url());
+    source.set_property_from_str("protocols", "tcp");
+    let flow = session.flow().clone();
+    source.connect_pad_added(move |_, pad| {
+        let flow = flow.clone();
+        let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        pad.add_probe(kinds, move |_, info| {
+            let last = match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => Some(buffer.as_ref()),
+                Some(gst::PadProbeData::BufferList(list)) => list.iter().last(),
+                _ => None,
+            };
+            let mut head = [0; 4];
+            if last.is_some_and(|buffer| buffer.copy_to_slice(0, &mut head).is_ok()) {
+                flow.packet_out(u16::from_be_bytes([head[2], head[3]]));
+            }
+            gst::PadProbeReturn::Ok
+        });
+    });
+}
+
+/// Selects the first video stream if any pipeline could decode it, and neither audio nor metadata.
+fn select_stream(source: &gst::Element, unknown: UnknownStream) {
     let selected = Mutex::new(None);
     source.connect("select-stream", false, move |values| {
         let number = values.get(1).and_then(|value| value.get::<u32>().ok())?;
@@ -84,9 +148,9 @@ fn select_stream(source: &gst::Element, codec_wanted: Option<Codec>, announced: 
         }
         *selected = Some(number);
         let encoding = text("encoding-name");
-        let codec = Codec::of_rtp(&encoding);
-        *lock(&announced) = Some(codec.map_or(Stream::Unknown(encoding), Stream::Known));
-        Some((codec.is_some() && (codec_wanted.is_none() || codec == codec_wanted)).to_value())
+        let is_known = Codec::of_rtp(&encoding).is_some();
+        *lock(&unknown) = Some(encoding).filter(|_| !is_known);
+        Some(is_known.to_value())
     });
 }
 
@@ -94,7 +158,7 @@ fn is_rtspsrc(source: &gst::Element) -> bool {
     source.factory().is_some_and(|factory| factory.name() == "rtspsrc")
 }
 
-/// Sends keep-alives to an RTSP camera if this version of GStreamer does not.
+/// Sends keep-alives to the RTSP camera of a custom launch line if this version of GStreamer does not.
 pub(super) struct KeepAlive {
     /// None if no keep-alives are needed.
     source: Option<gst::Element>,
@@ -102,12 +166,13 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Creates the keep-alive of a pipeline that begins to play at `now`.
-    pub(super) fn new(bin: &gst::Pipeline, now: Duration) -> KeepAlive {
+    /// Creates the keep-alive of a pipeline that begins to play at `now`. None is sent if it has a session of
+    /// camfire's own.
+    pub(super) fn new(bin: &gst::Pipeline, has_session: bool, now: Duration) -> KeepAlive {
         let (major, minor, micro, _) = gst::version();
         let source = bin
             .by_name("src")
-            .filter(|source| is_rtspsrc(source) && (major, minor, micro) < SENDS_KEEP_ALIVES);
+            .filter(|source| is_rtspsrc(source) && !has_session && (major, minor, micro) < SENDS_KEEP_ALIVES);
         KeepAlive { source, next: now + KEEP_ALIVE_INTERVAL }
     }
 

@@ -40,7 +40,7 @@ pub fn clip_duration(clip: &Path) -> Option<Duration> {
         message.is_some_and(|message| message.type_() == gst::MessageType::AsyncDone)
     };
     let duration = prerolled.then(|| pipeline.query_duration::<gst::ClockTime>()).flatten();
-    teardown::tear_down("duration", pipeline, || {});
+    teardown::tear_down("duration", pipeline, &Default::default(), || {});
     duration.map(Duration::from)
 }
 
@@ -96,7 +96,7 @@ pub fn transcode(
     let ended = transcoder.run(draw, is_over);
     let Transcoder { reader, writer, .. } = transcoder;
     for pipeline in [reader, writer] {
-        teardown::tear_down("annotate", pipeline, || {});
+        teardown::tear_down("annotate", pipeline, &Default::default(), || {});
     }
     ended
 }
