@@ -18,7 +18,10 @@ fn documented_automation() -> String {
 
 /// What Home Assistant makes of these messages.
 fn homeassistant(messages: &[Received]) -> Value {
-    let message = |m: &Received| json!({ "topic": m.topic, "payload": m.payload, "retained": m.retained });
+    const STATES: [&str; 5] = ["/status", "/occupancy", "/settings", "/picture", "/snapshot"];
+    let is_state = |topic: &str| STATES.iter().any(|end| topic.ends_with(end)) || topic.contains("/regions/");
+    let message =
+        |m: &Received| json!({ "topic": m.topic, "payload": m.payload, "retained": is_state(&m.topic) });
     let messages: Vec<Value> = messages.iter().map(message).collect();
     let input = json!({ "messages": messages, "automation": documented_automation() });
     let mut python = Command::new("/usr/bin/python3")
@@ -40,7 +43,7 @@ fn the_documented_automation_fires_once_for_every_cat_of_the_demo() {
     let config = format!(
         "node.name = 'porch'\nstats.interval = '1s'\npictures.publish = true\nhomeassistant.discovery = true\n\
          commands.accept = true\n\
-         [cameras.yard]\nsource = 'file://{}/assets/demo.mp4'\nview_every = '1s'\n\
+         [cameras.yard]\nsource = 'file://{}/assets/demo.mp4'\nloop = false\nview_every = '1s'\n\
          zones.middle = [[0.3, 0], [0.7, 0], [0.7, 1], [0.3, 1]]\nregions.left = {{ hold = '1s', every = '1s' }}\n",
         root().display()
     );

@@ -1,9 +1,9 @@
-//! What commands have set, on disk: a paused camera stays paused when camfire is restarted, reloaded, killed or
-//! loses power.
+//! What commands have set, on disk: a paused camera stays paused when camfire is restarted, reloaded, killed
+//! or loses power.
 //!
-//! The file is JSON: the settings of each camera by its name, each with the time of the command. It is replaced
-//! as a whole, and reaches the disk before a command is answered. Cameras that are not configured any more are
-//! kept, so that one that returns is still paused.
+//! The file is JSON: the settings of each camera by its name, each with the time of the command. It is
+//! replaced as a whole, and reaches the disk before a command is answered. Cameras that are not configured
+//! any more are kept, so that one that returns is still paused.
 
 use crate::{
     error::{Error, ErrorKind},
@@ -88,8 +88,8 @@ pub struct SavedSettings {
 impl SavedSettings {
     /// Reads the file. There is none before the first command.
     ///
-    /// Errors ([`ErrorKind::Input`]): the file cannot be read or is damaged. It may have paused cameras, so they
-    /// must not be opened.
+    /// Errors ([`ErrorKind::Input`]): the file cannot be read or is damaged. It may have paused cameras, so
+    /// they must not be opened.
     pub fn open(path: Option<PathBuf>) -> Result<SavedSettings, Error> {
         let cameras = match &path {
             Some(path) => read(path).map_err(|error| {

@@ -10,8 +10,8 @@ pub struct LiveEvent<'a> {
     /// The event, with the same sequence as on its durable topic.
     #[serde(flatten)]
     pub event: &'a Event,
-    /// The labels in the event's `label_path` that no earlier event of the object had, so that an automation can
-    /// act on each of them once.
+    /// The labels in the event's `label_path` that no earlier event of the object had, so that an automation
+    /// can act on each of them once.
     pub new_labels: Vec<String>,
     /// Seconds from the capture of the frame that caused the event until it was sent, rounded to 0.1.
     #[serde(serialize_with = "crate::counters::tenths")]

@@ -16,8 +16,8 @@ pub struct Pictures {
     pub has_snapshots: bool,
 }
 
-/// The states of one camera at `at`, before it is opened: nothing is in view, all regions are unknown, and there
-/// are no pictures.
+/// The states of one camera at `at`, before it is opened: nothing is in view, all regions are unknown, and
+/// there are no pictures.
 pub fn camera_states(node: &Arc<str>, camera: &Camera, pictures: &Pictures, at: Timestamp) -> Vec<Message> {
     let name: Arc<str> = camera.name.as_str().into();
     let header = || Header::new(node.clone(), Some(name.clone()));

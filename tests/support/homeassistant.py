@@ -85,15 +85,21 @@ class Entity:
 def main():
     given = json.load(sys.stdin)
     automation = yaml.safe_load(given["automation"])
-    entities, fired = {}, []
+    entities, fired, retained = {}, [], {}
     for message in given["messages"]:
         topic, payload = message["topic"], message["payload"]
         if topic.startswith("homeassistant/device/") and payload:
             config = json.loads(payload)
             for key, options in config["components"].items():
                 entity = Entity(key, options["p"], config["device"]["name"], options)
-                entities.setdefault(entity.id, entity)
+                if entity.id not in entities:
+                    entities[entity.id] = entity
+                    # A new subscriber gets what the broker has retained.
+                    for retained_topic, retained_payload in retained.items():
+                        entity.receive(retained_topic, retained_payload)
             continue
+        if message["retained"]:
+            retained[topic] = payload
         for entity in entities.values():
             try:
                 is_set = entity.receive(topic, payload)

@@ -1,5 +1,5 @@
-//! How many commands are executed: a budget per topic, so that a flood of commands cannot fill the log or occupy
-//! the node. Pure. Times are monotonic.
+//! How many commands are executed: a budget per topic, so that a flood of commands cannot fill the log or
+//! occupy the node. Pure. Times are monotonic.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What becomes of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Admission {
     /// It is executed.
     Execute,
     /// It is not executed. The answer says so.
@@ -40,7 +40,7 @@ struct Budget {
 
 impl Limiter {
     /// Decides about a command to `camera`, or to the node if it is None.
-    pub fn admit(&mut self, camera: Option<&str>, now: Duration) -> Verdict {
+    pub fn admit(&mut self, camera: Option<&str>, now: Duration) -> Admission {
         let full = || Budget { commands: BURST, at: now, was_refused: false };
         let budget = self.budgets.entry(camera.map(str::to_string)).or_insert_with(full);
         let earned = now.saturating_sub(budget.at).as_secs_f64() * PER_SECOND;
@@ -48,10 +48,10 @@ impl Limiter {
         if budget.commands >= 1.0 {
             budget.commands -= 1.0;
             budget.was_refused = false;
-            return Verdict::Execute;
+            return Admission::Execute;
         }
         self.rejected += 1;
-        if std::mem::replace(&mut budget.was_refused, true) { Verdict::Drop } else { Verdict::Refuse }
+        if std::mem::replace(&mut budget.was_refused, true) { Admission::Drop } else { Admission::Refuse }
     }
 
     /// Number of commands that were not executed, if it is time to log it.
@@ -72,21 +72,21 @@ mod tests {
     #[test]
     fn a_flood_is_answered_once_and_summarised_and_then_commands_are_executed_again() {
         let mut limiter = Limiter::default();
-        let mut verdicts = BTreeMap::new();
+        let mut admissions = BTreeMap::new();
         let mut summaries = Vec::new();
         for number in 0..20_000_u64 {
             // 1,000 per second.
             let now = Duration::from_millis(number);
-            *verdicts.entry(format!("{:?}", limiter.admit(Some("yard"), now))).or_insert(0) += 1;
+            *admissions.entry(format!("{:?}", limiter.admit(Some("yard"), now))).or_insert(0) += 1;
             summaries.extend(limiter.take_summary(now));
         }
-        assert!((69..=71).contains(&verdicts["Execute"]), "{verdicts:?}");
-        assert!(verdicts["Refuse"] <= verdicts["Execute"], "{verdicts:?}");
+        assert!((69..=71).contains(&admissions["Execute"]), "{admissions:?}");
+        assert!(admissions["Refuse"] <= admissions["Execute"], "{admissions:?}");
         assert!(summaries.len() <= 3, "{summaries:?}");
-        assert_eq!(limiter.admit(None, Duration::from_secs(20)), Verdict::Execute, "another topic");
-        assert_eq!(limiter.admit(Some("yard"), Duration::from_secs(21)), Verdict::Execute);
+        assert_eq!(limiter.admit(None, Duration::from_secs(20)), Admission::Execute, "another topic");
+        assert_eq!(limiter.admit(Some("yard"), Duration::from_secs(21)), Admission::Execute);
         let rest = limiter.take_summary(Duration::from_secs(40)).unwrap();
-        assert_eq!(summaries.iter().sum::<u64>() + rest, verdicts["Drop"] + verdicts["Refuse"]);
+        assert_eq!(summaries.iter().sum::<u64>() + rest, admissions["Drop"] + admissions["Refuse"]);
         assert_eq!(limiter.take_summary(Duration::from_secs(90)), None);
     }
 }

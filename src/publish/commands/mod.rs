@@ -8,7 +8,7 @@ mod limiter;
 mod request;
 
 use self::{
-    limiter::{Limiter, Verdict},
+    limiter::{Admission, Limiter},
     request::{CameraCommand, NodeCommand, Request},
 };
 use super::outbox::{Outbox, Row};
@@ -86,7 +86,8 @@ pub struct Outcome {
 }
 
 impl Commander {
-    /// Creates a commander that has executed no command yet. `max_bytes`: maximum size of an answer's payload.
+    /// Creates a commander that has executed no command yet. `max_bytes`: maximum size of an answer's
+    /// payload.
     pub fn new(
         node: Arc<str>,
         cameras: Arc<[Arc<CameraControl>]>,
@@ -110,11 +111,11 @@ impl Commander {
         // Cameras that do not exist share a budget, because there is no end of their names.
         let known =
             camera.map(|name| self.find(name).map_or("", |control| &*control.name)).map(str::to_string);
-        let verdict = self.limiter.admit(known.as_deref(), now);
+        let admission = self.limiter.admit(known.as_deref(), now);
         if let Some(count) = self.limiter.take_summary(now) {
             tracing::warn!(count, "Commands arrive too fast; some were not executed.");
         }
-        if verdict == Verdict::Drop {
+        if admission == Admission::Drop {
             return None;
         }
         let mut answer = Answer {
@@ -131,7 +132,7 @@ impl Commander {
         let outcome = Request::read(payload).and_then(|request| {
             answer.id = request.id.clone();
             answer.r#do = request.name().map(|name| name.chars().take(MAX_NAME_CHARS).collect());
-            if verdict == Verdict::Refuse {
+            if admission == Admission::Refuse {
                 return Err("too many commands; this one and the next ones are not executed".into());
             }
             match camera {
