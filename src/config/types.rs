@@ -348,8 +348,8 @@ pub struct Camera {
     pub labels: Vec<String>,
     /// Whether a heatmap is published for each inference on a published object.
     pub heatmap: bool,
-    /// Time without a frame after which the camera counts as stalled and is reconnected. None: 2 s or ten
-    /// frame intervals, whichever is longer.
+    /// Time without a frame after which the camera counts as stalled and is reconnected. None: derived from
+    /// the camera's frame intervals.
     pub stall_timeout: Option<Duration>,
     /// Maximum time from opening the camera to its first frame.
     pub first_frame_timeout: Duration,

@@ -5,8 +5,10 @@
 //! on the camera's thread or a helper thread, never on one of GStreamer's, which would deadlock.
 
 use super::{
+    bounds,
     build::build,
     errors::{self, missing_video_plugin, video_in},
+    feed::{Feed, Skipped},
     gate::{self, GateState},
     sample_sink::{Pacing, SampleSink, SinkEvents},
     source::{AnnouncedStream, KeepAlive, Stream},
@@ -15,6 +17,10 @@ use super::{
 use crate::{
     camera::{
         CameraStage, Ended, Failure, FailureKind,
+        http::{
+            Content,
+            reader::{STILL_PATIENCE, STILL_TIMEOUT},
+        },
         template::{Codec, Pipeline},
         watchdog::{Counts, Watchdog},
     },
@@ -43,6 +49,10 @@ pub trait CaptureObserver {
     fn live(&mut self, size: Option<(usize, usize)>);
     /// The health of the image has changed.
     fn health(&mut self, health: Health);
+    /// An image was skipped, because it was missing, damaged or late. `reason` says which.
+    fn skipped(&mut self, reason: String);
+    /// Called several times per second.
+    fn tick(&mut self);
 }
 
 /// Makes one attempt, from opening the source until it ends, fails or must stop.
@@ -51,7 +61,7 @@ pub fn run_once(
     pipeline: &Pipeline,
     observer: &mut dyn CaptureObserver,
 ) -> Result<Ended, Failure> {
-    let capture = Capture::open(stage, pipeline)?;
+    let mut capture = Capture::open(stage, pipeline)?;
     let ended = capture.play(observer);
     capture.close();
     ended
@@ -62,12 +72,16 @@ struct Capture<'a> {
     stage: &'a CameraStage,
     bin: gst::Pipeline,
     sink: AppSink,
+    /// Reads an HTTP camera.
+    feed: Option<Feed>,
     gate: Arc<GateState>,
     /// The pipeline has a gate.
     gated: bool,
     sink_events: Arc<Mutex<SinkEvents>>,
     announced: AnnouncedStream,
     codec: Option<Codec>,
+    /// Each frame is requested from the camera.
+    is_still: bool,
     /// Frames wait until the slot is vacant instead of replacing each other.
     lossless: bool,
     /// The attempt is over, so that nothing may wait any more.
@@ -100,6 +114,12 @@ impl<'a> Capture<'a> {
         let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
         let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated);
         let sink_events = sample_sink.events();
+        if gated && is_network(pipeline, &camera.source) {
+            let (state, events) = (gate.clone(), sink_events.clone());
+            let received = move || state.received.load(Ordering::Relaxed);
+            bounds::install(&bin, received, move |reason| lock(&events).unsupported = Some(reason));
+        }
+        let feed = Feed::new(&bin, pipeline, camera);
         let sample_sink = Mutex::new(sample_sink);
         let closing = Arc::new(AtomicBool::new(false));
         let (slot, stop, is_closing) = (stage.slot.clone(), stage.stop.clone(), closing.clone());
@@ -117,11 +137,25 @@ impl<'a> Capture<'a> {
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
         let codec = pipeline.codec;
-        Ok(Capture { stage, bin, sink, gate, gated, sink_events, announced, codec, lossless, closing })
+        let is_still = pipeline.content == Some(Content::Still);
+        Ok(Capture {
+            stage,
+            bin,
+            sink,
+            feed,
+            gate,
+            gated,
+            sink_events,
+            announced,
+            codec,
+            is_still,
+            lossless,
+            closing,
+        })
     }
 
     /// Plays until the source ends, fails or must stop.
-    fn play(&self, observer: &mut dyn CaptureObserver) -> Result<Ended, Failure> {
+    fn play(&mut self, observer: &mut dyn CaptureObserver) -> Result<Ended, Failure> {
         let stage = self.stage;
         let repeat = matches!(stage.camera.source, Source::File { repeat: true, .. });
         let bus = self.bin.bus().expect("a pipeline has a bus");
@@ -129,6 +163,10 @@ impl<'a> Capture<'a> {
         // with a seek ends with SegmentDone instead of Eos, and can be followed by the next one without a
         // gap.
         self.set_state(&bus, if repeat { gst::State::Paused } else { gst::State::Playing })?;
+        if let Some(feed) = &mut self.feed {
+            let control = stage.control.clone();
+            feed.start(move || Duration::from_secs_f64(1.0 / control.settings().rate_fps))?;
+        }
         let mut playback = Playback {
             initial_seek: repeat,
             last_rewind: stage.clock.monotonic(),
@@ -147,9 +185,16 @@ impl<'a> Capture<'a> {
                 return Ok(Ended::Stopped);
             }
             self.forward_sink_events(observer)?;
+            self.check_feed(observer)?;
+            observer.tick();
             if self.lossless && !stage.slot.wait_until_vacant(Duration::ZERO) {
                 // The workers are slower than the source.
                 watchdog.reset(now);
+            }
+            watchdog.note_interval(now, self.gate.take_longest_interval());
+            if self.is_still {
+                let interval = Duration::from_secs_f64(1.0 / stage.control.settings().rate_fps);
+                watchdog.tolerate(interval * 2 + STILL_PATIENCE + 2 * STILL_TIMEOUT);
             }
             if watchdog.check(now, self.counts())? {
                 let size = lock(&self.sink_events).size;
@@ -212,8 +257,9 @@ impl<'a> Capture<'a> {
 
     /// Takes the pipeline down, whatever its state. One that hangs is counted and abandoned.
     fn close(self) {
-        let Capture { stage, bin, sink, gate, closing, .. } = self;
+        let Capture { stage, bin, sink, feed, gate, closing, .. } = self;
         closing.store(true, Ordering::Relaxed);
+        drop(feed);
         drop(sink);
         let beat = || stage.heartbeat.beat(stage.clock.monotonic());
         if !teardown::tear_down(&stage.camera.name, bin, beat) {
@@ -232,6 +278,18 @@ impl<'a> Capture<'a> {
             Some(reason) => Err(Failure::new(FailureKind::Unsupported, reason)),
             None => Ok(()),
         }
+    }
+
+    /// Reports the images that the reader of an HTTP camera has skipped.
+    ///
+    /// Errors: reading has failed.
+    fn check_feed(&self, observer: &mut dyn CaptureObserver) -> Result<(), Failure> {
+        let Some(feed) = &self.feed else { return Ok(()) };
+        if let Some(Skipped { count, reason }) = feed.check()? {
+            self.stage.counters.unusable.fetch_add(count, Ordering::Relaxed);
+            observer.skipped(reason);
+        }
+        Ok(())
     }
 
     /// Frame counts for the watchdog. Without a gate, only decoded frames are counted.
@@ -259,9 +317,17 @@ impl<'a> Capture<'a> {
         if let Some(failure) = self.unsupported_stream() {
             return failure;
         }
+        // What ended the stream from outside of GStreamer, which only reports that it was ended.
+        if let Some(reason) = lock(&self.sink_events).unsupported.take() {
+            return Failure::new(FailureKind::Unsupported, reason);
+        }
+        if let Some(Err(failure)) = self.feed.as_ref().map(Feed::check) {
+            return failure;
+        }
         let mut failure = errors::failure(message, missing_plugin);
         // The video was usable until now, so it will be again.
-        if failure.kind == FailureKind::Unsupported && self.gate.decoded.load(Ordering::Relaxed) > 0 {
+        let is_of_stream = matches!(failure.kind, FailureKind::Unsupported | FailureKind::Stalled);
+        if is_of_stream && self.gate.decoded.load(Ordering::Relaxed) > 0 {
             failure.kind = FailureKind::Unreachable;
         }
         failure
@@ -288,4 +354,9 @@ impl<'a> Capture<'a> {
             Stream::Known(codec) => Some(errors::other_codec(*codec)),
         }
     }
+}
+
+/// Whether a pipeline's data come from a network camera, which may send anything.
+fn is_network(pipeline: &Pipeline, source: &Source) -> bool {
+    pipeline.content.is_some() || matches!(source, Source::Rtsp { .. })
 }

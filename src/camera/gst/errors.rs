@@ -8,6 +8,11 @@ pub fn no_video() -> Failure {
     Failure::new(FailureKind::Unsupported, "the source contains no video")
 }
 
+/// Whether an error is about what the source sends, and not about reaching it.
+fn is_of_stream(error: &gst::glib::Error) -> bool {
+    error.is::<gst::StreamError>() || error.is::<gst::CoreError>()
+}
+
 /// The failure of a camera that announces `codec` to a pipeline for another codec.
 pub(super) fn other_codec(codec: Codec) -> Failure {
     let reason = format!("the camera sends {codec}, which this pipeline does not support");
@@ -32,6 +37,8 @@ pub(super) fn failure(message: &gst::message::Error, missing_plugin: Option<Stri
         || error.matches(gst::StreamError::Demux)
     {
         FailureKind::Unsupported
+    } else if is_of_stream(&error) {
+        FailureKind::Stalled
     } else {
         FailureKind::Unreachable
     };

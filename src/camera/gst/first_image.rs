@@ -1,9 +1,11 @@
 //! Opens a camera for a single image, as for `camfire snapshot`.
 
 use super::{
+    bounds,
     build::build,
     capture::POLL_INTERVAL,
     errors::{self, no_video, video_in},
+    feed::Feed,
     sample_sink,
     source::{AnnouncedStream, Stream},
     teardown,
@@ -18,6 +20,13 @@ use crate::{
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSink;
 use gstreamer_video as gst_video;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Between two requests, while the stills of an HTTP camera cannot be used.
+const STILL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens a camera, returns its first image and closes it.
 ///
@@ -26,7 +35,8 @@ pub fn first_image(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) -> R
     let announced = AnnouncedStream::default();
     let (bin, sink) = build(pipeline, camera, &announced)?;
     sink.set_property("sync", false);
-    let image = wait_for_image(&bin, &sink, camera, clock, || other_codec(&announced, pipeline));
+    let feed = Feed::new(&bin, pipeline, camera);
+    let image = wait_for_image(&bin, &sink, feed, camera, clock, || other_codec(&announced, pipeline));
     drop(sink);
     teardown::tear_down(&camera.name, bin, || {});
     image
@@ -35,6 +45,7 @@ pub fn first_image(camera: &Camera, pipeline: &Pipeline, clock: &dyn Clock) -> R
 fn wait_for_image(
     bin: &gst::Pipeline,
     sink: &AppSink,
+    mut feed: Option<Feed>,
     camera: &Camera,
     clock: &dyn Clock,
     other_codec: impl Fn() -> Option<Failure>,
@@ -46,7 +57,20 @@ fn wait_for_image(
     if bin.set_state(gst::State::Playing).is_err() {
         return Err(errors::start_failure(&bus, POLL_INTERVAL, |error| errors::failure(error, None)));
     }
+    let refused = Arc::new(Mutex::new(None));
+    if let Some(feed) = &mut feed {
+        let refused = refused.clone();
+        // No image is complete yet, and the first one ends this.
+        bounds::install(bin, || 0, move |reason| *lock(&refused) = Some(reason));
+        feed.start(|| STILL_INTERVAL)?;
+    }
     while clock.monotonic() < deadline {
+        if let Some(feed) = &feed {
+            feed.check()?;
+        }
+        if let Some(reason) = lock(&refused).take() {
+            return Err(Failure::new(FailureKind::Unsupported, reason));
+        }
         if let Some(sample) = sink.try_pull_sample(POLL_INTERVAL) {
             let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
             let image = info.and_then(|info| sample_sink::image(&sample, &info, camera.rotation));
