@@ -82,6 +82,8 @@ pub struct CameraCounters {
     pub inference_us: AtomicU64,
     /// Frames that the decoder marked as damaged.
     pub damaged: AtomicU64,
+    /// Images of an HTTP camera that were skipped, because they were missing, damaged or late.
+    pub unusable: AtomicU64,
     /// End of the last frame, in nanoseconds of stream time since the stream was opened.
     pub reached_ns: AtomicU64,
     /// Latencies of the frames by stage.

@@ -398,3 +398,40 @@ fn sources_that_cannot_be_analysed_are_refused_with_a_reason() {
         assert!(!stderr(&output).contains("retrying"), "analyze does not retry: {}", stderr(&output));
     }
 }
+
+/// Formats that few cameras use today, some of which have several names.
+#[test]
+fn old_recordings_are_analysed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, encode_and_mux) in [
+        ("divx.avi", "avenc_mpeg4 ! avimux"),
+        ("xvid.avi", "avenc_mpeg4 ! avimux"),
+        ("msmpeg4.avi", "avenc_msmpeg4 ! avimux"),
+        ("wmv1.wmv", "avenc_wmv1 ! asfmux"),
+        ("wmv2.wmv", "avenc_wmv2 ! asfmux"),
+        ("spark.flv", "avenc_flv ! flvmux"),
+        ("h263.avi", "avenc_h263p ! avimux"),
+        ("huffyuv.avi", "avenc_huffyuv ! avimux"),
+        ("ffv1.mkv", "avenc_ffv1 ! matroskamux"),
+        ("mpeg4.mp4", "avenc_mpeg4 ! mp4mux"),
+        ("png.mov", "pngenc ! qtmux"),
+        ("raw.avi", "avimux"),
+    ] {
+        let clip = folder.path().join(name);
+        launch_to_end(&format!(
+            "videotestsrc num-buffers=20 pattern=ball ! video/x-raw,width=320,height=240,framerate=10/1 ! videoconvert ! \
+             {encode_and_mux} ! filesink location=\"{}\"",
+            clip.display()
+        ));
+        if name == "xvid.avi" {
+            let mut bytes = std::fs::read(&clip).unwrap();
+            while let Some(at) = bytes.windows(4).position(|name| name == b"DIVX") {
+                bytes[at..at + 4].copy_from_slice(b"XVID");
+            }
+            std::fs::write(&clip, bytes).unwrap();
+        }
+        // Fails if there is no frame.
+        let output = camfire_output(&["analyze", clip.to_str().unwrap()]);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+    }
+}

@@ -18,6 +18,7 @@ mod demo;
 mod everyday;
 mod faults;
 mod homeassistant;
+mod http;
 mod metrics;
 mod recorded;
 mod rtsp;

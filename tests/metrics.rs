@@ -113,6 +113,7 @@ fn metrics_are_valid_and_equal_to_the_stats() {
         ("inferences", "camfire_inferences_total"),
         ("restarts", "camfire_camera_restarts_total"),
         ("hung_teardowns", "camfire_camera_hung_teardowns_total"),
+        ("unusable", "camfire_camera_unusable_images_total"),
     ] {
         assert_eq!(yard[key].as_f64(), Some(value(&page, &format!("{name}{{camera=\"yard\"}}"))), "{key}");
     }

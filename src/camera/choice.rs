@@ -1,14 +1,32 @@
-//! Which pipeline a camera uses: the best of its candidates that is installed and delivers frames. Pure.
+//! Which pipeline a camera uses. Pure.
 //!
-//! A candidate is skipped if it is for another codec, if elements are missing, or if it did not deliver a
-//! frame. The last two reasons are published in the camera status. Candidates skipped for a failure are tried
-//! again once none is left.
+//! A pipeline proves itself by delivering a picture. Each start without one, however it failed, counts
+//! against it; its next picture clears that. What follows on such a start:
+//!
+//! - One that has not proved itself is given up, and the next one is tried at once. A hardware decoder is
+//!   started twice ([`HARDWARE_STARTS`]).
+//! - One that has proved itself is tried again after a pause, and given up after [`PROVEN_STARTS`] in a row.
+//! - One that is given up is not used while another one remains. If it had proved itself, it comes back when
+//!   the camera is opened after [`COME_BACK_AFTER`].
+//!
+//! When all are given up, the camera has failed: all are free again, and those that have proved themselves
+//! are tried first. A camera that announces a codec or a kind of content restricts the candidates until then.
 
-use super::template::{Codec, Pipeline};
+use super::{
+    http::Content,
+    template::{Codec, Pipeline},
+};
 use crate::wire::messages::SkippedPipeline;
+use std::time::Duration;
 
-/// Failed starts after which a hardware decoder is skipped. More than one, because drivers fail occasionally.
-const MAX_HARDWARE_STARTS: u32 = 2;
+/// Starts without a picture after which a hardware decoder that has not proved itself is given up. More than
+/// one, because drivers fail occasionally.
+const HARDWARE_STARTS: u32 = 2;
+/// Starts without a picture in a row after which a pipeline that has proved itself is given up.
+const PROVEN_STARTS: u32 = 3;
+/// How long such a pipeline stays given up if another one delivers pictures. The other one is not
+/// interrupted for it.
+const COME_BACK_AFTER: Duration = Duration::from_secs(600);
 
 /// A camera's candidate pipelines, best first, and the state of each.
 #[derive(Debug)]
@@ -16,6 +34,8 @@ pub struct PipelineChoice {
     candidates: Vec<Candidate>,
     /// The codec that the camera has announced.
     codec: Option<Codec>,
+    /// The kind of content that the camera has announced.
+    content: Option<Content>,
 }
 
 #[derive(Debug)]
@@ -23,10 +43,25 @@ struct Candidate {
     pipeline: Pipeline,
     /// What it needs and this machine lacks, one sentence each.
     missing: Vec<String>,
-    /// Consecutive starts without a frame.
+    /// It has delivered a picture.
+    proven: bool,
+    /// Starts without a picture since its last picture.
     failed_starts: u32,
-    /// The failure for which it is skipped.
+    /// How the last of them failed.
     failure: Option<String>,
+    /// When it was given up.
+    given_up_at: Option<Duration>,
+}
+
+/// What follows on a start without a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextStart {
+    /// Another start, at once: of the next pipeline, or of a hardware decoder for the second time.
+    AtOnce,
+    /// The same pipeline after a pause, because it has delivered pictures before.
+    Same,
+    /// All pipelines have failed. After a pause, they are tried again.
+    AllFailed,
 }
 
 impl PipelineChoice {
@@ -35,9 +70,10 @@ impl PipelineChoice {
     pub fn new(pipelines: Vec<Pipeline>, missing: impl Fn(&Pipeline) -> Vec<String>) -> PipelineChoice {
         let candidate = |pipeline: Pipeline| {
             let missing = missing(&pipeline);
-            Candidate { pipeline, missing, failed_starts: 0, failure: None }
+            Candidate { pipeline, missing, proven: false, failed_starts: 0, failure: None, given_up_at: None }
         };
-        PipelineChoice { candidates: pipelines.into_iter().map(candidate).collect(), codec: None }
+        let candidates = pipelines.into_iter().map(candidate).collect();
+        PipelineChoice { candidates, codec: None, content: None }
     }
 
     /// The pipeline to use now.
@@ -56,6 +92,15 @@ impl PipelineChoice {
         installed.filter_map(|candidate| candidate.pipeline.codec).collect()
     }
 
+    /// Frees the pipelines that come back at `now`. Called before the camera is opened.
+    pub fn opening(&mut self, now: Duration) {
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.proven) {
+            if candidate.given_up_at.is_some_and(|at| now.saturating_sub(at) >= COME_BACK_AFTER) {
+                candidate.free();
+            }
+        }
+    }
+
     /// Sets the codec that the camera has announced. Returns false, and changes nothing, if no candidate
     /// supports it.
     pub fn set_codec(&mut self, codec: Codec) -> bool {
@@ -66,41 +111,64 @@ impl PipelineChoice {
         is_supported
     }
 
-    /// Records that the current pipeline failed before its first frame. Returns whether to start again at
-    /// once, with the same pipeline or the next one; if not, all have failed and the next start begins with
-    /// the first one.
-    pub fn start_failed(&mut self, reason: &str) -> bool {
+    /// Sets the kind of content that the camera has announced. Returns false, and changes nothing, if no
+    /// candidate is for it.
+    pub fn set_content(&mut self, content: Content) -> bool {
+        let is_supported = self.candidates.iter().any(|candidate| candidate.is_for(content));
+        if is_supported {
+            self.content = Some(content);
+            // A pipeline for it may have been given up because the camera sent something else.
+            if self.current_index().is_none() {
+                self.candidates.iter_mut().filter(|c| c.is_for(content)).for_each(Candidate::free);
+            }
+        }
+        is_supported
+    }
+
+    /// Records that the current pipeline failed before its first picture, at `now`. Returns what follows.
+    pub fn start_failed(&mut self, reason: &str, now: Duration) -> NextStart {
         let Some(index) = self.current_index() else {
-            self.reset();
-            return false;
+            self.free_all();
+            return NextStart::AllFailed;
         };
         let candidate = &mut self.candidates[index];
         candidate.failed_starts += 1;
-        let max_starts = if candidate.pipeline.hardware { MAX_HARDWARE_STARTS } else { 1 };
-        if candidate.failed_starts < max_starts {
-            return true;
-        }
         candidate.failure = Some(reason.to_string());
+        let max_starts = match (candidate.proven, candidate.pipeline.hardware) {
+            (true, _) => PROVEN_STARTS,
+            (false, true) => HARDWARE_STARTS,
+            (false, false) => 1,
+        };
+        if candidate.failed_starts < max_starts {
+            return if candidate.proven { NextStart::Same } else { NextStart::AtOnce };
+        }
+        candidate.given_up_at = Some(now);
         if self.current_index().is_some() {
-            return true;
+            return NextStart::AtOnce;
         }
-        self.reset();
-        false
+        self.free_all();
+        NextStart::AllFailed
     }
 
-    /// Clears all failures and the codec, because the camera may have been replaced by then.
-    fn reset(&mut self) {
-        self.codec = None;
-        for candidate in &mut self.candidates {
-            (candidate.failure, candidate.failed_starts) = (None, 0);
-        }
-    }
-
-    /// Records that the current pipeline delivered frames.
+    /// Records that the current pipeline delivered pictures.
     pub fn start_succeeded(&mut self) {
         if let Some(index) = self.current_index() {
-            self.candidates[index].failed_starts = 0;
+            let candidate = &mut self.candidates[index];
+            candidate.proven = true;
+            candidate.free();
+            candidate.failure = None;
         }
+    }
+
+    /// Whether the current pipeline has delivered pictures at some time.
+    pub fn is_proven(&self) -> bool {
+        self.current_index().is_some_and(|index| self.candidates[index].proven)
+    }
+
+    /// Frees all pipelines and forgets what the camera has announced, because it may have been replaced.
+    fn free_all(&mut self) {
+        (self.codec, self.content) = (None, None);
+        self.candidates.iter_mut().for_each(Candidate::free);
     }
 
     /// The pipelines that rank above the current one, each with the reason why it is not used.
@@ -113,28 +181,38 @@ impl PipelineChoice {
             .iter()
             .filter(|candidate| codec.is_none_or(|codec| candidate.supports(codec)))
             .filter_map(|candidate| {
+                let missing = (!candidate.missing.is_empty()).then(|| candidate.missing.join("; "));
+                let other = self.content.filter(|content| !candidate.is_for(*content));
+                let other = other.map(|content| format!("the camera sends {content}"));
                 Some(SkippedPipeline {
                     pipeline: candidate.pipeline.template.clone(),
-                    reason: candidate
-                        .failure
-                        .clone()
-                        .or_else(|| (!candidate.missing.is_empty()).then(|| candidate.missing.join("; ")))?,
+                    reason: missing.or(other).or_else(|| candidate.failure.clone())?,
                 })
             })
             .collect()
     }
 
     fn current_index(&self) -> Option<usize> {
-        let is_usable = |candidate: &Candidate| candidate.missing.is_empty() && candidate.failure.is_none();
-        // Most cameras send H.264, so that is tried first.
-        let codec = self.codec.unwrap_or(Codec::H264);
-        let first = self.candidates.iter().position(|c| is_usable(c) && c.supports(codec));
-        // A pipeline for another codec only if none has been tried yet: starting it reveals the camera's
-        // codec.
-        let none_tried = self.codec.is_none() && self.candidates.iter().all(|c| c.failure.is_none());
-        first.or_else(|| {
-            self.candidates.iter().position(is_usable).filter(|_| none_tried || self.is_codec_independent())
-        })
+        let is_usable = |candidate: &Candidate| {
+            candidate.missing.is_empty()
+                && candidate.given_up_at.is_none()
+                && self.content.is_none_or(|content| candidate.is_for(content))
+        };
+        let position = |fits: &dyn Fn(&Candidate) -> bool| {
+            let proven = self.candidates.iter().position(|c| c.proven && is_usable(c) && fits(c));
+            proven.or_else(|| self.candidates.iter().position(|c| is_usable(c) && fits(c)))
+        };
+        match self.codec {
+            Some(codec) => position(&|c| c.supports(codec)),
+            // A pipeline for another codec only if none has been tried yet: starting it reveals the camera's
+            // codec. Most cameras send H.264, so that is tried first.
+            None => {
+                position(&|c| c.proven).or_else(|| position(&|c| c.supports(Codec::H264))).or_else(|| {
+                    let none_tried = self.candidates.iter().all(|c| c.given_up_at.is_none());
+                    position(&|_| none_tried || self.is_codec_independent())
+                })
+            }
+        }
     }
 
     /// Whether the candidates do not differ in their codecs.
@@ -155,6 +233,14 @@ impl PipelineChoice {
 impl Candidate {
     fn supports(&self, codec: Codec) -> bool {
         self.pipeline.codec.is_none_or(|own| own == codec)
+    }
+
+    fn is_for(&self, content: Content) -> bool {
+        self.pipeline.content.is_none_or(|own| own == content)
+    }
+
+    fn free(&mut self) {
+        (self.failed_starts, self.given_up_at) = (0, None);
     }
 }
 
@@ -211,13 +297,18 @@ mod tests {
         assert_eq!(choice.current().unwrap_err(), "jpegdec is missing");
     }
 
+    /// Fails a start at `at_s`.
+    fn fail(choice: &mut PipelineChoice, at_s: u64) -> NextStart {
+        choice.start_failed("no frames", Duration::from_secs(at_s))
+    }
+
     #[test]
     fn a_hardware_decoder_without_output_is_skipped_and_reported() {
         let mut choice = choice(&["avdec_h264", "v4l2h264dec"]);
         choice.set_codec(Codec::H264);
-        assert!(choice.start_failed("no frames"));
+        assert_eq!(fail(&mut choice, 0), NextStart::AtOnce);
         assert_eq!(current(&choice), "rtsp-h264-pi4", "drivers fail now and then");
-        assert!(choice.start_failed("no frames"));
+        assert_eq!(fail(&mut choice, 1), NextStart::AtOnce);
         assert_eq!(current(&choice), "rtsp-h264-software");
         let skipped = choice.skipped();
         let pi = skipped.iter().find(|pipeline| pipeline.pipeline == "rtsp-h264-pi4").unwrap();
@@ -226,7 +317,7 @@ mod tests {
         assert_eq!(jetson.reason, "nvv4l2decoder is missing");
         assert!(!skipped.iter().any(|pipeline| pipeline.pipeline.contains("h265")));
         // If that one fails too, everything is tried again, except pipelines for another codec.
-        assert!(!choice.start_failed("no frames"));
+        assert_eq!(fail(&mut choice, 2), NextStart::AllFailed);
         assert_eq!(current(&choice), "rtsp-h264-pi4");
     }
 
@@ -235,9 +326,110 @@ mod tests {
         let mut choice = choice(&["avdec_h264"]);
         assert!(choice.set_codec(Codec::H265));
         assert_eq!(choice.current().unwrap_err(), "avdec_h265 is missing");
-        assert!(!choice.start_failed("avdec_h265 is missing"));
+        assert_eq!(fail(&mut choice, 0), NextStart::AllFailed);
         assert_eq!(current(&choice), "rtsp-h264-software", "it may send another codec by then");
-        assert!(!choice.start_failed("no frames"), "nothing else is for H.264");
+        assert_eq!(fail(&mut choice, 1), NextStart::AllFailed, "nothing else is for H.264");
         assert_eq!(current(&choice), "rtsp-h264-software");
+    }
+
+    /// The choice for an HTTP camera on a machine that has everything.
+    fn http() -> PipelineChoice {
+        let pipelines = template::candidates(&camera(Source::Http { url: "http://h/x".into() })).unwrap();
+        PipelineChoice::new(pipelines, |_| Vec::new())
+    }
+
+    #[test]
+    fn each_pipeline_is_tried_once_until_one_proves_itself() {
+        let mut choice = http();
+        let mut tried = vec![current(&choice).to_string()];
+        while fail(&mut choice, 0) == NextStart::AtOnce {
+            tried.push(current(&choice).to_string());
+        }
+        assert_eq!(tried, ["http-mjpeg", "http-stream", "http-stills", "http-hls"]);
+        assert_eq!(current(&choice), "http-mjpeg", "all are free again");
+        assert_eq!((fail(&mut choice, 1), fail(&mut choice, 1)), (NextStart::AtOnce, NextStart::AtOnce));
+        assert!(!choice.is_proven());
+        choice.start_succeeded();
+        assert_eq!((current(&choice), choice.is_proven()), ("http-stills", true));
+        let skipped: Vec<_> = choice.skipped().into_iter().map(|skipped| skipped.reason).collect();
+        assert_eq!(skipped, ["no frames"; 2]);
+    }
+
+    #[test]
+    fn a_pipeline_that_has_proved_itself_is_not_given_up_for_a_few_failures() {
+        let mut choice = http();
+        choice.set_content(Content::Still);
+        choice.start_succeeded();
+        for round in 0..5 {
+            assert_eq!(
+                (fail(&mut choice, round), fail(&mut choice, round)),
+                (NextStart::Same, NextStart::Same)
+            );
+            assert_eq!(current(&choice), "http-stills");
+            choice.start_succeeded();
+        }
+        // The camera has announced this content, so no other pipeline is tried. Then it may be replaced.
+        assert_eq!((fail(&mut choice, 9), fail(&mut choice, 9)), (NextStart::Same, NextStart::Same));
+        assert_eq!(fail(&mut choice, 9), NextStart::AllFailed);
+        assert_eq!(current(&choice), "http-stills", "what has worked comes first");
+        for _ in 0..2 {
+            assert_eq!(fail(&mut choice, 10), NextStart::Same);
+        }
+        assert_eq!(fail(&mut choice, 10), NextStart::AtOnce);
+        assert_eq!(current(&choice), "http-mjpeg");
+    }
+
+    #[test]
+    fn a_pipeline_that_had_proved_itself_comes_back() {
+        let mut choice = choice(&["avdec_h264", "v4l2h264dec"]);
+        choice.start_succeeded();
+        assert_eq!((current(&choice), choice.is_proven()), ("rtsp-h264-pi4", true));
+        assert_eq!((fail(&mut choice, 5), fail(&mut choice, 6)), (NextStart::Same, NextStart::Same));
+        assert_eq!(fail(&mut choice, 7), NextStart::AtOnce);
+        assert_eq!((current(&choice), choice.is_proven()), ("rtsp-h264-software", false));
+        choice.start_succeeded();
+        choice.opening(Duration::from_secs(606));
+        assert_eq!(current(&choice), "rtsp-h264-software");
+        choice.opening(Duration::from_secs(607));
+        assert_eq!(current(&choice), "rtsp-h264-pi4");
+        // It gets the same chances as before.
+        assert_eq!(fail(&mut choice, 608), NextStart::Same);
+        choice.start_succeeded();
+        assert!(choice.skipped().iter().all(|skipped| skipped.pipeline != "rtsp-h264-pi4"));
+    }
+
+    #[test]
+    fn what_has_not_proved_itself_waits_until_nothing_else_is_left() {
+        let mut choice = choice(&["avdec_h264", "v4l2h264dec"]);
+        fail(&mut choice, 0);
+        fail(&mut choice, 0);
+        choice.start_succeeded();
+        choice.opening(Duration::from_secs(86_400));
+        assert_eq!(current(&choice), "rtsp-h264-software");
+        for _ in 0..2 {
+            assert_eq!(fail(&mut choice, 86_400), NextStart::Same);
+        }
+        assert_eq!(fail(&mut choice, 86_400), NextStart::AllFailed);
+        assert_eq!(current(&choice), "rtsp-h264-software", "the one that has worked comes first");
+    }
+
+    #[test]
+    fn the_content_of_an_http_camera_selects_the_pipeline() {
+        let mut choice = http();
+        for (content, expected) in [
+            (Content::Stream, "http-stream"),
+            (Content::Hls, "http-hls"),
+            (Content::Still, "http-stills"),
+            (Content::Mjpeg, "http-mjpeg"),
+        ] {
+            assert!(choice.set_content(content));
+            assert_eq!(current(&choice), expected);
+        }
+        choice.set_content(Content::Still);
+        let skipped = choice.skipped();
+        assert!(
+            skipped.iter().all(|skipped| skipped.reason == "the camera sends a still image"),
+            "{skipped:?}"
+        );
     }
 }

@@ -1,16 +1,17 @@
 //! A camera's stage: keeps one camera running, independently of all others.
 //!
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
-//! again. [`gst`] makes one attempt and is the only module that uses GStreamer. [`template`] defines the
-//! pipelines for each kind of source and [`choice`] selects one; [`rtsp`] speaks to RTSP cameras; [`decode`]
-//! decides which frames are decoded and [`pace`] which are analysed; [`retry`] sets the delay after a
-//! failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera that can be reached again; [`report`]
-//! publishes the status. The stage has a thread of its own. Frames leave through the camera's slot, its
-//! status through messages.
+//! again. [`gst`] makes one attempt and is the only module that uses GStreamer; [`rtsp`] speaks to RTSP
+//! cameras and [`http`] to those that speak HTTP. [`template`] defines the pipelines for each kind of source
+//! and [`choice`] selects one; [`decode`] decides which frames are decoded and [`pace`] which are analysed;
+//! [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera that
+//! can be reached again; [`report`] publishes the status. The stage has a thread of its own. Frames leave
+//! through the camera's slot, its status through messages.
 
 pub mod choice;
 mod decode;
 pub mod gst;
+pub mod http;
 mod pace;
 mod probe;
 mod report;
@@ -32,7 +33,8 @@ use crate::{
     vision::health::HealthCheck,
     wire::messages::{CameraState, Message},
 };
-use choice::PipelineChoice;
+use choice::{NextStart, PipelineChoice};
+use http::Content;
 use report::StatusReporter;
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
@@ -40,9 +42,12 @@ use std::{
 };
 use template::{Codec, Pipeline};
 
-/// Times in a row that the pipeline is changed because the camera announces another codec, before that is a
-/// failure.
-const MAX_CODEC_CHANGES: u32 = 2;
+/// Times in a row that the pipeline is changed because the camera announces another codec or other content,
+/// before that is a failure.
+const MAX_CHANGES: u32 = 2;
+
+/// Characters of a reason. Some quote the camera.
+const MAX_REASON_CHARS: usize = 400;
 
 /// Everything that one camera's thread owns.
 pub struct CameraStage {
@@ -96,24 +101,44 @@ pub struct Failure {
 /// the backoff is, and whether the camera is probed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The camera was connected and no longer sends usable frames.
+    /// The camera was connected and no longer sends usable frames. Before the first frame, this counts
+    /// against the pipeline.
     Stalled,
     /// The camera does not answer, has disconnected, or does not exist. Probed during the backoff.
     Unreachable,
     /// User or password is wrong. The backoff is long, because cameras lock accounts.
     Denied,
-    /// The video cannot be used. Before the first frame, the next pipeline is tried at once. The backoff is
+    /// The video cannot be used. Before the first frame, this counts against the pipeline. The backoff is
     /// long.
     Unsupported,
-    /// Frames arrive, but the decoder outputs none. Before the first one, the next pipeline is tried at once.
+    /// Frames arrive, but the decoder outputs none. Before the first one, this counts against the pipeline.
     NoDecoderOutput,
     /// The camera announces this codec, and the pipeline is for another. A pipeline for it is tried at once.
     OtherCodec(Codec),
+    /// The HTTP camera sends this, and the pipeline is for other content. A pipeline for it is tried at once.
+    OtherContent(Content),
 }
 
 impl Failure {
+    /// Creates a failure. A reason that a camera has made too long is cut.
     fn new(kind: FailureKind, reason: impl Into<String>) -> Failure {
-        Failure { kind, reason: reason.into() }
+        let mut reason = reason.into();
+        if reason.chars().nth(MAX_REASON_CHARS).is_some() {
+            reason = reason.chars().take(MAX_REASON_CHARS).chain("...".chars()).collect();
+        }
+        Failure { kind, reason }
+    }
+
+    /// Whether this counts against the pipeline if it happens before the first picture: the camera was
+    /// reached, and something else may make pictures of what it sends.
+    fn counts_against_pipeline(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::Unsupported
+                | FailureKind::NoDecoderOutput
+                | FailureKind::Stalled
+                | FailureKind::OtherContent(_)
+        )
     }
 
     /// The failure of a source without video.
@@ -132,9 +157,10 @@ impl Failure {
             FailureKind::Stalled => CameraState::Stalled,
             FailureKind::Unreachable => CameraState::Unreachable,
             FailureKind::Denied => CameraState::Denied,
-            FailureKind::Unsupported | FailureKind::NoDecoderOutput | FailureKind::OtherCodec(_) => {
-                CameraState::Unsupported
-            }
+            FailureKind::Unsupported
+            | FailureKind::NoDecoderOutput
+            | FailureKind::OtherCodec(_)
+            | FailureKind::OtherContent(_) => CameraState::Unsupported,
         }
     }
 }
@@ -157,7 +183,7 @@ impl CameraStage {
         let mut choice = PipelineChoice::new(self.pipelines.clone(), gst::missing);
         let mut report = StatusReporter::new(&self);
         let mut retry = retry::RetryDelay::new(self.camera.max_backoff, fastrand::u64(..));
-        let mut codec_changes = 0;
+        let mut changes = 0;
         report.starting(&choice);
         loop {
             if !self.control.settings().watching {
@@ -169,7 +195,7 @@ impl CameraStage {
             }
             let (next, streamed) = self.attempt(&mut choice, &mut report);
             if streamed.is_some() {
-                codec_changes = 0;
+                changes = 0;
             }
             let hanging = self.counters.hanging_pipelines.load(Ordering::Relaxed);
             if hanging >= retry::MAX_HANGING_PIPELINES && !matches!(next, Next::Stop) {
@@ -189,26 +215,37 @@ impl CameraStage {
                 }
                 Next::Failed(failure) => failure,
             };
-            if let FailureKind::OtherCodec(codec) = failure.kind
-                && codec_changes < MAX_CODEC_CHANGES
-                && choice.set_codec(codec)
+            let can_change = match failure.kind {
+                FailureKind::OtherCodec(codec) => changes < MAX_CHANGES && choice.set_codec(codec),
+                FailureKind::OtherContent(content) => changes < MAX_CHANGES && choice.set_content(content),
+                _ => false,
+            };
+            if can_change {
+                changes += 1;
+                continue;
+            }
+            let was_proven = choice.is_proven();
+            if streamed.is_none()
+                && failure.counts_against_pipeline()
+                && choice.start_failed(&failure.reason, self.clock.monotonic()) == NextStart::AtOnce
             {
-                codec_changes += 1;
                 continue;
             }
-            let is_pipelines_fault =
-                matches!(failure.kind, FailureKind::Unsupported | FailureKind::NoDecoderOutput);
-            if streamed.is_none() && is_pipelines_fault && choice.start_failed(&failure.reason) {
-                continue;
-            }
-            // Only here: tracks survive an expected reopening, as after each still image.
+            // Only here: tracks survive an expected reopening, as of a clip.
             self.slot.interrupt(Interruption::Failed);
             self.counters.restarts.fetch_add(1, Ordering::Relaxed);
-            let delay = retry.after(streamed.unwrap_or_default(), failure.kind);
+            // A camera that has been watched before will be watchable again, perhaps soon.
+            let delay = match failure.kind {
+                FailureKind::Unsupported if was_proven => {
+                    retry.after(streamed.unwrap_or_default(), FailureKind::Stalled)
+                }
+                kind => retry.after(streamed.unwrap_or_default(), kind),
+            };
             report.failed(&failure, &choice);
             if self.wait_for_camera(delay, failure.kind) {
                 break;
             }
+            changes = 0;
         }
         report.stopped();
     }
@@ -237,6 +274,7 @@ impl CameraStage {
     ) -> (Next, Option<Duration>) {
         let started = self.clock.monotonic();
         let captured_before = self.slot.counts().captured;
+        choice.opening(started);
         report.attempt(choice);
         let ended = match choice.current() {
             Ok(pipeline) => gst::run_once(self, pipeline, choice.usable_codecs(), report),
@@ -252,7 +290,7 @@ impl CameraStage {
             Ok(Ended::Finished) if self.slot.counts().captured == captured_before => {
                 Next::Failed(Failure::no_video())
             }
-            Ok(Ended::Finished) => self.after_the_end(choice, started),
+            Ok(Ended::Finished) => self.after_the_end(started),
             Err(failure) => Next::Failed(failure),
         };
         (next, streamed)
@@ -260,11 +298,9 @@ impl CameraStage {
 
     /// What follows when a source that has delivered frames ends. Waits if the source would be reopened too
     /// soon.
-    fn after_the_end(&self, choice: &PipelineChoice, started: Duration) -> Next {
+    fn after_the_end(&self, started: Duration) -> Next {
         let played = self.clock.monotonic().saturating_sub(started);
-        let is_still = choice.current().is_ok_and(|pipeline| pipeline.stills);
         let reopen_after = match self.camera.source {
-            _ if is_still => Duration::from_secs_f64(1.0 / self.control.settings().rate_fps),
             // A clip that cannot be rewound. The minimum prevents a busy loop with a clip of a few frames.
             Source::File { repeat: true, .. } => gst::MIN_CLIP_DURATION,
             Source::File { repeat: false, .. } => return Next::Over,

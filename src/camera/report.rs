@@ -11,6 +11,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 /// substream.
 const MAX_CHEAP_PIXELS: usize = 1280 * 720;
 
+/// How long a skipped image is reported as the camera's health.
+const SKIPPED_HOLD: Duration = Duration::from_secs(60);
+
 /// Reports the status of one camera.
 pub struct StatusReporter<'a> {
     stage: &'a CameraStage,
@@ -21,6 +24,10 @@ pub struct StatusReporter<'a> {
     /// The substream has been suggested.
     has_suggested: bool,
     live_since: Option<Duration>,
+    /// Health of the images that arrive.
+    image_health: Health,
+    /// When an image was skipped last.
+    skipped_at: Option<Duration>,
 }
 
 impl<'a> StatusReporter<'a> {
@@ -35,6 +42,8 @@ impl<'a> StatusReporter<'a> {
             is_software: true,
             has_suggested: false,
             live_since: None,
+            image_health: Health::Ok,
+            skipped_at: None,
         }
     }
 
@@ -44,7 +53,8 @@ impl<'a> StatusReporter<'a> {
         self.report(CameraState::Starting, None);
     }
 
-    /// Records that an attempt with the current pipeline begins, and logs the pipeline if it has changed.
+    /// Records that an attempt with the current pipeline begins. Publishes and logs the pipeline if it has
+    /// changed, and why others were passed over.
     pub fn attempt(&mut self, choice: &PipelineChoice) {
         self.live_since = None;
         self.status.passed_over = choice.skipped();
@@ -62,6 +72,9 @@ impl<'a> StatusReporter<'a> {
             );
             tracing::debug!(camera, launch, "Opening camera.");
             self.status.pipeline = name;
+        }
+        if self.published.is_some() {
+            self.report(self.status.state, self.status.reason.clone());
         }
     }
 
@@ -165,17 +178,47 @@ impl CaptureObserver for StatusReporter<'_> {
     }
 
     fn health(&mut self, health: Health) {
+        self.image_health = health;
+        self.update_health(None);
+    }
+
+    fn skipped(&mut self, reason: String) {
+        self.skipped_at = Some(self.stage.clock.monotonic());
+        self.update_health(Some(reason));
+    }
+
+    fn tick(&mut self) {
+        if self.skipped_at.is_some() {
+            self.update_health(None);
+        }
+    }
+}
+
+impl StatusReporter<'_> {
+    /// Publishes the health if it has changed. `skipped` is why an image was skipped just now. Skipped images
+    /// are reported until there has been none for [`SKIPPED_HOLD`]; a problem of the others comes first.
+    fn update_health(&mut self, skipped: Option<String>) {
+        let now = self.stage.clock.monotonic();
+        self.skipped_at = self.skipped_at.filter(|at| now.saturating_sub(*at) < SKIPPED_HOLD);
+        let health = match self.image_health {
+            Health::Ok if self.skipped_at.is_some() => Health::Incomplete,
+            image => image,
+        };
         if self.status.health == health {
             return;
         }
         self.status.health = health;
+        self.status.health_reason = skipped.filter(|_| health == Health::Incomplete);
         let camera = self.stage.camera.name.as_str();
         match health {
             Health::Ok => tracing::info!(camera, "Camera's image is usable again."),
+            Health::Incomplete => {
+                let reason = self.status.health_reason.as_deref();
+                tracing::warn!(camera, reason, "An image of the camera was skipped.");
+            }
             bad => tracing::warn!(camera, "Camera's image has been {} for a minute.", bad.name()),
         }
-        let (state, reason) = (self.status.state, self.status.reason.clone());
-        self.report(state, reason);
+        self.report(self.status.state, self.status.reason.clone());
     }
 }
 

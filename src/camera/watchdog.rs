@@ -7,10 +7,15 @@ use super::{Failure, FailureKind};
 use crate::config::Camera;
 use std::time::Duration;
 
-/// The shortest silence that counts as a stall.
-const MIN_STALL: Duration = Duration::from_secs(2);
-/// The silence that counts as a stall, in frame intervals.
+/// The shortest silence that counts as a stall. Longer than the pauses of cameras that send a frame every few
+/// seconds while nothing moves.
+const MIN_STALL: Duration = Duration::from_secs(5);
+/// The silence that counts as a stall, in mean frame intervals.
 const STALL_INTERVALS: u32 = 10;
+/// The same in the longest intervals of the last minutes, because some cameras change their rate.
+const LONGEST_INTERVALS: u32 = 3;
+/// For how long an interval is remembered, once and at most twice.
+const MEMORY: Duration = Duration::from_secs(300);
 /// Frame intervals that must be known before a silence can be distinguished from a slow camera.
 const MIN_KNOWN_INTERVALS: u64 = 3;
 /// How long frames may arrive without one that can be decoded. Longer than the keyframe interval of any
@@ -45,6 +50,11 @@ pub struct Watchdog<'a> {
     last_decoded: Duration,
     /// Frames that had been sent to the decoder when it last output one.
     sent_at_last_output: u64,
+    /// The shortest silence that counts as a stall.
+    min_stall: Duration,
+    /// The longest interval between two frames since `remembered_since`, and in the time before.
+    longest: [Duration; 2],
+    remembered_since: Duration,
 }
 
 impl<'a> Watchdog<'a> {
@@ -60,7 +70,23 @@ impl<'a> Watchdog<'a> {
             last_decoder_activity: now,
             last_decoded: now,
             sent_at_last_output: 0,
+            min_stall: MIN_STALL,
+            longest: [Duration::ZERO; 2],
+            remembered_since: now,
         }
+    }
+
+    /// Does not take a silence of up to `min` for a stall, because the source is known to pause that long.
+    pub fn tolerate(&mut self, min: Duration) {
+        self.min_stall = MIN_STALL.max(min);
+    }
+
+    /// Records the longest interval between two frames since the last call, by the stream's own times.
+    pub fn note_interval(&mut self, now: Duration, interval: Duration) {
+        if now.saturating_sub(self.remembered_since) >= MEMORY {
+            (self.longest, self.remembered_since) = ([Duration::ZERO, self.longest[0]], now);
+        }
+        self.longest[0] = self.longest[0].max(interval);
     }
 
     /// Restarts the timeouts, because the attempt is waiting for the workers.
@@ -124,16 +150,18 @@ impl<'a> Watchdog<'a> {
         self.camera.first_frame_timeout.max(self.camera.stall_timeout.unwrap_or_default())
     }
 
-    /// The configured timeout, or ten of this camera's mean frame intervals, but at least [`MIN_STALL`]. As
+    /// The configured timeout, or a multiple of this camera's frame intervals, but at least [`MIN_STALL`]. As
     /// long as for the first frame while the interval is unknown.
     fn stall_timeout(&self, first_received: Duration) -> Duration {
         self.camera.stall_timeout.unwrap_or_else(|| {
             let span = self.last_received.saturating_sub(first_received);
             match self.counts.received.saturating_sub(1) {
-                known if known < MIN_KNOWN_INTERVALS => self.camera.first_frame_timeout.max(MIN_STALL),
+                known if known < MIN_KNOWN_INTERVALS => self.camera.first_frame_timeout.max(self.min_stall),
                 intervals => {
                     let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-                    MIN_STALL.max(span / intervals * STALL_INTERVALS)
+                    let longest = self.longest[0].max(self.longest[1]);
+                    let by_rate = span / intervals * STALL_INTERVALS;
+                    self.min_stall.max(by_rate).max(longest * LONGEST_INTERVALS)
                 }
             }
         })
@@ -185,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_stall_after_two_seconds_or_ten_intervals() {
+    fn silence_is_a_stall_after_five_seconds_or_ten_intervals() {
         let stalls = |ticks: u64, last: u64| run(&network(), 100, |tick| all(tick.min(last) / ticks));
-        assert_eq!(stalls(1, 50), Some((7.1, FailureKind::Stalled, true)));
-        assert_eq!(stalls(5, 50), Some((10.1, FailureKind::Stalled, true)));
+        assert_eq!(stalls(1, 50), Some((10.1, FailureKind::Stalled, true)));
+        assert_eq!(stalls(7, 70), Some((14.1, FailureKind::Stalled, true)));
         // No frames at all, and too few to know the interval.
         assert_eq!(stalls(1, 0), Some((10.1, FailureKind::Stalled, false)));
         assert_eq!(stalls(1, 2), Some((10.3, FailureKind::Stalled, true)));
@@ -219,5 +247,41 @@ mod tests {
             Counts { received, sent: tick, decoded: tick }
         };
         assert_eq!(run(&network(), 20, catching_up), None);
+    }
+
+    /// A camera whose rate changes: `intervals` of ticks of 0.1 s between its frames, one after the other.
+    fn varies(intervals: &[u64]) -> Option<f64> {
+        let network = network();
+        let mut watchdog = Watchdog::new(&network, Duration::ZERO);
+        let (mut tick, mut count) = (0, 0);
+        for &interval in intervals {
+            for silent in 1..=interval {
+                tick += 1;
+                let now = INTERVAL * tick;
+                if silent == interval {
+                    count += 1;
+                    watchdog.note_interval(now, INTERVAL * interval as u32);
+                }
+                if watchdog.check(now, all(count)).is_err() {
+                    return Some(f64::from(tick) / 10.0);
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_rate_that_changes_is_no_stall() {
+        let runs = |parts: &[(u64, usize)]| -> Vec<u64> {
+            parts.iter().flat_map(|&(interval, count)| std::iter::repeat_n(interval, count)).collect()
+        };
+        // 10 frames per second, then one every four seconds, and back; and ever slower.
+        assert_eq!(varies(&runs(&[(1, 3000), (40, 20), (1, 300), (40, 5)])), None);
+        assert_eq!(varies(&runs(&[(1, 9000), (20, 5), (45, 5), (120, 5)])), None);
+        // What it did long ago does not count.
+        let stalls = runs(&[(1, 100), (40, 2), (100, 1)]);
+        assert_eq!(varies(&stalls), None);
+        let stalls = runs(&[(1, 100), (40, 2), (1, 7000), (100, 1)]);
+        assert_eq!(varies(&stalls), Some(723.1));
     }
 }

@@ -2,8 +2,12 @@
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{FailureKind, choice::PipelineChoice, gst, template},
-    clock::SystemClock,
+    camera::{
+        FailureKind,
+        choice::{NextStart, PipelineChoice},
+        gst, template,
+    },
+    clock::{Clock, SystemClock},
     config::{Camera, Config},
     error::{Error, ErrorKind},
     frame::Image,
@@ -108,7 +112,13 @@ fn capture(camera: &Camera) -> Result<Image, Error> {
                 codecs_tried += 1;
                 choice.set_codec(codec)
             }
-            FailureKind::Unsupported | FailureKind::NoDecoderOutput => choice.start_failed(&failure.reason),
+            FailureKind::OtherContent(content) if codecs_tried < 2 => {
+                codecs_tried += 1;
+                choice.set_content(content)
+            }
+            FailureKind::Unsupported | FailureKind::NoDecoderOutput | FailureKind::Stalled => {
+                choice.start_failed(&failure.reason, clock.monotonic()) == NextStart::AtOnce
+            }
             _ => false,
         };
         if !can_retry {

@@ -358,8 +358,8 @@ pub struct Camera {
     pub view_every: Duration,
     /// Area of the house, suggested to Home Assistant.
     pub area: Option<String>,
-    /// Time without a frame after which the camera counts as stalled and is reconnected. None: 2 s or ten
-    /// frame intervals, whichever is longer.
+    /// Time without a frame after which the camera counts as stalled and is reconnected. None: derived from
+    /// the camera's frame intervals.
     pub stall_timeout: Option<Duration>,
     /// Maximum time from opening the camera to its first frame.
     pub first_frame_timeout: Duration,

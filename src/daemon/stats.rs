@@ -61,6 +61,7 @@ impl StatsReporter {
                 keyframes_only: counters.keyframes_only.load(Ordering::Relaxed),
                 restarts: counters.restarts.load(Ordering::Relaxed),
                 hung_teardowns: counters.hung_teardowns.load(Ordering::Relaxed),
+                unusable: counters.unusable.load(Ordering::Relaxed),
                 latency_ms: counters.take_latencies(),
             };
             (name.to_string(), stats)

@@ -24,6 +24,8 @@ pub enum Health {
     Covered,
     /// Far less detail than this camera has shown before: out of focus, wet or dirty lens.
     Blurred,
+    /// Some images were missing, damaged or late, and were skipped.
+    Incomplete,
 }
 
 impl Health {
@@ -35,6 +37,7 @@ impl Health {
             Health::Frozen => "frozen",
             Health::Covered => "without contrast",
             Health::Blurred => "blurred",
+            Health::Incomplete => "missing or damaged",
         }
     }
 }

@@ -168,6 +168,12 @@ impl Source {
             self.each_camera(|counters| load(&counters.hung_teardowns)),
         )?;
         page.counter(
+            "camfire_camera_unusable_images",
+            None,
+            "Images of an HTTP camera that were skipped, because they were missing, damaged or late.",
+            self.each_camera(|counters| load(&counters.unusable)),
+        )?;
+        page.counter(
             "camfire_inferences",
             None,
             "Inferences on the camera's frames.",

@@ -399,6 +399,9 @@ pub struct CameraStatus {
     pub transport: Option<&'static str>,
     /// Health of the image.
     pub health: Health,
+    /// Why an image was skipped, if that is the image's health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_reason: Option<String>,
 }
 
 impl CameraStatus {
@@ -413,6 +416,7 @@ impl CameraStatus {
             passed_over: Vec::new(),
             transport: None,
             health: Health::Ok,
+            health_reason: None,
         }
     }
 }
@@ -536,6 +540,8 @@ pub struct CameraStats {
     pub restarts: u64,
     /// Pipelines that could not be shut down and were abandoned.
     pub hung_teardowns: u64,
+    /// Images that were skipped, because they were missing, damaged or late.
+    pub unusable: u64,
     /// Latency by stage of the frames published since the last stats.
     pub latency_ms: Latencies,
 }

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -87,6 +87,65 @@ fn answer(
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", body.len());
     client.write_all(head.as_bytes())?;
     client.write_all(&body)
+}
+
+/// An HTTP server whose answers the test writes.
+pub struct ScriptedServer {
+    port: u16,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// A request that a [`ScriptedServer`] has received.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// With the slash and without the query.
+    pub path: String,
+    /// How many requests for this path came before.
+    pub number: usize,
+    /// Request line and headers.
+    pub head: String,
+}
+
+impl ScriptedServer {
+    /// Calls `answer` for each request, on a thread of its own. The connection is closed when it returns.
+    pub fn start(
+        answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> ScriptedServer {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (answer, requests) = (Arc::new(answer), Arc::new(Mutex::new(Vec::<Request>::new())));
+        let received = requests.clone();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let (answer, received) = (answer.clone(), received.clone());
+                std::thread::spawn(move || {
+                    let lines = BufReader::new(&client).lines().map_while(Result::ok);
+                    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                    let path = head.first().and_then(|line| line.split([' ', '?']).nth(1));
+                    let path = path.unwrap_or_default().to_string();
+                    let request = {
+                        let mut received = received.lock().unwrap();
+                        let number = received.iter().filter(|request| request.path == path).count();
+                        received.push(Request { path, number, head: head.join("\n") });
+                        received.last().unwrap().clone()
+                    };
+                    // The client may close the connection at any time.
+                    let _ = answer(&request, &mut client);
+                });
+            }
+        });
+        ScriptedServer { port, requests }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// The requests for a path so far.
+    pub fn requests(&self, path: &str) -> Vec<Request> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|request| request.path == path).cloned().collect()
+    }
 }
 
 /// An HTTP response.

@@ -359,6 +359,38 @@ pub fn launch_to_end(launch: &str) {
     pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
+/// Makes GStreamer's plugins in these files unavailable, as if their packages were not installed. Lives as
+/// long as the processes that use [`WithoutPlugins::environment`].
+pub struct WithoutPlugins {
+    folder: tempfile::TempDir,
+}
+
+impl WithoutPlugins {
+    /// `files`: names such as `libgstlibav.so`.
+    pub fn new(files: &[&str]) -> WithoutPlugins {
+        gstreamer::init().unwrap();
+        let plugin = gstreamer::Registry::get().find_plugin("app").expect("the tests need appsink");
+        let installed = plugin.filename().expect("a plugin has a file").parent().unwrap().to_path_buf();
+        let folder = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(installed).unwrap().map(Result::unwrap) {
+            let name = file.file_name();
+            if !files.iter().any(|hidden| name == *hidden) {
+                std::os::unix::fs::symlink(file.path(), folder.path().join(name)).unwrap();
+            }
+        }
+        WithoutPlugins { folder }
+    }
+
+    /// The environment variables for a process without these plugins.
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        let path = |path: PathBuf| path.display().to_string();
+        [
+            ("GST_PLUGIN_SYSTEM_PATH_1_0", path(self.folder.path().into())),
+            ("GST_REGISTRY_1_0", path(self.folder.path().join("registry.bin"))),
+        ]
+    }
+}
+
 /// Runs the binary with these arguments until it exits.
 pub fn camfire_output(arguments: &[&str]) -> Output {
     camfire().args(arguments).output().expect("camfire starts")

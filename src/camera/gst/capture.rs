@@ -5,8 +5,10 @@
 //! on the camera's thread or a helper thread, never on one of GStreamer's, which would deadlock.
 
 use super::{
+    bounds,
     build::build,
     errors::{self, missing_video_plugin, video_in},
+    feed::{Feed, Skipped},
     gate::{self, GateState},
     sample_sink::{Pacing, SampleSink, SinkEvents},
     source::{self, KeepAlive, UnknownStream},
@@ -15,6 +17,10 @@ use super::{
 use crate::{
     camera::{
         CameraStage, Ended, Failure, FailureKind,
+        http::{
+            Content,
+            reader::{STILL_PATIENCE, STILL_TIMEOUT},
+        },
         rtsp::{self, Carrier, Session},
         template::{Codec, Pipeline},
         watchdog::{Counts, Watchdog},
@@ -47,6 +53,10 @@ pub trait CaptureObserver {
     /// An RTSP camera's packets are carried like this, in the words of `options.transport`. `refused`: the
     /// camera's refusal of what was tried before.
     fn transport(&mut self, name: &'static str, refused: Option<&str>);
+    /// An image was skipped, because it was missing, damaged or late. `reason` says which.
+    fn skipped(&mut self, reason: String);
+    /// Called several times per second.
+    fn tick(&mut self);
 }
 
 /// Makes one attempt, from opening the source until it ends, fails or must stop. `usable`: the codecs that
@@ -57,7 +67,7 @@ pub fn run_once(
     usable: Vec<Codec>,
     observer: &mut dyn CaptureObserver,
 ) -> Result<Ended, Failure> {
-    let Some(capture) = Capture::open(stage, pipeline, usable)? else {
+    let Some(mut capture) = Capture::open(stage, pipeline, usable)? else {
         return Ok(if stage.stop.is_triggered() { Ended::Stopped } else { Ended::Paused });
     };
     let ended = capture.play(observer);
@@ -70,6 +80,8 @@ struct Capture<'a> {
     stage: &'a CameraStage,
     bin: gst::Pipeline,
     sink: AppSink,
+    /// Reads an HTTP camera.
+    feed: Option<Feed>,
     gate: Arc<GateState>,
     /// The pipeline has a gate.
     gated: bool,
@@ -77,6 +89,8 @@ struct Capture<'a> {
     unknown: UnknownStream,
     /// The RTSP session, unless a custom launch line has its own.
     session: Option<Session>,
+    /// Each frame is requested from the camera.
+    is_still: bool,
     /// Frames wait until the slot is vacant instead of replacing each other.
     lossless: bool,
     /// The attempt is over, so that nothing may wait any more.
@@ -124,6 +138,12 @@ impl<'a> Capture<'a> {
         let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
         let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated);
         let sink_events = sample_sink.events();
+        if gated && is_network(pipeline, &camera.source) {
+            let (state, events) = (gate.clone(), sink_events.clone());
+            let received = move || state.received.load(Ordering::Relaxed);
+            bounds::install(&bin, received, move |reason| lock(&events).unsupported = Some(reason));
+        }
+        let feed = Feed::new(&bin, pipeline, camera);
         let sample_sink = Mutex::new(sample_sink);
         let closing = Arc::new(AtomicBool::new(false));
         let (slot, stop, is_closing) = (stage.slot.clone(), stage.stop.clone(), closing.clone());
@@ -140,11 +160,25 @@ impl<'a> Capture<'a> {
             Ok(gst::FlowSuccess::Ok)
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
-        Ok(Some(Capture { stage, bin, sink, gate, gated, sink_events, unknown, session, lossless, closing }))
+        let is_still = pipeline.content == Some(Content::Still);
+        Ok(Some(Capture {
+            stage,
+            bin,
+            sink,
+            feed,
+            gate,
+            gated,
+            sink_events,
+            unknown,
+            session,
+            is_still,
+            lossless,
+            closing,
+        }))
     }
 
     /// Plays until the source ends, fails or must stop.
-    fn play(&self, observer: &mut dyn CaptureObserver) -> Result<Ended, Failure> {
+    fn play(&mut self, observer: &mut dyn CaptureObserver) -> Result<Ended, Failure> {
         let stage = self.stage;
         let repeat = matches!(stage.camera.source, Source::File { repeat: true, .. });
         let bus = self.bin.bus().expect("a pipeline has a bus");
@@ -152,6 +186,10 @@ impl<'a> Capture<'a> {
         // with a seek ends with SegmentDone instead of Eos, and can be followed by the next one without a
         // gap.
         self.set_state(&bus, if repeat { gst::State::Paused } else { gst::State::Playing })?;
+        if let Some(feed) = &mut self.feed {
+            let control = stage.control.clone();
+            feed.start(move || Duration::from_secs_f64(1.0 / control.settings().rate_fps))?;
+        }
         let mut playback = Playback {
             initial_seek: repeat,
             last_rewind: stage.clock.monotonic(),
@@ -174,9 +212,16 @@ impl<'a> Capture<'a> {
                 observer.transport(session.carrier().name(), session.refused());
             }
             self.forward_sink_events(observer)?;
+            self.check_feed(observer)?;
+            observer.tick();
             if self.lossless && !stage.slot.wait_until_vacant(Duration::ZERO) {
                 // The workers are slower than the source.
                 watchdog.reset(now);
+            }
+            watchdog.note_interval(now, self.gate.take_longest_interval());
+            if self.is_still {
+                let interval = Duration::from_secs_f64(1.0 / stage.control.settings().rate_fps);
+                watchdog.tolerate(interval * 2 + STILL_PATIENCE + 2 * STILL_TIMEOUT);
             }
             if watchdog.check(now, self.counts()).map_err(|failure| self.over_udp(failure))? {
                 let size = lock(&self.sink_events).size;
@@ -241,8 +286,9 @@ impl<'a> Capture<'a> {
 
     /// Takes the pipeline down, whatever its state. One that hangs is counted and abandoned.
     fn close(self) {
-        let Capture { stage, bin, sink, gate, closing, session, .. } = self;
+        let Capture { stage, bin, sink, feed, gate, closing, session, .. } = self;
         closing.store(true, Ordering::Relaxed);
+        drop(feed);
         drop(sink);
         let beat = || stage.heartbeat.beat(stage.clock.monotonic());
         teardown::tear_down(&stage.camera.name, bin, &stage.counters, beat);
@@ -280,6 +326,18 @@ impl<'a> Capture<'a> {
         failure
     }
 
+    /// Reports the images that the reader of an HTTP camera has skipped.
+    ///
+    /// Errors: reading has failed.
+    fn check_feed(&self, observer: &mut dyn CaptureObserver) -> Result<(), Failure> {
+        let Some(feed) = &self.feed else { return Ok(()) };
+        if let Some(Skipped { count, reason }) = feed.check()? {
+            self.stage.counters.unusable.fetch_add(count, Ordering::Relaxed);
+            observer.skipped(reason);
+        }
+        Ok(())
+    }
+
     /// Frame counts for the watchdog. Without a gate, only decoded frames are counted.
     fn counts(&self) -> Counts {
         let decoded = self.gate.decoded.load(Ordering::Relaxed);
@@ -305,9 +363,17 @@ impl<'a> Capture<'a> {
         if let Some(failure) = self.unsupported_stream() {
             return failure;
         }
+        // What ended the stream from outside of GStreamer, which only reports that it was ended.
+        if let Some(reason) = lock(&self.sink_events).unsupported.take() {
+            return Failure::new(FailureKind::Unsupported, reason);
+        }
+        if let Some(Err(failure)) = self.feed.as_ref().map(Feed::check) {
+            return failure;
+        }
         let mut failure = errors::failure(message, missing_plugin);
         // The video was usable until now, so it will be again.
-        if failure.kind == FailureKind::Unsupported && self.gate.decoded.load(Ordering::Relaxed) > 0 {
+        let is_of_stream = matches!(failure.kind, FailureKind::Unsupported | FailureKind::Stalled);
+        if is_of_stream && self.gate.decoded.load(Ordering::Relaxed) > 0 {
             failure.kind = FailureKind::Unreachable;
         }
         failure
@@ -328,4 +394,9 @@ impl<'a> Capture<'a> {
         let reason = format!("the camera sends {}, which no pipeline supports", unknown.as_ref()?);
         Some(Failure::new(FailureKind::Unsupported, reason))
     }
+}
+
+/// Whether a pipeline's data come from a network camera, which may send anything.
+fn is_network(pipeline: &Pipeline, source: &Source) -> bool {
+    pipeline.content.is_some() || matches!(source, Source::Rtsp { .. })
 }

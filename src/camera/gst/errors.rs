@@ -3,6 +3,11 @@
 use crate::camera::{Failure, FailureKind};
 use gstreamer::{self as gst, prelude::*};
 
+/// Whether an error is about what the source sends, and not about reaching it.
+fn is_of_stream(error: &gst::glib::Error) -> bool {
+    error.is::<gst::StreamError>() || error.is::<gst::CoreError>()
+}
+
 /// The failure that a bus error stands for. `missing_plugin` is the text of [`missing_video_plugin`], if
 /// there was one.
 pub(super) fn failure(message: &gst::message::Error, missing_plugin: Option<String>) -> Failure {
@@ -21,6 +26,8 @@ pub(super) fn failure(message: &gst::message::Error, missing_plugin: Option<Stri
         || error.matches(gst::StreamError::Demux)
     {
         FailureKind::Unsupported
+    } else if is_of_stream(&error) {
+        FailureKind::Stalled
     } else {
         FailureKind::Unreachable
     };

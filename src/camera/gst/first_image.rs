@@ -1,9 +1,11 @@
 //! Opens a camera for a single image, as for `camfire snapshot`.
 
 use super::{
+    bounds,
     build::build,
     capture::POLL_INTERVAL,
     errors::{self, video_in},
+    feed::Feed,
     sample_sink,
     source::{self, UnknownStream},
     teardown,
@@ -17,10 +19,18 @@ use crate::{
     clock::Clock,
     config::Camera,
     frame::Image,
+    sync::lock,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSink;
 use gstreamer_video as gst_video;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Between two requests, while the stills of an HTTP camera cannot be used.
+const STILL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens a camera, returns its first image and closes it. `usable`: the codecs that this machine can decode.
 ///
@@ -41,7 +51,8 @@ pub fn first_image(
     if let Some(session) = &session {
         source::connect(&bin, session);
     }
-    let image = wait_for_image(&bin, &sink, camera, clock, session.as_ref());
+    let feed = Feed::new(&bin, pipeline, camera);
+    let image = wait_for_image(&bin, &sink, feed, camera, clock, session.as_ref());
     drop(sink);
     teardown::tear_down(&camera.name, bin, &Default::default(), || {});
     image
@@ -50,6 +61,7 @@ pub fn first_image(
 fn wait_for_image(
     bin: &gst::Pipeline,
     sink: &AppSink,
+    mut feed: Option<Feed>,
     camera: &Camera,
     clock: &dyn Clock,
     session: Option<&Session>,
@@ -61,9 +73,22 @@ fn wait_for_image(
     if bin.set_state(gst::State::Playing).is_err() {
         return Err(errors::start_failure(&bus, POLL_INTERVAL, |error| errors::failure(error, None)));
     }
+    let refused = Arc::new(Mutex::new(None));
+    if let Some(feed) = &mut feed {
+        let refused = refused.clone();
+        // No image is complete yet, and the first one ends this.
+        bounds::install(bin, || 0, move |reason| *lock(&refused) = Some(reason));
+        feed.start(|| STILL_INTERVAL)?;
+    }
     while clock.monotonic() < deadline {
         if let Some(failure) = session.and_then(Session::failure) {
             return Err(failure);
+        }
+        if let Some(feed) = &feed {
+            feed.check()?;
+        }
+        if let Some(reason) = lock(&refused).take() {
+            return Err(Failure::new(FailureKind::Unsupported, reason));
         }
         if let Some(sample) = sink.try_pull_sample(POLL_INTERVAL) {
             let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());

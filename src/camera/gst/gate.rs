@@ -51,6 +51,8 @@ pub(super) struct GateState {
     gate: Mutex<Gate<gst::Buffer>>,
     /// Frames that have reached the gate.
     pub(super) received: AtomicU64,
+    /// The longest interval between two of them since it was last taken, by the stream's own times.
+    longest_interval_ns: AtomicU64,
     /// Frames sent to the decoder since its first keyframe. Before that, no output is expected.
     pub(super) sent: AtomicU64,
     /// A keyframe has been sent to the decoder.
@@ -75,6 +77,7 @@ impl GateState {
         GateState {
             gate: Mutex::new(Gate::new(camera.decode, limits)),
             received: AtomicU64::new(0),
+            longest_interval_ns: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             has_keyframe: AtomicBool::new(false),
             decoded: AtomicU64::new(0),
@@ -89,6 +92,11 @@ impl GateState {
     pub(super) fn decode_all(&self) {
         let undecoded = lock(&self.gate).decode_all();
         self.count(undecoded);
+    }
+
+    /// Takes the longest interval between two frames since the last call.
+    pub(super) fn take_longest_interval(&self) -> Duration {
+        Duration::from_nanos(self.longest_interval_ns.swap(0, Ordering::Relaxed))
     }
 
     /// See [`Gate::report_processed`].
@@ -218,9 +226,16 @@ pub(super) fn install(
     let mut rate = RateLimit::new(control.settings().rate_fps);
     let mut control_seen = 0;
     let mut last_at = Duration::ZERO;
+    let mut last_arrival = None::<gst::ClockTime>;
     let mut accept = move |pad: &gst::Pad, buffer: gst::Buffer| {
         let running = running_time(pad, buffer.pts().or(buffer.dts()));
         let at = running.map_or(last_at, Duration::from);
+        let now = element.upgrade().and_then(|pipeline| pipeline.current_running_time());
+        if let Some((now, before)) = now.map(|now| (now, last_arrival.replace(now).unwrap_or(now))) {
+            // A stream whose times jump, and a network that pauses, are not slow.
+            let interval = at.saturating_sub(last_at).min(now.saturating_sub(before).into());
+            state.longest_interval_ns.fetch_max(interval.as_nanos() as u64, Ordering::Relaxed);
+        }
         last_at = at;
         let end = at + buffer.duration().map_or(Duration::ZERO, Duration::from);
         state.counters.reached_ns.fetch_max(end.as_nanos() as u64, Ordering::Relaxed);
@@ -236,8 +251,10 @@ pub(super) fn install(
             state.sent.fetch_add(1, Ordering::Relaxed);
             return src.push(buffer);
         }
-        let now = element.upgrade().filter(|_| live).and_then(|pipeline| pipeline.current_running_time());
-        let lag = now.zip(running).map_or(Duration::ZERO, |(now, at)| now.saturating_sub(at).into());
+        let lag = now
+            .filter(|_| live)
+            .zip(running)
+            .map_or(Duration::ZERO, |(now, at)| now.saturating_sub(at).into());
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         state.accept(&src, EncodedFrame { is_key, len: buffer.size(), at, lag, buffer })
     };

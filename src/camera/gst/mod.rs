@@ -1,5 +1,6 @@
-//! The only module that uses GStreamer. [`capture`] makes one attempt at a camera, [`gate`] controls what is
-//! decoded, [`sample_sink`] turns the decoder's output into frames.
+//! The only module that uses GStreamer. [`capture`] makes one attempt at a camera, [`feed`] passes on what an
+//! HTTP camera sends, [`bounds`] limits what a stream may occupy, [`gate`] controls what is decoded,
+//! [`sample_sink`] turns the decoder's output into frames.
 //!
 //! Frames leave on GStreamer's thread through an appsink callback that never blocks, because a pipeline whose
 //! callback waits cannot be stopped. The exception is an unpaced clip: there it waits for a vacant slot, in
@@ -9,9 +10,11 @@
 //! The bindings are built without version features, and optional properties are looked up, so that one binary
 //! runs on GStreamer 1.18 and later.
 
+mod bounds;
 mod build;
 mod capture;
 mod errors;
+mod feed;
 mod first_image;
 mod gate;
 mod sample_sink;

@@ -5,7 +5,7 @@
 //! blocks.
 
 use super::{
-    super::{CameraStage, decode::Purpose, pace::RateLimit},
+    super::{CameraStage, decode::Purpose, http::MAX_PIXELS, pace::RateLimit},
     gate::{self, GateState},
 };
 use crate::{
@@ -52,8 +52,6 @@ const CHECKED_FPS: f64 = 5.0;
 const MAX_UNREADABLE: u32 = 10;
 /// Largest pixel aspect ratio, and the inverse of the smallest. Television has up to 1.5, anamorphic film 2.
 const MAX_ASPECT: f64 = 4.0;
-/// 8K. Larger dimensions are broken or malicious.
-const MAX_PIXELS: usize = 7680 * 4320;
 
 /// How a source's frames are paced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,7 +62,7 @@ pub(super) fn configure(
         }
         source.set_property_from_str(property, value);
     }
-    if let Some(login) = login {
+    if let Some(login) = login.filter(|_| pipeline.content.is_none()) {
         if !has("user-id") || !has("user-pw") {
             return Err("the source element does not accept a user and password".to_string());
         }

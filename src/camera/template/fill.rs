@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 /// The option that does not appear in the text: it is set as a property of whichever libav decoder is used.
 pub(super) const DECODE_THREADS: &str = "decode_threads";
+/// The same if `content` is set: camfire makes the connection.
+pub(super) const VERIFY_TLS: &str = "verify_tls";
 
 impl Template {
     /// Fills in the template `name` with `options`, or their defaults, and the source's `address`.
@@ -26,7 +28,9 @@ impl Template {
             template: name.to_string(),
             codec: self.codec,
             hardware: self.hardware,
-            stills: self.stills,
+            content: self.content,
+            url: self.content.and(address).map(str::to_string),
+            verify_tls: values.get(VERIFY_TLS).is_none_or(|verify| verify == "true"),
             launch: expand(&self.launch, |key| values.get(key).cloned().unwrap_or_default()),
             address: self.address.clone().zip(address.map(str::to_string)),
             live: self.live,

@@ -6,8 +6,8 @@
 //! properties. The exception is `custom`, whose placeholder is a whole launch line.
 //!
 //! Some elements have fixed names: `src` gets address and login; at `gate`, before the decoder, frames can be
-//! dropped; `dec` decodes. camfire appends a converter, which passes through what needs no conversion, and
-//! the appsink `sink`.
+//! dropped; `video` selects the video among several streams; `dec` decodes. camfire appends a converter,
+//! which passes through what needs no conversion, and the appsink `sink`.
 
 mod fill;
 mod select;
@@ -16,6 +16,7 @@ pub mod tests;
 
 pub use select::{candidates, snapshot_candidates, validate};
 
+use super::http::Content;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -27,7 +28,7 @@ macro_rules! built_in {
 }
 
 const BUILT_IN: &[(&str, &str)] = built_in!(
-    "custom" "file" "http-hls" "http-mjpeg" "http-stills" "jetson-csi" "libcamera" "rtsp-h264-jetson"
+    "custom" "file" "http-hls" "http-mjpeg" "http-stills" "http-stream" "jetson-csi" "libcamera" "rtsp-h264-jetson"
     "rtsp-h264-openh264" "rtsp-h264-pi4" "rtsp-h264-software" "rtsp-h264-va" "rtsp-h265-jetson" "rtsp-h265-pi5"
     "rtsp-h265-software" "rtsp-h265-va" "rtsp-mjpeg" "test" "v4l2-h264" "v4l2-mjpeg" "v4l2-raw"
 );
@@ -49,9 +50,9 @@ pub struct Template {
     /// Decodes in hardware.
     #[serde(default)]
     pub hardware: bool,
-    /// Each connection delivers one still image and ends; it is opened again for each frame.
+    /// What an HTTP camera must send for it. camfire reads the camera itself, and `src` is an appsrc.
     #[serde(default)]
-    pub stills: bool,
+    pub content: Option<Content>,
     /// Needs hardware that only some boards have, so that `camfire doctor` does not report it as a fault
     /// elsewhere.
     #[serde(default)]
@@ -176,8 +177,12 @@ pub struct Pipeline {
     pub codec: Option<Codec>,
     /// See [`Template::hardware`].
     pub hardware: bool,
-    /// See [`Template::stills`].
-    pub stills: bool,
+    /// See [`Template::content`].
+    pub content: Option<Content>,
+    /// The address that camfire reads itself.
+    pub url: Option<String>,
+    /// Whether the certificate of an `https://` camera must be valid, if camfire reads it itself.
+    pub verify_tls: bool,
     /// The launch line, without placeholders.
     pub launch: String,
     /// Name and value of the address property of `src`.

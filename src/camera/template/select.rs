@@ -134,6 +134,8 @@ fn preferred_template(source: &Source) -> Option<&'static str> {
         Some("http-hls")
     } else if ends_in(&[".jpg", ".jpeg"]) {
         Some("http-stills")
+    } else if ends_in(&[".flv", ".ts", ".mp4", ".mkv", ".webm"]) {
+        Some("http-stream")
     } else {
         None
     }

@@ -1,7 +1,7 @@
 //! Tests of selecting and filling in templates, and the test camera of other modules.
 
 use super::{
-    fill::{DECODE_THREADS, expand},
+    fill::{DECODE_THREADS, VERIFY_TLS, expand},
     *,
 };
 use crate::config::{Camera, Decode, OptionValue, Rotation, Source};
@@ -65,7 +65,10 @@ fn every_file_in_pipelines_is_built_in_and_every_placeholder_is_declared() {
         for placeholder in &used {
             assert!(template.options.contains_key(placeholder), "{name}: {placeholder}");
         }
-        for option in template.options.keys().filter(|option| *option != DECODE_THREADS) {
+        let is_setting = |option: &&String| {
+            *option == DECODE_THREADS || (*option == VERIFY_TLS && template.content.is_some())
+        };
+        for option in template.options.keys().filter(|option| !is_setting(option)) {
             assert!(used.contains(option), "{name}: {option} does nothing");
         }
         for element in template.properties.keys() {
@@ -92,6 +95,12 @@ fn the_source_selects_the_templates_and_its_address_is_not_part_of_the_text() {
     assert_eq!(names(&url("http://h/video"))[0], "http-mjpeg");
     assert_eq!(names(&url("http://h/snap.JPG?user=1"))[0], "http-stills");
     assert_eq!(names(&url("http://h/live/index.m3u8"))[0], "http-hls");
+    assert_eq!(names(&url("http://h/live.flv?a=b"))[0], "http-stream");
+    assert_eq!(candidates(&url("http://h/x?a=b")).unwrap()[0].url.as_deref(), Some("http://h/x?a=b"));
+    let unverified = [("verify_tls", OptionValue::Boolean(false))];
+    let unverified = with_options(Source::Http { url: "https://h/x".into() }, &unverified);
+    assert!(candidates(&unverified).unwrap().iter().all(|pipeline| !pipeline.verify_tls));
+    assert!(candidates(&url("https://h/x")).unwrap().iter().all(|pipeline| pipeline.verify_tls));
     let local = camera(Source::V4l2 { device: "/dev/video0".into() });
     assert_eq!(names(&local), ["v4l2-mjpeg", "v4l2-raw", "v4l2-h264"]);
     let network = names(&camera(Source::Rtsp { url: "rtsp://h/s".into() }));
