@@ -3,7 +3,7 @@
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer. [`template`] defines the
 //! pipelines for each kind of source and [`choice`] selects one; [`decode`] decides which frames are decoded
-//! and [`pace`] which are analysed; [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled
+//! and [`pace`] which are analysed; [`timing`] gives them their times; [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled
 //! attempt, [`probe`] a camera that can be reached again; [`report`] publishes the status. The stage has a
 //! thread of its own. Frames leave through the camera's slot, its status through messages.
 
@@ -15,6 +15,7 @@ mod probe;
 mod report;
 mod retry;
 pub mod template;
+mod timing;
 mod watchdog;
 
 use crate::{

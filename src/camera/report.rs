@@ -2,8 +2,9 @@
 
 use super::{CameraStage, Failure, choice::PipelineChoice, gst::CaptureObserver};
 use crate::{
+    frame::ClockFault,
     vision::health::Health,
-    wire::messages::{CameraState, CameraStatus, Header, Message},
+    wire::messages::{CameraState, CameraStatus, Header, Message, StreamClock},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -34,6 +35,7 @@ impl<'a> StatusReporter<'a> {
             pipeline: None,
             passed_over: Vec::new(),
             health: Health::Ok,
+            clock: None,
         };
         StatusReporter {
             stage,
@@ -103,6 +105,9 @@ impl<'a> StatusReporter<'a> {
         if self.status.state != state || self.status.reason != reason {
             (self.status.state, self.status.reason) = (state, reason);
             self.status.since = self.stage.clock.now();
+            if state != CameraState::Live {
+                self.status.clock = None;
+            }
             self.stage.counters.live.store(state == CameraState::Live, Ordering::Relaxed);
         }
         if self.published.as_ref() == Some(&self.status) {
@@ -169,6 +174,34 @@ impl CaptureObserver for StatusReporter<'_> {
         }
         let (state, reason) = (self.status.state, self.status.reason.clone());
         self.report(state, reason);
+    }
+
+    fn clock(&mut self, clock: StreamClock) {
+        let camera = self.stage.camera.name.as_str();
+        let (capture, offset_s) = (clock.capture, clock.offset_s);
+        let previous = self.status.clock.replace(clock.clone());
+        if previous.as_ref().and_then(|previous| previous.fault) != clock.fault {
+            match clock.fault {
+                None => tracing::info!(camera, "Camera's clock is usable again."),
+                Some(ClockFault::StreamTime) => tracing::warn!(
+                    camera,
+                    "Camera's stream times do not advance as time does; arrival times are used."
+                ),
+                Some(ClockFault::SenderUnsteady) => {
+                    tracing::warn!(camera, "Camera's clock has stopped or jumps; its time is carried on.")
+                }
+                Some(ClockFault::SenderImplausible) => {
+                    tracing::warn!(camera, offset_s, "Camera's clock is far off and not used.")
+                }
+            }
+        } else {
+            tracing::debug!(camera, ?capture, offset_s, "Camera's clock.");
+        }
+        let state = self.status.state;
+        // While an attempt begins, the clock goes out with the state.
+        if state == CameraState::Live {
+            self.report(state, self.status.reason.clone());
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     config::Source,
     sync::lock,
     vision::health::Health,
+    wire::messages::StreamClock,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSinkCallbacks};
@@ -43,6 +44,8 @@ pub trait CaptureObserver {
     fn live(&mut self, size: Option<(usize, usize)>);
     /// The health of the image has changed.
     fn health(&mut self, health: Health);
+    /// The stream's clock is known, or has changed.
+    fn clock(&mut self, clock: StreamClock);
 }
 
 /// Makes one attempt, from opening the source until it ends, fails or must stop.
@@ -97,8 +100,10 @@ impl<'a> Capture<'a> {
         sink.set_property("drop", !lossless);
 
         let gate = Arc::new(GateState::new(camera, stage.slot.clone(), stage.counters.clone()));
-        let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
-        let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated);
+        let has_arrivals = pipeline.live && pacing == Pacing::Network;
+        let arrivals = has_arrivals.then(|| stage.clock.clone());
+        let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live, arrivals);
+        let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated, has_arrivals);
         let sink_events = sample_sink.events();
         let sample_sink = Mutex::new(sample_sink);
         let closing = Arc::new(AtomicBool::new(false));
@@ -227,6 +232,9 @@ impl<'a> Capture<'a> {
         let mut events = lock(&self.sink_events);
         if let Some(health) = events.health.take() {
             observer.health(health);
+        }
+        if let Some(clock) = events.clock.take() {
+            observer.clock(clock);
         }
         match events.unsupported.take() {
             Some(reason) => Err(Failure::new(FailureKind::Unsupported, reason)),
