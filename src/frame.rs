@@ -135,16 +135,29 @@ pub enum CaptureClock {
     Clip,
 }
 
+/// What is wrong with the clock of a camera's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockFault {
+    /// The stream's times stand still, jump or run at a wrong rate. Arrival times are used instead.
+    StreamTime,
+    /// The sender's clock has stopped or jumps. Its last good time is carried on.
+    SenderUnsteady,
+    /// The sender's clock differs too much from this machine's and is not used.
+    SenderImplausible,
+}
+
 /// An image of a camera with its times.
 pub struct Frame {
     /// Number of the frame among all captured ones of the camera, from 1. Skipped and dropped frames count.
     pub number: u64,
-    /// Capture time.
+    /// Capture time of day: told, never calculated with.
     pub captured_at: Timestamp,
-    /// Source of the capture time.
+    /// Source of the time of day. The same for all frames of a stream.
     pub capture_clock: CaptureClock,
-    /// The same on the stream's time line, which does not jump when the time of day is set. Only differences
-    /// between frames have a meaning.
+    /// Capture time on the node's monotonic clock, which no camera and nobody sets; of a recording its own
+    /// time. Tracks, durations and expiry are calculated with it. Only differences between frames have a
+    /// meaning.
     pub stream_time: Duration,
     /// When the frame passed each stage so far.
     pub timings: FrameTimings,

@@ -12,6 +12,7 @@ mod bad_input;
 mod broker;
 mod cameras;
 mod classify;
+mod clocks;
 mod commands;
 mod delivery;
 mod demo;

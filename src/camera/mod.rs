@@ -4,9 +4,9 @@
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer; [`rtsp`] speaks to RTSP
 //! cameras and [`http`] to those that speak HTTP. [`template`] defines the pipelines for each kind of source
 //! and [`choice`] selects one; [`decode`] decides which frames are decoded and [`pace`] which are analysed;
-//! [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera that
-//! can be reached again; [`report`] publishes the status. The stage has a thread of its own. Frames leave
-//! through the camera's slot, its status through messages.
+//! [`timing`] gives them their times; [`retry`] sets the delay after a failure; [`watchdog`] detects a
+//! stalled attempt, [`probe`] a camera that can be reached again; [`report`] publishes the status. The stage
+//! has a thread of its own. Frames leave through the camera's slot, its status through messages.
 
 pub mod choice;
 mod decode;
@@ -18,6 +18,7 @@ mod report;
 mod retry;
 pub mod rtsp;
 pub mod template;
+mod timing;
 mod watchdog;
 
 use crate::{

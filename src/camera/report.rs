@@ -2,8 +2,9 @@
 
 use super::{CameraStage, Failure, choice::PipelineChoice, gst::CaptureObserver};
 use crate::{
+    frame::ClockFault,
     vision::health::Health,
-    wire::messages::{CameraState, CameraStatus, Message},
+    wire::messages::{CameraState, CameraStatus, Message, StreamClock},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -109,6 +110,9 @@ impl<'a> StatusReporter<'a> {
         if self.status.state != state || self.status.reason != reason {
             (self.status.state, self.status.reason) = (state, reason);
             self.status.since = self.stage.clock.now();
+            if state != CameraState::Live {
+                self.status.clock = None;
+            }
             self.stage.counters.live.store(state == CameraState::Live, Ordering::Relaxed);
             self.stage.control.set_live(state == CameraState::Live);
         }
@@ -185,6 +189,34 @@ impl CaptureObserver for StatusReporter<'_> {
     fn skipped(&mut self, reason: String) {
         self.skipped_at = Some(self.stage.clock.monotonic());
         self.update_health(Some(reason));
+    }
+
+    fn clock(&mut self, clock: StreamClock) {
+        let camera = self.stage.camera.name.as_str();
+        let (capture, offset_s) = (clock.capture, clock.offset_s);
+        let previous = self.status.clock.replace(clock.clone());
+        if previous.as_ref().and_then(|previous| previous.fault) != clock.fault {
+            match clock.fault {
+                None => tracing::info!(camera, "Camera's clock is usable again."),
+                Some(ClockFault::StreamTime) => tracing::warn!(
+                    camera,
+                    "Camera's stream times do not advance as time does; arrival times are used."
+                ),
+                Some(ClockFault::SenderUnsteady) => {
+                    tracing::warn!(camera, "Camera's clock has stopped or jumps; its time is carried on.")
+                }
+                Some(ClockFault::SenderImplausible) => {
+                    tracing::warn!(camera, offset_s, "Camera's clock is far off and not used.")
+                }
+            }
+        } else {
+            tracing::debug!(camera, ?capture, offset_s, "Camera's clock.");
+        }
+        let state = self.status.state;
+        // While an attempt begins, the clock goes out with the state.
+        if state == CameraState::Live {
+            self.report(state, self.status.reason.clone());
+        }
     }
 
     fn tick(&mut self) {

@@ -3,6 +3,7 @@
 
 use super::{
     annotate::Target,
+    burnt_in::Places,
     output::{self, MessagePrinter},
     setup::{self, ConfigArguments, Signals},
     truth::{self, Extent, Truth},
@@ -128,6 +129,9 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     }
     for message in messages.try_iter() {
         collector.take(message);
+    }
+    if let Some(advice) = collector.places.advice() {
+        eprintln!("camfire: {}: {advice}", clip.display());
     }
     warn_of_damage(clip, duration, extent.length, faults);
     if let Some(truth) = truth {
@@ -291,6 +295,7 @@ struct Collector {
     frames: Vec<Detections>,
     events: Vec<Event>,
     changes: Vec<Timestamp>,
+    places: Places,
 }
 
 impl Collector {
@@ -306,11 +311,15 @@ impl Collector {
             frames: Vec::new(),
             events: Vec::new(),
             changes: Vec::new(),
+            places: Places::default(),
         }
     }
 
     /// Prints a message if its kind was requested, and keeps it if it is needed later.
     fn take(&mut self, mut message: Message) {
+        if let Message::Event(event) = &message {
+            self.places.add(event);
+        }
         match &mut message {
             Message::Detections(frame) => {
                 self.size = Some(frame.size);

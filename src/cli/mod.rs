@@ -6,6 +6,7 @@
 pub mod analyze;
 mod annotate;
 pub mod bench;
+mod burnt_in;
 pub mod check;
 pub mod classify;
 pub mod demo;

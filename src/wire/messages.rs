@@ -8,7 +8,7 @@
 
 use crate::{
     counters::{FrameTrace, Latencies, Percentiles, tenths},
-    frame::CaptureClock,
+    frame::{CaptureClock, ClockFault},
     queue::frames::FrameCounts,
     vision::{events::ChangedField, health::Health, motion::SceneChange, tracks::EndReason},
     wire::files::PictureFiles,
@@ -402,6 +402,8 @@ pub struct CameraStatus {
     /// Why an image was skipped, if that is the image's health.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_reason: Option<String>,
+    /// The clock of the stream. Null before its first frame and while there is no stream.
+    pub clock: Option<StreamClock>,
 }
 
 impl CameraStatus {
@@ -417,7 +419,29 @@ impl CameraStatus {
             transport: None,
             health: Health::Ok,
             health_reason: None,
+            clock: None,
         }
+    }
+}
+
+/// The clock of a camera's stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StreamClock {
+    /// Source of the capture times: one for the whole stream.
+    pub capture: CaptureClock,
+    /// Seconds by which the sender's clock is ahead of this machine's, rounded to 0.1. Null without reports.
+    #[serde(serialize_with = "optional_tenths")]
+    pub offset_s: Option<f64>,
+    /// What is wrong with it. Null if nothing is.
+    pub fault: Option<ClockFault>,
+}
+
+impl Eq for StreamClock {}
+
+fn optional_tenths<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => tenths(value, serializer),
+        None => serializer.serialize_none(),
     }
 }
 

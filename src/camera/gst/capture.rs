@@ -28,6 +28,7 @@ use crate::{
     config::Source,
     sync::lock,
     vision::health::Health,
+    wire::messages::StreamClock,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::{AppSink, AppSinkCallbacks};
@@ -57,6 +58,8 @@ pub trait CaptureObserver {
     fn skipped(&mut self, reason: String);
     /// Called several times per second.
     fn tick(&mut self);
+    /// The stream's clock is known, or has changed.
+    fn clock(&mut self, clock: StreamClock);
 }
 
 /// Makes one attempt, from opening the source until it ends, fails or must stop. `usable`: the codecs that
@@ -135,8 +138,10 @@ impl<'a> Capture<'a> {
         sink.set_property("drop", !lossless);
 
         let gate = Arc::new(GateState::new(camera, stage.slot.clone(), stage.counters.clone()));
-        let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live);
-        let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated);
+        let has_arrivals = pipeline.live && pacing == Pacing::Network;
+        let arrivals = has_arrivals.then(|| stage.clock.clone());
+        let gated = gate::install(&bin, &gate, stage.control.clone(), pipeline.live, arrivals);
+        let sample_sink = SampleSink::new(stage, pacing, gate.clone(), gated, has_arrivals);
         let sink_events = sample_sink.events();
         if gated && is_network(pipeline, &camera.source) {
             let (state, events) = (gate.clone(), sink_events.clone());
@@ -301,6 +306,9 @@ impl<'a> Capture<'a> {
         let mut events = lock(&self.sink_events);
         if let Some(health) = events.health.take() {
             observer.health(health);
+        }
+        if let Some(clock) = events.clock.take() {
+            observer.clock(clock);
         }
         match events.unsupported.take() {
             Some(reason) => Err(Failure::new(FailureKind::Unsupported, reason)),

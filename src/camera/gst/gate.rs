@@ -12,9 +12,11 @@
 use super::super::{
     decode::{DecoderInput, EncodedFrame, Gate, Limits, Purpose, UndecodedCounts},
     pace::RateLimit,
+    timing::Timeline,
 };
 use crate::{
-    config::Camera, control::CameraControl, counters::CameraCounters, queue::frames::Slot, sync::lock,
+    clock::Clock, config::Camera, control::CameraControl, counters::CameraCounters, queue::frames::Slot,
+    sync::lock,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
@@ -61,6 +63,8 @@ pub(super) struct GateState {
     pub(super) decoded: AtomicU64,
     /// Those of them that were decoded for [`Purpose::Check`].
     pub(super) checked: AtomicU64,
+    /// The stream's times are given up, and arrival times used.
+    pub(super) ignores_stream_time: AtomicBool,
     /// The camera's counters, across all attempts.
     pub(super) counters: Arc<CameraCounters>,
     slot: Arc<Slot>,
@@ -82,6 +86,7 @@ impl GateState {
             has_keyframe: AtomicBool::new(false),
             decoded: AtomicU64::new(0),
             checked: AtomicU64::new(0),
+            ignores_stream_time: AtomicBool::new(false),
             counters,
             slot,
         }
@@ -211,12 +216,14 @@ fn drains_cheaply(src: &gst::Pad) -> bool {
 }
 
 /// Installs the probe on the pipeline's gate. Returns false if it has none. `live`: frames arrive in real
-/// time, so that their lag can be measured.
+/// time, so that their lag can be measured. `arrivals`: the clock of a network stream's arrivals; its frames
+/// get their times from a [`Timeline`].
 pub(super) fn install(
     pipeline: &gst::Pipeline,
     state: &Arc<GateState>,
     control: Arc<CameraControl>,
     live: bool,
+    arrivals: Option<Arc<dyn Clock>>,
 ) -> bool {
     let pads =
         pipeline.by_name("gate").and_then(|gate| Some((gate.static_pad("sink")?, gate.static_pad("src")?)));
@@ -227,9 +234,17 @@ pub(super) fn install(
     let mut control_seen = 0;
     let mut last_at = Duration::ZERO;
     let mut last_arrival = None::<gst::ClockTime>;
+    let mut timeline = Timeline::default();
     let mut accept = move |pad: &gst::Pad, buffer: gst::Buffer| {
         let running = running_time(pad, buffer.pts().or(buffer.dts()));
-        let at = running.map_or(last_at, Duration::from);
+        let arrival = arrivals.as_ref().map(|clock| clock.monotonic());
+        let at = match arrival {
+            Some(arrival) => timeline.place(running.map(Duration::from), arrival),
+            None => running.map_or(last_at, Duration::from),
+        };
+        if timeline.ignores_stream() {
+            state.ignores_stream_time.store(true, Ordering::Relaxed);
+        }
         let now = element.upgrade().and_then(|pipeline| pipeline.current_running_time());
         if let Some((now, before)) = now.map(|now| (now, last_arrival.replace(now).unwrap_or(now))) {
             // A stream whose times jump, and a network that pauses, are not slow.
@@ -244,17 +259,20 @@ pub(super) fn install(
             if let Some(settings) = control.changed_since(&mut control_seen) {
                 rate.set_fps(settings.rate_fps);
             }
-            if running.is_some() && !rate.is_due(at) {
+            if (running.is_some() || arrival.is_some()) && !rate.is_due(at) {
                 state.slot.count_undecoded(0, 1, 0);
                 return Ok(gst::FlowSuccess::Ok);
             }
             state.sent.fetch_add(1, Ordering::Relaxed);
             return src.push(buffer);
         }
-        let lag = now
-            .filter(|_| live)
-            .zip(running)
-            .map_or(Duration::ZERO, |(now, at)| now.saturating_sub(at).into());
+        let lag = match arrival {
+            Some(arrival) => arrival.saturating_sub(at),
+            None => now
+                .filter(|_| live)
+                .zip(running)
+                .map_or(Duration::ZERO, |(now, at)| now.saturating_sub(at).into()),
+        };
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         state.accept(&src, EncodedFrame { is_key, len: buffer.size(), at, lag, buffer })
     };

@@ -5,7 +5,13 @@
 //! blocks.
 
 use super::{
-    super::{CameraStage, decode::Purpose, http::MAX_PIXELS, pace::RateLimit},
+    super::{
+        CameraStage,
+        decode::Purpose,
+        http::MAX_PIXELS,
+        pace::RateLimit,
+        timing::{TimeOfDay, Timeline},
+    },
     gate::{self, GateState},
 };
 use crate::{
@@ -13,7 +19,8 @@ use crate::{
     config::{Decode, Rotation, Source},
     control::CameraControl,
     frame::{
-        CaptureClock, Colorimetry, Frame, FrameTimings, Image, PixelFormat, Plane, Planes, View, YuvMatrix,
+        CaptureClock, ClockFault, Colorimetry, Frame, FrameTimings, Image, PixelFormat, Plane, Planes, View,
+        YuvMatrix,
     },
     queue::frames::Slot,
     sync::lock,
@@ -22,6 +29,7 @@ use crate::{
         health::{Health, HealthCheck},
         luma::Luma,
     },
+    wire::messages::StreamClock,
 };
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -42,8 +50,10 @@ pub(super) const FORMATS: [gst_video::VideoFormat; 5] = [
     gst_video::VideoFormat::Rgb,
 ];
 
-/// Largest plausible age of a frame. If a camera's clock gives a larger one, it is wrong and not used.
+/// Largest plausible age of a frame.
 const MAX_AGE: Duration = Duration::from_secs(10);
+/// A smaller change of the offset between two clocks is not reported.
+const MIN_OFFSET_CHANGE_S: f64 = 0.5;
 /// NTP counts from 1900, Unix from 1970.
 const NTP_TO_UNIX: Duration = Duration::from_secs(2_208_988_800);
 /// Images per second that are checked for change while everything is decoded.
@@ -100,6 +110,15 @@ pub(super) struct SampleSink {
     health: Arc<Mutex<HealthCheck>>,
     /// Consecutive frames that could not be read.
     unreadable: u32,
+    /// Frames arrive in real time from the network, and have the times of a [`Timeline`].
+    has_arrivals: bool,
+    /// Places frames whose time the gate has not attached.
+    timeline: Timeline,
+    time_of_day: TimeOfDay,
+    /// The stream's clock as last reported.
+    told_clock: Option<StreamClock>,
+    /// The name of this machine's clock for the stream, chosen with the first frame.
+    local_clock: Option<CaptureClock>,
     events: Arc<Mutex<SinkEvents>>,
 }
 
@@ -112,12 +131,20 @@ pub(super) struct SinkEvents {
     pub(super) unsupported: Option<String>,
     /// Width and height of the video.
     pub(super) size: Option<(usize, usize)>,
+    /// The stream's clock, if it has changed.
+    pub(super) clock: Option<StreamClock>,
 }
 
 impl SampleSink {
     /// Creates the sink of one attempt. `gated`: the pipeline has a gate, so that images are checked for
-    /// change.
-    pub(super) fn new(stage: &CameraStage, pacing: Pacing, gate: Arc<GateState>, gated: bool) -> SampleSink {
+    /// change. `has_arrivals`: its frames arrive in real time from the network.
+    pub(super) fn new(
+        stage: &CameraStage,
+        pacing: Pacing,
+        gate: Arc<GateState>,
+        gated: bool,
+        has_arrivals: bool,
+    ) -> SampleSink {
         let camera = &stage.camera;
         let checks_change = gated && camera.decode == Decode::Auto;
         let clock = stage.clock.clone();
@@ -137,6 +164,11 @@ impl SampleSink {
             change: checks_change.then(|| (ChangeDetector::default(), RateLimit::new(CHECKED_FPS))),
             health: stage.health.clone(),
             unreadable: 0,
+            has_arrivals,
+            timeline: Timeline::default(),
+            time_of_day: TimeOfDay::default(),
+            told_clock: None,
+            local_clock: None,
             events: Arc::default(),
         }
     }
@@ -165,7 +197,15 @@ impl SampleSink {
         }
         // The gate's time, because a decoder's output times never decrease.
         let running = attached.map(|(_, at)| at).or_else(|| running_time(&sample));
-        let at = running.map_or(decoded, Duration::from);
+        let at = if self.has_arrivals && attached.is_none() {
+            let at = self.timeline.place(running.map(Duration::from), decoded);
+            if self.timeline.ignores_stream() {
+                self.gate.ignores_stream_time.store(true, Ordering::Relaxed);
+            }
+            at
+        } else {
+            running.map_or(decoded, Duration::from)
+        };
         let image = self.image(&sample);
         let changed = image.as_ref().is_some_and(|image| self.check(image, at, decoded, purpose));
         if purpose == Purpose::Check && !self.gate.report_checked(at, changed) {
@@ -183,8 +223,7 @@ impl SampleSink {
             self.slot.fail();
             return;
         };
-        let (captured_at, capture_clock, age) = self.capture_time(sink, &sample, running);
-        let captured = decoded.saturating_sub(age);
+        let (captured, captured_at, capture_clock) = self.capture_time(sink, &sample, running, at, decoded);
         let timings =
             FrameTimings { captured, decoded, queued: self.clock.monotonic(), ..FrameTimings::default() };
         let stream_time = if capture_clock == CaptureClock::Clip { self.opened.1 + at } else { captured };
@@ -222,34 +261,63 @@ impl SampleSink {
         change(&mut lock(&self.events));
     }
 
-    /// The frame's capture time, the clock it comes from, and the frame's age.
+    /// The frame's capture time on the monotonic clock, its time of day, and the clock that this comes from.
     fn capture_time(
-        &self,
+        &mut self,
         sink: &AppSink,
         sample: &gst::Sample,
         running: Option<gst::ClockTime>,
-    ) -> (Timestamp, CaptureClock, Duration) {
+        at: Duration,
+        decoded: Duration,
+    ) -> (Duration, Timestamp, CaptureClock) {
         if self.pacing == Pacing::Unpaced {
             let clip_time = running.map_or(Duration::ZERO, Duration::from);
-            let at = self.opened.0.saturating_add(clip_time).unwrap_or(self.opened.0);
-            return (at, CaptureClock::Clip, Duration::ZERO);
+            let captured_at = self.opened.0.saturating_add(clip_time).unwrap_or(self.opened.0);
+            return (decoded, captured_at, CaptureClock::Clip);
         }
-        let now = self.clock.now();
-        if let Some(sent) = sample.buffer().and_then(sender_time) {
-            let age = now.duration_since(sent);
-            if age.unsigned_abs() <= MAX_AGE + self.max_buffered {
-                let age = Duration::try_from(age).unwrap_or_default();
-                return (sent, CaptureClock::Sender, age);
-            }
-        }
-        let age = running
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let captured = if self.has_arrivals { at } else { decoded.saturating_sub(self.age(sink, running)) };
+        let local = now.saturating_sub(monotonic.saturating_sub(captured)).unwrap_or(now);
+        let fallback = *self.local_clock.get_or_insert(match (self.pacing, running) {
+            (Pacing::Device, Some(_)) => CaptureClock::Driver,
+            (_, None) if !self.has_arrivals => CaptureClock::Arrival,
+            (Pacing::Device, None) => CaptureClock::Arrival,
+            _ => CaptureClock::Pipeline,
+        });
+        let sender = sample.buffer().and_then(sender_time).filter(|_| self.has_arrivals);
+        let (captured_at, capture_clock) = self.time_of_day.tell(captured, sender, local, fallback);
+        self.tell_clock(capture_clock);
+        (captured, captured_at, capture_clock)
+    }
+
+    /// How long a frame that is not timed by its arrival has been in the pipeline.
+    fn age(&self, sink: &AppSink, running: Option<gst::ClockTime>) -> Duration {
+        running
             .zip(sink.current_running_time())
             .map(|(running, now)| Duration::from(now.saturating_sub(running)))
-            .filter(|age| *age <= MAX_AGE + self.max_buffered);
-        let clock = if self.pacing == Pacing::Device { CaptureClock::Driver } else { CaptureClock::Pipeline };
-        match age {
-            Some(age) => (now - age, clock, age),
-            None => (now, CaptureClock::Arrival, Duration::ZERO),
+            .filter(|age| *age <= MAX_AGE + self.max_buffered)
+            .unwrap_or_default()
+    }
+
+    /// Reports the stream's clock if it, its fault or, by more than [`MIN_OFFSET_CHANGE_S`], its offset has
+    /// changed.
+    fn tell_clock(&mut self, capture: CaptureClock) {
+        let stream_fault = self.gate.ignores_stream_time.load(Ordering::Relaxed);
+        let fault = stream_fault.then_some(ClockFault::StreamTime).or(self.time_of_day.fault());
+        let mut offset_s = self.time_of_day.offset().map(|offset| offset.as_secs_f64());
+        if let Some(told) = &self.told_clock {
+            let is_near = told
+                .offset_s
+                .zip(offset_s)
+                .is_some_and(|(told, now)| (told - now).abs() <= MIN_OFFSET_CHANGE_S);
+            if is_near || fault == Some(ClockFault::SenderUnsteady) {
+                offset_s = told.offset_s;
+            }
+        }
+        let clock = StreamClock { capture, offset_s, fault };
+        if self.told_clock.as_ref() != Some(&clock) {
+            self.told_clock = Some(clock.clone());
+            self.report(|events| events.clock = Some(clock));
         }
     }
 
