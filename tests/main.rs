@@ -16,6 +16,7 @@ mod delivery;
 mod demo;
 mod everyday;
 mod faults;
+mod hostile_files;
 mod metrics;
 mod recorded;
 mod service;

@@ -1,5 +1,6 @@
-//! Writes results to stdout, and formats messages for people: one line per message.
+//! Writes results to stdout and notes to stderr, and formats messages for people: one line per message.
 
+use crate::error::{Error, ErrorKind};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -7,22 +8,40 @@ use std::{
     io::{self, Write},
 };
 
+/// Writes a line to stderr, if anyone still reads it: a terminal can be closed at any time.
+pub fn write_note(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Like `eprintln!`, through [`write_note`], so that it never panics.
+macro_rules! note {
+    ($($text:tt)*) => {
+        $crate::cli::output::write_note(format_args!($($text)*))
+    };
+}
+pub(crate) use note;
+
 /// Writes a line of results to stdout. Exits with status 0 if the reader has closed the pipe, as `head` does.
 pub fn write_line(line: fmt::Arguments<'_>) {
-    if !try_write_line(line) {
-        std::process::exit(0);
+    match try_write_line(line) {
+        Ok(true) => {}
+        Ok(false) => std::process::exit(0),
+        Err(error) => {
+            note!("camfire: {error}");
+            std::process::exit(1);
+        }
     }
 }
 
 /// Like [`write_line`], but returns false if the reader has closed the pipe, for callers that must clean up.
-pub fn try_write_line(line: fmt::Arguments<'_>) -> bool {
+///
+/// Errors ([`ErrorKind::System`]): the line cannot be written for another reason, as when the terminal has
+/// been closed.
+pub fn try_write_line(line: fmt::Arguments<'_>) -> Result<bool, Error> {
     match writeln!(io::stdout().lock(), "{line}") {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
-        Err(error) => {
-            eprintln!("camfire: cannot write results: {error}");
-            std::process::exit(1);
-        }
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::caused(ErrorKind::System, "cannot write results", error)),
     }
 }
 

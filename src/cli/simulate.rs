@@ -100,7 +100,7 @@ struct Device {
 
 /// Runs until all events are acknowledged or a signal arrives.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::catch_all()?;
     let loaded = arguments.config.load()?;
     // Do not log every connection of every device.
     let level = match loaded.config.log.level {
@@ -129,7 +129,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         is_interrupted = signals.wait(Duration::from_millis(1));
     }
-    eprintln!("{made} events generated. Waiting for acknowledgements.");
+    output::note!("{made} events generated. Waiting for acknowledgements.");
     let deadline = clock.monotonic() + arguments.patience;
     let sum = |count: fn(&DeliveryCounters) -> u64| {
         boards.iter().map(|device| count(&device.counters)).sum::<u64>()
