@@ -199,6 +199,7 @@ impl Directory {
     /// Describes an entry; a link itself, not what it points to.
     ///
     /// Errors: the system's; there is none of this name.
+    #[allow(clippy::useless_conversion, reason = "the type of st_nlink differs between architectures")]
     pub fn entry(&self, name: &Path) -> io::Result<Entry> {
         let stat = sys::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {

@@ -182,6 +182,17 @@ fn hostile_photos_are_refused_and_the_others_are_classified() {
 }
 
 #[test]
+fn recordings_with_huge_frames_are_refused_before_they_are_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("huge.jpg");
+    std::fs::write(&clip, jpeg(65_000, 65_000)).unwrap();
+    let (status, _, err, resident_kib) = watch_memory(&["analyze", clip.to_str().unwrap()]);
+    assert_eq!(status, Some(2), "{err}");
+    assert!(err.contains("its frames have 65000 x 65000 pixels, and at most 40000000 are decoded"), "{err}");
+    assert!((1..MAX_RESIDENT_KIB).contains(&resident_kib), "{resident_kib} KiB");
+}
+
+#[test]
 fn a_folder_without_photos_does_not_stop_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let photo = root().join("engine/tests/data/golden/chelsea.png");

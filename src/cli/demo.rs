@@ -148,7 +148,7 @@ impl EventSource {
             }
             Publishing::Direct => None,
         };
-        Ok(EventSource { subscriber, printer: MessagePrinter::default() })
+        Ok(EventSource { subscriber, printer: MessagePrinter::with_local_times() })
     }
 
     fn publishing(&self) -> Publishing {

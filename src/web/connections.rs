@@ -14,9 +14,9 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Maximum number of connections in all.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
 /// Maximum number of connections of one client.
-const MAX_CONNECTIONS_PER_CLIENT: usize = 16;
+const MAX_CONNECTIONS_PER_CLIENT: usize = 64;
 
 /// The open connections. Clones share them.
 #[derive(Clone, Default)]
@@ -133,7 +133,9 @@ mod tests {
     fn with_too_many_in_all_the_client_that_has_most_makes_place() {
         let connections = Connections::default();
         let mut guards: Vec<Guard> = (0..MAX_CONNECTIONS - 4)
-            .map(|number| connections.open(IpAddr::from([10, 0, 0, number as u8])))
+            .map(|number| {
+                connections.open(IpAddr::from([10, 0, (number / 200) as u8 + 8, (number % 200) as u8]))
+            })
             .collect();
         let mut greedy: Vec<Guard> = (0..4).map(|_| connections.open(IpAddr::from([10, 0, 1, 1]))).collect();
         let new = connections.open(IpAddr::from([10, 0, 2, 1]));

@@ -39,7 +39,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
     sync::watch,
-    time,
+    task, time,
 };
 
 /// Maximum time in which the head of a request must arrive as a whole. An idle connection is closed after the
@@ -138,6 +138,8 @@ impl Web {
                     Ok((stream, address)) => {
                         let guard = connections.open(address.ip());
                         drop(tokio::spawn(serve_connection(stream, router.clone(), shutdown.clone(), guard)));
+                        // A request that is here already is answered before further connections are accepted.
+                        task::yield_now().await;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "Web server cannot accept.");

@@ -1,9 +1,11 @@
 //! MQTT 3.1.1 with rumqttc, which no other module uses.
 //!
-//! [`connection`] implements the daemon's connections, [`subscriber`] the client of `watch` and `demo`. This
-//! file has what both need: the client's options and the error texts.
+//! [`connection`] implements the daemon's connections, [`subscriber`] the client of `watch` and `demo`, and
+//! [`probe`] finds out whether a port is for TLS. This file has what all need: the client's options and the
+//! error texts.
 
 pub mod connection;
+mod probe;
 pub mod subscriber;
 
 use crate::{
