@@ -27,6 +27,7 @@ mod control;
 mod counters;
 mod daemon;
 mod error;
+mod files;
 mod frame;
 mod lifecycle;
 mod procfs;
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
         Command::Watch(arguments) => cli::watch::run(arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("camfire: {error}");
+        cli::output::note!("camfire: {error}");
         ExitCode::from(error.exit_code())
     })
 }

@@ -114,9 +114,25 @@ fn check_reports_all_problems_at_once() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for problem in [
-        "problem: model /nowhere/m.tflite",
-        "problem: cameras.clip.source: /nowhere/clip.mp4",
-        "problem: cameras.own: element nosuchsrc is missing",
+        "toml:1: engine.model = '/nowhere/m.tflite': model /nowhere/m.tflite: No such file",
+        "toml:3: cameras.clip.source = 'file:///nowhere/clip.mp4': /nowhere/clip.mp4: No such file",
+        "toml:6: cameras.own.launch = 'nosuchsrc ! fakesink': element nosuchsrc is missing",
+    ] {
+        assert!(text.contains(problem), "{problem} in\n{text}");
+    }
+    // A pipeline that is named and not available here, and files that are none.
+    std::fs::write(
+        &file,
+        "[cameras.board]\nsource = 'csi://0'\n\
+         [cameras.door]\nsource = 'rtsp://10.0.0.5/s'\npipeline = 'rtsp-h264-jetson'\n\
+         [cameras.clip]\nsource = 'file:///dev/zero'\n",
+    )
+    .unwrap();
+    let text = stdout(&camfire_output(&["check", "--config", file.to_str().unwrap()]));
+    for problem in [
+        "toml:2: cameras.board.source = 'csi://0': element nvarguscamerasrc is missing",
+        "toml:5: cameras.door.pipeline = 'rtsp-h264-jetson': ",
+        "toml:7: cameras.clip.source = 'file:///dev/zero': /dev/zero: is not a regular file",
     ] {
         assert!(text.contains(problem), "{problem} in\n{text}");
     }

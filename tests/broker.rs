@@ -1,6 +1,8 @@
 //! Brokers that are unreachable, restart, refuse the login or require TLS; status messages and the last will.
 
-use crate::support::{Broker, Camfire, DEADLINE, free_port, mosquitto, wait_for};
+use crate::support::{
+    Broker, Camfire, DEADLINE, camfire as camfire_command, free_port, mosquitto, stdout, wait_for,
+};
 use rumqttc::QoS;
 use std::{
     io::Read,
@@ -137,6 +139,26 @@ fn a_self_signed_broker_certificate_needs_mqtt_ca_file() {
     flags.extend(["--set".into(), format!("mqtt.ca_file={dir}/cert.pem")]);
     let trusting = Camfire::run(CAMERA, &flags);
     trusting.wait_log("Broker is connected");
+    drop(trusting);
+
+    // Without TLS at a port for it, and the other way round.
+    let plain = Broker::start();
+    for (flags, reason) in [
+        (broker.flags(), "it speaks TLS at this port and mqtt.tls is false: set mqtt.tls = true"),
+        (
+            [plain.flags(), vec!["--set".into(), "mqtt.tls=true".into()]].concat(),
+            "it speaks plain MQTT at this port and mqtt.tls is true: set mqtt.tls = false",
+        ),
+    ] {
+        let camfire = Camfire::run(CAMERA, &flags);
+        camfire.wait_log("Broker is away");
+        assert!(camfire.log().contains(reason), "{reason} in {}", camfire.log());
+        let output = camfire_command().arg("doctor").args(&flags).output().unwrap();
+        let text = stdout(&output);
+        let line =
+            text.lines().find(|line| line.starts_with("NO  broker")).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains(reason), "{line}");
+    }
 }
 
 #[test]

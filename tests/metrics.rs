@@ -9,9 +9,14 @@ use crate::support::{
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
+    io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 /// A synthetic camera.
@@ -235,6 +240,76 @@ fn clients_that_send_no_request_do_not_block_others() {
         (0..40).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
     scrape(port);
     drop(silent);
+}
+
+#[test]
+fn health_is_answered_during_a_slow_request_attack() {
+    const ATTACKERS: usize = 300;
+    let port = free_port();
+    let broker = Broker::start();
+    let camfire = Camfire::run(&config(port), &broker.flags());
+    scrape(port);
+    // Each sends a byte of a header now and then, never a whole request, and comes back if it is thrown out.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let is_attacked = Arc::new(AtomicUsize::new(0));
+    let (over, attacked) = (is_over.clone(), is_attacked.clone());
+    let attack = std::thread::spawn(move || {
+        let connect = || {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ").ok()?;
+            Some(stream)
+        };
+        let mut streams: Vec<Option<TcpStream>> = (0..ATTACKERS).map(|_| connect()).collect();
+        while !over.load(Ordering::Relaxed) {
+            for stream in &mut streams {
+                let is_open = stream.as_mut().is_some_and(|stream| stream.write_all(b"a").is_ok());
+                if !is_open {
+                    *stream = connect();
+                }
+            }
+            attacked.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    wait_for("the attack", || (is_attacked.load(Ordering::Relaxed) > 2).then_some(()));
+    for _ in 0..20 {
+        // On a busy machine this thread may pause between connecting and writing, and lose its place.
+        let answer = (0..3).find_map(|_| get(port, "/healthz", "*/*")).expect("an answer during the attack");
+        assert!(answer.head.starts_with("http/1.1 200") && answer.body == "ok\n", "{}", answer.head);
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", camfire.id())).unwrap();
+    let highest = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = highest.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 400 << 10, "{kib} KiB");
+    let files = std::fs::read_dir(format!("/proc/{}/fd", camfire.id())).unwrap().count();
+    assert!(files < 200, "{files} open files");
+    is_over.store(true, Ordering::Relaxed);
+    attack.join().unwrap();
+}
+
+#[test]
+fn requests_for_other_hosts_are_refused() {
+    let port = free_port();
+    let broker = Broker::start();
+    let config = config(port).replace("web.listen", "web.hosts = ['cam.lan']\nweb.listen");
+    let _camfire = Camfire::run(&config, &broker.flags());
+    scrape(port);
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for (host, expected) in [
+        (format!("127.0.0.1:{port}"), "200"),
+        ("localhost".to_string(), "200"),
+        (own.trim().to_string(), "200"),
+        ("cam.lan".to_string(), "200"),
+        ("rebound.example".to_string(), "421"),
+        (format!("rebound.example:{port}"), "421"),
+    ] {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{host}: {answer}");
+        assert_eq!(answer.contains("camfire_"), expected == "200", "{host}");
+    }
 }
 
 #[test]

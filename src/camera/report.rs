@@ -1,6 +1,10 @@
 //! Publishes and logs a camera's status: each change once, without repetitions.
 
-use super::{CameraStage, Failure, choice::PipelineChoice, gst::CaptureObserver};
+use super::{
+    CameraStage, Failure,
+    choice::PipelineChoice,
+    gst::{self, CaptureObserver},
+};
 use crate::{
     frame::ClockFault,
     vision::health::Health,
@@ -58,7 +62,7 @@ impl<'a> StatusReporter<'a> {
     /// changed, and why others were passed over.
     pub fn attempt(&mut self, choice: &PipelineChoice) {
         self.live_since = None;
-        self.status.passed_over = choice.skipped();
+        self.status.passed_over = gst::without_other_boards(choice.skipped());
         let pipeline = choice.current().ok();
         self.is_software = pipeline.is_some_and(|pipeline| !pipeline.hardware && pipeline.codec.is_some());
         let name = pipeline.map(|pipeline| pipeline.template.clone());
@@ -86,7 +90,7 @@ impl<'a> StatusReporter<'a> {
 
     /// Reports a failure after which the camera is opened again.
     pub fn failed(&mut self, failure: &Failure, choice: &PipelineChoice) {
-        self.status.passed_over = choice.skipped();
+        self.status.passed_over = gst::without_other_boards(choice.skipped());
         self.report(failure.state(), Some(failure.reason.clone()));
     }
 

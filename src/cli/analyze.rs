@@ -88,7 +88,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
         truth.check_labels(&model.taxonomy)?;
     }
     gst::init()?;
-    let signals = Signals::catch()?;
+    let signals = Signals::catch_all()?;
     let duration = gst::clip_duration(clip);
     let progress = Progress::new(duration);
     let (camera, topics) = (config.cameras[0].clone(), Topics::new(&config));
@@ -136,7 +136,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     warn_of_damage(clip, duration, extent.length, faults);
     if let Some(truth) = truth {
         for difference in truth.differences(clip, &extent) {
-            eprintln!("camfire: {difference}");
+            output::note!("camfire: {difference}");
         }
         let score = truth::score(&truth, &collector.frames, &collector.events, &collector.changes);
         if arguments.json {
@@ -158,14 +158,14 @@ fn warn_of_damage(clip: &Path, declared: Option<Duration>, length: Duration, fau
     let clip = clip.display();
     let seconds = |length: Duration| length.as_secs_f64();
     if let Some(declared) = declared.filter(|declared| *declared > length + MAX_MISSING_END) {
-        eprintln!(
+        output::note!(
             "camfire: {clip}: the video ends after {:.1} s, but its declared duration is {:.1} s: it may be truncated or damaged",
             seconds(length),
             seconds(declared)
         );
     }
     if faults > 0 {
-        eprintln!("camfire: {clip}: damaged: the decoder reported {faults} errors");
+        output::note!("camfire: {clip}: damaged: the decoder reported {faults} errors");
     }
 }
 

@@ -3,9 +3,10 @@
 use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{choice::PipelineChoice, gst, template},
-    config::{Camera, Config, Source},
+    config::{Camera, Config, Everyday, Loaded, Network, Problem, Source},
     control::saved::SavedSettings,
-    error::{Error, ErrorKind},
+    error::Error,
+    files,
     workers::model::Model,
 };
 use std::{path::Path, process::ExitCode};
@@ -39,13 +40,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for warning in &loaded.warnings {
         print(json, "warning", warning);
     }
-    let (mut problems, saved) = (problems(&loaded.config), saved_settings(&loaded.config));
+    let (mut problems, saved) = (problems(&loaded), saved_settings(&loaded.config));
     match saved {
         Ok(notes) => notes.iter().for_each(|note| print(json, "note", note)),
-        Err(error) => problems.push(error.to_string()),
+        Err(error) => problems.push(loaded.locations.problem("commands.settings_file", error.to_string())),
     }
     for problem in &problems {
-        print(json, "problem", problem);
+        print(json, "problem", &problem.to_string());
     }
     if !problems.is_empty() {
         return Ok(ExitCode::from(2));
@@ -68,7 +69,7 @@ fn print(json: bool, kind: &str, text: &str) {
 
 /// What commands have set, one line per setting.
 ///
-/// Errors ([`ErrorKind::Input`]): the file cannot be read.
+/// Errors: the file cannot be read.
 fn saved_settings(config: &Config) -> Result<Vec<String>, Error> {
     // Without systemd's variables, the file of the installed service is where its state directory is.
     let path = config.commands.settings_file.clone().unwrap_or_else(|| INSTALLED_SETTINGS.into());
@@ -87,36 +88,64 @@ fn saved_settings(config: &Config) -> Result<Vec<String>, Error> {
 }
 
 /// Problems of a configuration whose keys and values are valid: model, labels, templates, elements, files.
-fn problems(config: &Config) -> Vec<String> {
+/// Each is located at the key that it is about.
+fn problems(loaded: &Loaded) -> Vec<Problem> {
+    let Loaded { config, locations, .. } = loaded;
     let mut problems = Vec::new();
-    problems.extend(Model::open(&config.engine.network, &config.groups).err());
-    match gst::init() {
-        Ok(()) => problems.extend(config.cameras.iter().flat_map(camera_problems)),
-        Err(error) => problems.push(error),
+    if let Err(error) = Model::open(&config.engine.network, &config.groups) {
+        let rule = error.to_string();
+        problems.push(locations.problem(key_of_model_error(&config.engine.network, &rule), rule));
     }
-    problems.iter().map(Error::to_string).collect()
+    match gst::init() {
+        Ok(()) => problems.extend(config.cameras.iter().flat_map(|camera| {
+            let found = camera_problems(camera).into_iter();
+            found.map(|(key, rule)| locations.problem(&format!("cameras.{}.{key}", camera.name), rule))
+        })),
+        Err(error) => problems.push(locations.problem("", error.to_string())),
+    }
+    problems.sort();
+    problems
 }
 
-fn camera_problems(camera: &Camera) -> Vec<Error> {
-    let key = format!("cameras.{}", camera.name);
-    let mut problems = Vec::new();
-    match template::candidates(camera) {
-        Ok(pipelines) => {
-            let missing = PipelineChoice::new(pipelines, gst::missing).current().err();
-            problems.extend(missing.map(|what| Error::new(ErrorKind::Input, format!("{key}: {what}"))));
-        }
-        Err(error) => problems.push(error),
-    }
-    let path: Option<&Path> = match &camera.source {
-        Source::File { path, .. } => Some(path),
-        Source::V4l2 { device } => Some(device),
-        _ => None,
+/// The key that names the file of which an error of [`Model::open`] tells.
+fn key_of_model_error(network: &Network, error: &str) -> &'static str {
+    let (head, head_model) = match &network.everyday {
+        Everyday::Head { head, model } => (Some(head), model.as_ref()),
+        Everyday::BuiltIn | Everyday::Off => (None, None),
     };
-    if let Some(path) = path
-        && let Err(error) = std::fs::File::open(path)
-    {
-        let message = format!("{key}.source: {}", path.display());
-        problems.push(Error::caused(ErrorKind::Input, message, error));
+    let files = [
+        ("engine.labels", network.labels.as_ref()),
+        ("engine.everyday_model", head_model),
+        ("engine.everyday_head", head),
+    ];
+    let is_named = |file: &Path| error.contains(&file.display().to_string());
+    let named = files.into_iter().find(|(_, file)| file.is_some_and(|file| is_named(file)));
+    named.map_or("engine.model", |(key, _)| key)
+}
+
+/// The keys of a camera that cannot work on this machine, and why.
+fn camera_problems(camera: &Camera) -> Vec<(String, String)> {
+    let pipelines = match template::candidates(camera) {
+        Ok(pipelines) => pipelines,
+        // The same problem, by its key.
+        Err(_) => return template::validate(camera),
+    };
+    let mut problems = Vec::new();
+    let selected_by = match &camera.source {
+        Source::Custom { .. } => "launch",
+        _ if camera.pipeline.is_some() => "pipeline",
+        _ => "source",
+    };
+    if let Err(missing) = PipelineChoice::new(pipelines, gst::missing).current() {
+        problems.push((selected_by.to_string(), missing));
+    }
+    let opened = match &camera.source {
+        Source::File { path, .. } => files::open_regular(path).map(drop).map_err(|error| (path, error)),
+        Source::V4l2 { device } => std::fs::File::open(device).map(drop).map_err(|error| (device, error)),
+        _ => Ok(()),
+    };
+    if let Err((path, error)) = opened {
+        problems.push(("source".to_string(), format!("{}: {error}", path.display())));
     }
     problems
 }

@@ -1,10 +1,9 @@
 //! `camfire classify`: classifies photos with the same preprocessing and network as a camera's frames.
 
-use super::{output, setup::NetworkArguments};
+use super::{output, photo, setup::NetworkArguments};
 use crate::{
     config::{Everyday, Network},
-    error::{Error, ErrorKind},
-    frame::Image,
+    error::Error,
     vision::{
         head::{self, Score, file::HeadFile},
         rect::Rect,
@@ -13,15 +12,11 @@ use crate::{
     wire::messages::{Class, four_digits},
     workers::{classifier::Classifier, model::Model},
 };
-use image::{DynamicImage, ImageDecoder, ImageReader};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-
-/// Extensions of the files that are read from directories. Files given by name may have any extension.
-const EXTENSIONS: [&str; 8] = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
 /// The name of the everyday head's output for none of its labels.
 const NONE: &str = "none";
@@ -70,8 +65,8 @@ struct Output<'a> {
     score: f32,
 }
 
-/// Prints the everyday labels and the best classes of each photo. Files that are not photos are reported on
-/// stderr and make the exit status 1.
+/// Prints the everyday labels and the best classes of each photo. What cannot be read or decoded is reported
+/// on stderr and makes the exit status 1, or 2 if there is nothing else.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let everyday = match arguments.everyday_head {
         None => Everyday::BuiltIn,
@@ -81,15 +76,22 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let network = Network { labels: arguments.labels, everyday, ..arguments.network.into() };
     let model = Model::open(&network, &Default::default())?;
     let mut classifier = Classifier::open(&model)?;
-    let photos = list(&arguments.paths)?;
+    let (photos, mut errors) = photo::list(&arguments.paths);
+    if photos.is_empty()
+        && let Some(last) = errors.pop()
+    {
+        errors.iter().for_each(|error| output::note!("camfire: {error}"));
+        return Err(last);
+    }
+    errors.iter().for_each(|error| output::note!("camfire: {error}"));
     // Drawn on stderr, if that is a terminal.
     let progress = ProgressBar::new(photos.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left") {
         progress.set_style(style);
     }
-    let mut failed = 0;
+    let mut failed = errors.len();
     for photo in &photos {
-        let scores = read(photo).and_then(|image| {
+        let scores = photo::read(photo).and_then(|image| {
             let whole = Rect::whole(&image);
             let findings = Findings::of(&mut classifier, &image, &whole, &model.taxonomy, true)?;
             let classes = findings.classes.unwrap_or_default();
@@ -103,7 +105,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             }
             Err(error) => {
                 failed += 1;
-                progress.suspend(|| eprintln!("camfire: {}: {error}", photo.display()));
+                progress.suspend(|| output::note!("camfire: {}: {error}", photo.display()));
             }
         }
         progress.inc(1);
@@ -134,58 +136,4 @@ fn format_line(photo: &Path, everyday: Option<Vec<Output<'_>>>, top: Vec<Class>,
         top.iter().map(|class| format!("{} {:.2}", class.label, class.score)).collect();
     let end = if best.is_some() { ")" } else { "" };
     format!("{file}: {}{}{end}", best.unwrap_or_default(), classes.join(", "))
-}
-
-/// The given files, and the photos below the given directories in order of name.
-fn list(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
-    let mut photos = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            photos.push(path.clone());
-            continue;
-        }
-        let before = photos.len();
-        list_folder(path, &mut photos)?;
-        if photos.len() == before {
-            let message = format!("{}: contains no photos ({})", path.display(), EXTENSIONS.join(", "));
-            return Err(Error::new(ErrorKind::Input, message));
-        }
-    }
-    Ok(photos)
-}
-
-fn list_folder(folder: &Path, photos: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let unreadable = |e| Error::caused(ErrorKind::Input, folder.display().to_string(), e);
-    let mut entries = std::fs::read_dir(folder)
-        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
-        .map_err(unreadable)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        // Symbolic links are not followed, because they can form a cycle.
-        if entry.file_type().map_err(unreadable)?.is_dir() {
-            list_folder(&path, photos)?;
-        } else if path
-            .extension()
-            .is_some_and(|e| EXTENSIONS.iter().any(|extension| e.eq_ignore_ascii_case(extension)))
-        {
-            photos.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Decodes a photo and applies its orientation.
-fn read(photo: &Path) -> Result<Image, Error> {
-    let decode = || -> image::ImageResult<DynamicImage> {
-        let mut decoder = ImageReader::open(photo)?.with_guessed_format()?.into_decoder()?;
-        let orientation = decoder.orientation()?;
-        let mut image = DynamicImage::from_decoder(decoder)?;
-        image.apply_orientation(orientation);
-        Ok(image)
-    };
-    let rgb =
-        decode().map_err(|e| Error::caused(ErrorKind::Input, "cannot be decoded as a photo", e))?.into_rgb8();
-    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Image::from_rgb(width, height, rgb.into_raw()))
 }

@@ -4,7 +4,7 @@
 //! subscribes to it like any client. Without mosquitto it prints a notice and reads from the daemon directly.
 
 use super::{
-    output::{MessagePrinter, try_write_line},
+    output::{self, MessagePrinter},
     setup::{self, Signals},
     watch,
 };
@@ -44,10 +44,11 @@ pub struct Arguments {
     set: Vec<(String, String)>,
 }
 
-/// Runs the demo until Ctrl-C.
+/// Runs the demo until a signal, or until nobody can read its output any more. Everything that it started or
+/// created is gone afterwards.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let started = Instant::now();
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::catch_all()?;
     // The clip and the broker's files are in a temporary folder, which is removed at the end.
     let folder = tempfile::Builder::new()
         .prefix("camfire-demo-")
@@ -61,8 +62,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         (true, _) => None,
         (false, Some(program)) => Some(Broker::start(&program, folder.path())?),
         (false, None) => {
-            eprintln!("mosquitto is not installed (Debian: apt install mosquitto).");
-            eprintln!("Printing events without a broker.");
+            output::note!("mosquitto is not installed (Debian: apt install mosquitto).");
+            output::note!("Printing events without a broker.");
             None
         }
     };
@@ -92,9 +93,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             Ok(Some(line)) => {
                 if std::mem::take(&mut first) {
                     let seconds = started.elapsed().as_secs_f64();
-                    eprintln!("(first event {seconds:.2} s after start)");
+                    output::note!("(first event {seconds:.2} s after start)");
                 }
-                if !try_write_line(format_args!("{line}")) {
+                // The reader or the terminal has been closed.
+                if !matches!(output::try_write_line(format_args!("{line}")), Ok(true)) {
                     break Ok(());
                 }
             }
@@ -123,12 +125,12 @@ fn configuration(arguments: &Arguments, clip: &Path, broker: Option<&Broker>) ->
 }
 
 fn print_introduction(config: &Config, broker: &Option<Broker>) {
-    eprintln!("camfire demo: plays the bundled clip in a loop, as a camera would send it.");
+    output::note!("camfire demo: plays the bundled clip in a loop, as a camera would send it.");
     if let Some(broker) = broker {
-        eprintln!("The broker listens on 127.0.0.1:{}. To see all messages:", broker.port);
-        eprintln!("  mosquitto_sub -h 127.0.0.1 -p {} -v -t '{}/#'", broker.port, config.mqtt.base_topic);
+        output::note!("The broker listens on 127.0.0.1:{}. To see all messages:", broker.port);
+        output::note!("  mosquitto_sub -h 127.0.0.1 -p {} -v -t '{}/#'", broker.port, config.mqtt.base_topic);
     }
-    eprintln!("Prints a line per event; Ctrl-C stops it. Waiting for the first object ...\n");
+    output::note!("Prints a line per event; Ctrl-C stops it. Waiting for the first object ...\n");
 }
 
 /// Where the demo reads events: from the broker, or from the daemon directly.
@@ -146,7 +148,7 @@ impl EventSource {
             }
             Publishing::Direct => None,
         };
-        Ok(EventSource { subscriber, printer: MessagePrinter::default() })
+        Ok(EventSource { subscriber, printer: MessagePrinter::with_local_times() })
     }
 
     fn publishing(&self) -> Publishing {

@@ -29,11 +29,14 @@ struct Finding {
     what: String,
     /// Whether it is usable.
     ok: bool,
+    /// Whether it is a fault if it is not. No for what only some machines have.
+    needed: bool,
     /// The result.
     text: String,
 }
 
-/// Prints the findings. The exit status is 1 if anything is unusable.
+/// Prints the findings, what is not here and not needed last. The exit status is 1 if anything that is needed
+/// is unusable.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut findings = vec![finding("camfire", Ok(env!("CARGO_PKG_VERSION").to_string())), cpu()];
     // Without a valid configuration, report on the built-in network.
@@ -51,21 +54,31 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     findings.push(clock());
     findings.extend(devices());
     findings.push(broker(&arguments.config));
+    findings.sort_by_key(|finding| !finding.ok && !finding.needed);
     for finding in &findings {
         if arguments.json {
             output::line!("{}", serde_json::to_string(finding).expect("strings are JSON"));
         } else {
-            let mark = if finding.ok { "ok " } else { "NO " };
-            output::line!("{mark} {:<28} {}", finding.what, finding.text);
+            let mark = match (finding.ok, finding.needed) {
+                (true, _) => "ok",
+                (false, true) => "NO",
+                (false, false) => "-",
+            };
+            output::line!("{mark:<3} {:<28} {}", finding.what, finding.text);
         }
     }
-    let is_ok = findings.iter().all(|finding| finding.ok);
+    let is_ok = findings.iter().all(|finding| finding.ok || !finding.needed);
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn finding(what: impl Into<String>, found: Result<String, String>) -> Finding {
     let ok = found.is_ok();
-    Finding { what: what.into(), ok, text: found.unwrap_or_else(|why| why) }
+    Finding { what: what.into(), ok, needed: true, text: found.unwrap_or_else(|why| why) }
+}
+
+/// What this machine need not have, and does not.
+fn absent(what: impl Into<String>, text: impl Into<String>) -> Finding {
+    Finding { what: what.into(), ok: false, needed: false, text: text.into() }
 }
 
 /// Architecture, cores, and the CPU features that int8 kernels exist for.
@@ -131,12 +144,13 @@ fn templates() -> Vec<Finding> {
     let finding_of = |(name, template): (&str, template::Template)| {
         let missing: Vec<String> = template.needs.iter().filter_map(gst::missing_need).collect();
         let is_board_specific = template.hardware || template.optional;
-        let found = match (missing.is_empty(), is_board_specific) {
-            (true, _) => Ok(template.summary),
-            (false, true) => Ok(format!("not available: {}; {}", template.summary, missing.join("; "))),
-            (false, false) => Err(format!("{}; {}", template.summary, missing.join("; "))),
-        };
-        finding(format!("pipeline {name}"), found)
+        let what = format!("pipeline {name}");
+        let lack = format!("{}; {}", template.summary, missing.join("; "));
+        match (missing.is_empty(), is_board_specific) {
+            (true, _) => finding(what, Ok(template.summary)),
+            (false, true) => absent(what, format!("not available: {lack}")),
+            (false, false) => finding(what, Err(lack)),
+        }
     };
     template::all().into_iter().map(finding_of).collect()
 }
@@ -148,8 +162,7 @@ fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
         let choice =
             PipelineChoice::new(template::candidates(camera).map_err(|e| e.to_string())?, gst::missing);
         let pipeline = choice.current()?.template.clone();
-        let not: Vec<String> = choice
-            .skipped()
+        let not: Vec<String> = gst::without_other_boards(choice.skipped())
             .iter()
             .map(|passed| format!("not {}: {}", passed.pipeline, passed.reason))
             .collect();
@@ -165,12 +178,13 @@ fn choices(arguments: &ConfigArguments) -> Vec<Finding> {
 
 /// Whether the clock is synchronised, as the times in messages require.
 fn clock() -> Finding {
-    let text = match query_synchronised() {
-        Some(true) => Ok("synchronised to a time server".to_string()),
-        Some(false) => Err("not synchronised to a time server: captured_at may be wrong".to_string()),
-        None => Ok("unknown whether it is synchronised to a time server".to_string()),
-    };
-    finding("clock", text)
+    match query_synchronised() {
+        Some(true) => finding("clock", Ok("synchronised to a time server".to_string())),
+        Some(false) => {
+            finding("clock", Err("not synchronised to a time server: captured_at may be wrong".to_string()))
+        }
+        None => absent("clock", "unknown whether it is synchronised to a time server"),
+    }
 }
 
 /// Installed decoders, hardware first. One is enough, so a missing one is not an error.
@@ -195,7 +209,7 @@ fn devices() -> Vec<Finding> {
         .collect();
     devices.sort();
     if devices.is_empty() {
-        return vec![finding("local cameras", Ok("none (/dev/video*)".to_string()))];
+        return vec![absent("local cameras", "none (/dev/video*)")];
     }
     let check = |device: PathBuf| {
         let opened = std::fs::File::open(&device);

@@ -1,5 +1,7 @@
-//! Writes results to stdout, and formats messages for people: one line per message.
+//! Writes results to stdout and notes to stderr, and formats messages for people: one line per message.
 
+use crate::error::{Error, ErrorKind};
+use jiff::{Timestamp, tz::TimeZone};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -7,22 +9,40 @@ use std::{
     io::{self, Write},
 };
 
+/// Writes a line to stderr, if anyone still reads it: a terminal can be closed at any time.
+pub fn write_note(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Like `eprintln!`, through [`write_note`], so that it never panics.
+macro_rules! note {
+    ($($text:tt)*) => {
+        $crate::cli::output::write_note(format_args!($($text)*))
+    };
+}
+pub(crate) use note;
+
 /// Writes a line of results to stdout. Exits with status 0 if the reader has closed the pipe, as `head` does.
 pub fn write_line(line: fmt::Arguments<'_>) {
-    if !try_write_line(line) {
-        std::process::exit(0);
+    match try_write_line(line) {
+        Ok(true) => {}
+        Ok(false) => std::process::exit(0),
+        Err(error) => {
+            note!("camfire: {error}");
+            std::process::exit(1);
+        }
     }
 }
 
 /// Like [`write_line`], but returns false if the reader has closed the pipe, for callers that must clean up.
-pub fn try_write_line(line: fmt::Arguments<'_>) -> bool {
+///
+/// Errors ([`ErrorKind::System`]): the line cannot be written for another reason, as when the terminal has
+/// been closed.
+pub fn try_write_line(line: fmt::Arguments<'_>) -> Result<bool, Error> {
     match writeln!(io::stdout().lock(), "{line}") {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
-        Err(error) => {
-            eprintln!("camfire: cannot write results: {error}");
-            std::process::exit(1);
-        }
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::caused(ErrorKind::System, "cannot write results", error)),
     }
 }
 
@@ -57,14 +77,42 @@ struct EventLine {
     zones: Vec<String>,
 }
 
+/// How times are shown.
+#[derive(Debug, Clone, Default)]
+pub enum Times {
+    /// As in the messages, whose times are UTC, or a recording's own: `07:31:02.125`.
+    #[default]
+    AsSent,
+    /// In a time zone: `08:31:02.125 CET`.
+    In(TimeZone),
+}
+
+impl Times {
+    /// The time of day of a message's time.
+    fn of_day(&self, at: &str) -> String {
+        match (self, at.parse::<Timestamp>()) {
+            (Times::In(zone), Ok(time)) => {
+                time.to_zoned_datetime(zone.clone()).strftime("%H:%M:%S%.3f %Z").to_string()
+            }
+            _ => at.get(11..23).unwrap_or(at).to_string(),
+        }
+    }
+}
+
 /// Formats messages as lines. Remembers the zones of each object, because an event has only the current ones.
 #[derive(Debug, Default)]
 pub struct MessagePrinter {
+    times: Times,
     /// By event id: the zones in the object's last message.
     zones: BTreeMap<String, Vec<String>>,
 }
 
 impl MessagePrinter {
+    /// Shows times in this machine's time zone.
+    pub fn with_local_times() -> MessagePrinter {
+        MessagePrinter { times: Times::In(TimeZone::system()), ..MessagePrinter::default() }
+    }
+
     /// The line of a message on a topic of events, detections, regions or scene changes.
     ///
     /// Errors: the payload is not one of camfire's.
@@ -72,9 +120,9 @@ impl MessagePrinter {
         if topic.ends_with("/events") {
             serde_json::from_slice(payload).map(|event| self.event(&event))
         } else if topic.ends_with("/detections") {
-            serde_json::from_slice(payload).map(|frame: FrameLine| frame.line())
+            serde_json::from_slice(payload).map(|frame: FrameLine| frame.line(&self.times))
         } else {
-            serde_json::from_slice(payload).map(|state: StateLine| state.line())
+            serde_json::from_slice(payload).map(|state: StateLine| state.line(&self.times))
         }
     }
 
@@ -87,13 +135,13 @@ impl MessagePrinter {
         if self.zones.len() > MAX_OBJECTS {
             self.zones.pop_first();
         }
-        event.line(before.as_deref())
+        event.line(before.as_deref(), &self.times)
     }
 }
 
 impl EventLine {
     /// `07:31:02.125  yard  cat (0.83) detected`, given the object's zones before it, if they are known.
-    fn line(&self, zones_before: Option<&[String]>) -> String {
+    fn line(&self, zones_before: Option<&[String]>, times: &Times) -> String {
         let object = match self.label.as_str() {
             "unknown" => "object".to_string(),
             label => format!("{label} ({:.2})", self.score),
@@ -108,7 +156,7 @@ impl EventLine {
             }
             _ => format!("{object} {}", self.changes(zones_before)),
         };
-        format!("{}  {}  {text}", time_of_day(&self.at), self.camera)
+        format!("{}  {}  {text}", times.of_day(&self.at), self.camera)
     }
 
     /// Whether nothing but the label and perhaps its finer name has changed.
@@ -180,14 +228,14 @@ struct FrameObject {
 
 impl FrameLine {
     /// `07:31:02.125  yard  cat 0.83 at 58,40 884x680 · cup 0.91 at 900,515 160x150  (61 ms)`
-    fn line(&self) -> String {
+    fn line(&self, times: &Times) -> String {
         let object = |object: &FrameObject| {
             let [left, top, width, height] = object.r#box;
             format!("{} {:.2} at {left},{top} {width}x{height}", object.label, object.score)
         };
         let objects: Vec<String> = self.objects.iter().map(object).collect();
         let objects = if objects.is_empty() { "–".to_string() } else { objects.join(" · ") };
-        let time = time_of_day(&self.captured_at);
+        let time = times.of_day(&self.captured_at);
         // Zero for recordings, which have no latency.
         let latency =
             if self.latency_ms > 0.0 { format!("  ({:.0} ms)", self.latency_ms) } else { String::new() };
@@ -207,23 +255,28 @@ struct StateLine {
 
 impl StateLine {
     /// `07:31:02.125  yard  gate: bicycle`, `07:31:02.125  yard  scene changed: light`
-    fn line(&self) -> String {
+    fn line(&self, times: &Times) -> String {
         let what = match (&self.region, &self.state, &self.change) {
             (Some(region), Some(state), _) => format!("{region}: {state}"),
             (_, _, Some(change)) => format!("scene changed: {change}"),
             _ => "unknown message".to_string(),
         };
-        format!("{}  {}  {what}", time_of_day(&self.at), self.camera)
+        format!("{}  {}  {what}", times.of_day(&self.at), self.camera)
     }
-}
-
-fn time_of_day(at: &str) -> &str {
-    at.get(11..23).unwrap_or(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_times_have_their_zone() {
+        let zone = Times::In(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
+        assert_eq!(zone.of_day("2026-11-24T23:31:02.125Z"), "00:31:02.125 CET");
+        assert_eq!(zone.of_day("2026-07-24T07:31:02Z"), "09:31:02.000 CEST");
+        assert_eq!(zone.of_day("soon"), "soon");
+        assert_eq!(Times::AsSent.of_day("2026-11-24T07:31:02.125Z"), "07:31:02.125");
+    }
 
     #[test]
     fn event_lines_describe_the_event() {

@@ -142,7 +142,11 @@ pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
         .with_target("gstreamer", level)
         .with_targets(module.map(|module| (module, LevelFilter::OFF)));
     let registry = tracing_subscriber::registry().with(levels);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // Without the note about a failed write, which panics: stderr can be a terminal that has been closed.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     if is_journal() {
         let journal = Journal(format().with_target(false).with_level(false).with_ansi(false).without_time());
         registry.with(lines.with_ansi(false).event_format(journal)).init();
@@ -184,8 +188,7 @@ fn is_journal() -> bool {
         .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// Signal handling. The first SIGTERM or SIGINT is reported, the second ends the process at once. SIGHUP is
-/// separate.
+/// Signal handling. The first SIGTERM or SIGINT is reported, the second ends the process at once.
 pub struct Signals {
     /// Receives one byte per signal.
     pipe: UnixStream,
@@ -195,16 +198,33 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers.
+    /// Installs the handlers. SIGHUP is separate: it asks for a reload.
     ///
     /// Errors ([`ErrorKind::System`]): the handlers cannot be installed.
     pub fn catch() -> Result<Signals, Error> {
+        Signals::install(false)
+    }
+
+    /// Installs the handlers. SIGHUP is reported like SIGTERM: the terminal has been closed.
+    ///
+    /// Errors ([`ErrorKind::System`]): the handlers cannot be installed.
+    pub fn catch_all() -> Result<Signals, Error> {
+        Signals::install(true)
+    }
+
+    fn install(hangup_ends: bool) -> Result<Signals, Error> {
         let catch = || -> std::io::Result<Signals> {
             let (pipe, write) = UnixStream::pair()?;
             let once = Arc::new(AtomicBool::new(false));
             let hangup = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register(SIGHUP, hangup.clone())?;
             let last = Arc::new(AtomicUsize::new(0));
+            if hangup_ends {
+                // A second one, as shell and terminal may both send one, does not end the process at once.
+                signal_hook::flag::register_usize(SIGHUP, last.clone(), SIGHUP as usize)?;
+                signal_hook::low_level::pipe::register(SIGHUP, write.try_clone()?)?;
+            } else {
+                signal_hook::flag::register(SIGHUP, hangup.clone())?;
+            }
             for signal in [SIGTERM, SIGINT] {
                 // The order matters: the first signal sees the flag unset, the second sees it set.
                 signal_hook::flag::register_conditional_shutdown(signal, 1, once.clone())?;
@@ -222,7 +242,7 @@ impl Signals {
         self.hangup.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether SIGTERM or SIGINT has arrived. Does not block.
+    /// Whether a signal that ends the command has arrived. Does not block.
     pub fn has_arrived(&self) -> bool {
         self.last.load(Ordering::Relaxed) != 0
     }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     lifecycle::Heartbeat,
     publish::{
-        mqtt::connection,
+        mqtt::{connection, subscriber::Subscriber},
         publisher::{Integrations, Publisher, States},
     },
     queue::{self, messages::MessageSender},
@@ -32,6 +32,9 @@ use std::{
     time::Duration,
 };
 use uuid::{Builder, Uuid};
+
+/// How long the broker may take to remove a retained message.
+const RETRACT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Arguments of `camfire simulate`.
 #[derive(clap::Args)]
@@ -100,7 +103,7 @@ struct Device {
 
 /// Runs until all events are acknowledged or a signal arrives.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::catch_all()?;
     let loaded = arguments.config.load()?;
     // Do not log every connection of every device.
     let level = match loaded.config.log.level {
@@ -130,7 +133,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         is_interrupted = signals.wait(Duration::from_millis(1));
     }
-    eprintln!("{made} events generated. Waiting for acknowledgements.");
+    let plural = if made == 1 { "" } else { "s" };
+    output::note!("{made} event{plural} generated. Waiting for acknowledgements.");
     let deadline = clock.monotonic() + arguments.patience;
     let sum = |count: fn(&DeliveryCounters) -> u64| {
         boards.iter().map(|device| count(&device.counters)).sum::<u64>()
@@ -167,9 +171,34 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for thread in threads {
         let _ = thread.join();
     }
+    retract(&loaded.config, arguments.boards);
     print_outcome(&outcome, arguments.json);
     let all_arrived = outcome.waiting == 0 && outcome.lost == 0;
     Ok(if all_arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Removes what the simulated devices have left retained: nobody else would, as they never come back.
+fn retract(config: &Config, boards: u32) {
+    let topics: Vec<String> =
+        (1..=boards).map(|number| Topics::new(&device_config(config, number)).node_status()).collect();
+    // Brokers that are no cluster retain the states of their own devices each.
+    for broker in 0..config.mqtt.brokers.len() {
+        let mut mqtt = config.mqtt.clone();
+        mqtt.brokers.rotate_left(broker);
+        let retracted = Subscriber::connect(&mqtt, Vec::new())
+            .and_then(|mut client| client.retract(&topics, RETRACT_TIMEOUT));
+        if let Err(error) = retracted {
+            output::note!("camfire: states of simulated devices stay retained: {error}");
+        }
+    }
+}
+
+/// The configuration of one device.
+fn device_config(config: &Config, number: u32) -> Config {
+    let mut config = config.clone();
+    config.node.name = format!("{}-{number}", config.node.name);
+    config.mqtt.client_id = format!("{}-{number}", config.mqtt.client_id);
+    config
 }
 
 fn start(
@@ -180,9 +209,7 @@ fn start(
 ) -> Result<Device, Error> {
     // The threads of a device need little more than their buffers.
     const STACK_BYTES: usize = 256 << 10;
-    let mut config = config.clone();
-    config.node.name = format!("{}-{number}", config.node.name);
-    config.mqtt.client_id = format!("{}-{number}", config.mqtt.client_id);
+    let mut config = device_config(config, number);
     // Devices start with different brokers, so that they spread over a cluster and over the survivors of a
     // failure (docs/fleet.md).
     let brokers = config.mqtt.brokers.len();
@@ -270,7 +297,13 @@ fn print_outcome(outcome: &Outcome, json: bool) {
         return;
     }
     let Outcome { boards, made, acknowledged, sent, lost, waiting, .. } = outcome;
-    output::line!("{boards} devices, {made} events in {:.1} s", outcome.elapsed_s);
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    output::line!(
+        "{boards} device{}, {made} event{} in {:.1} s",
+        plural((*boards).into()),
+        plural(*made),
+        outcome.elapsed_s
+    );
     output::line!(
         "acknowledged  {acknowledged}, {:.0} per second; {sent} sent, including repeats",
         outcome.events_per_s

@@ -6,7 +6,11 @@
 
 use crate::{
     error::{Error, ErrorKind},
-    vision::{rect::Rect, taxonomy::Taxonomy},
+    files,
+    vision::{
+        rect::Rect,
+        taxonomy::{LabelProblem, Taxonomy},
+    },
     wire::messages::{Detections, Event, EventType, Size},
 };
 use jiff::Timestamp;
@@ -18,6 +22,9 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+
+/// Maximum size of a file with ground truth.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Minimum IoU at which a reported box and a true box agree.
 const MIN_IOU: f64 = 0.3;
@@ -94,7 +101,8 @@ impl Truth {
     /// Errors ([`ErrorKind::Input`]): it cannot be read, or is not a truth file.
     pub fn read(file: &Path) -> Result<Truth, Error> {
         let name = file.display().to_string();
-        let text = std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, name.clone(), e))?;
+        let text = files::read_bounded(file, MAX_FILE_BYTES)
+            .map_err(|e| Error::caused(ErrorKind::Input, name.clone(), e))?;
         let refuse = |why: String| {
             let message = format!("{name}: {why} (see \"Truth files\" in docs/seeing.md)");
             Error::new(ErrorKind::Input, message)
@@ -112,7 +120,12 @@ impl Truth {
         let labels: BTreeSet<&String> =
             self.objects.iter().map(|object| &object.label).filter(is_checked).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
-        let problems = taxonomy.validate_labels(&labels);
+        let unknown = |problem| match problem {
+            LabelProblem::Unknown(text) => Some(text),
+            LabelProblem::Never(_) => None,
+        };
+        let problems: Vec<String> =
+            taxonomy.validate_labels(&labels, &[]).into_iter().filter_map(unknown).collect();
         if problems.is_empty() {
             let lineage = |label: String| {
                 let found = taxonomy.find(&label).into_iter().flat_map(|label| taxonomy.lineage(label));

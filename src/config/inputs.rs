@@ -29,8 +29,17 @@ pub struct Inputs {
 /// Returns each key of the camera that breaks a rule, relative to the camera's section, and the rule.
 pub type CameraValidator = fn(&Camera) -> Vec<(String, String)>;
 
-/// Returns each key that breaks a rule, and the rule.
-pub type Validator = fn(&Naming<'_>) -> Vec<(String, String)>;
+/// Validates names against the network.
+pub type Validator = fn(&Naming<'_>) -> Findings;
+
+/// What a validator has found: keys, each with a text for the user.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// Keys that break a rule, and the rule.
+    pub problems: Vec<(String, String)>,
+    /// Keys that are valid and probably not meant so, and why.
+    pub warnings: Vec<(String, String)>,
+}
 
 /// The parts of a configuration that refer to the network's classes.
 pub struct Naming<'a> {

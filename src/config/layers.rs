@@ -2,7 +2,8 @@
 //!
 //! Each value is checked in its own layer. Its location is recorded, so that every problem can name the line,
 //! the variable or the flag. The `config` crate merges the layers. Environment and flags are passed in; all
-//! files except those with passwords are read here.
+//! files except those with passwords are read here, and who can have written them is checked on the opened
+//! file.
 
 use super::{
     inputs::{Inputs, Main},
@@ -11,8 +12,10 @@ use super::{
     problems::{self, Location, Problem},
     raw::{self, Raw},
     renamed::RENAMED,
+    service_links,
     suggest::UnknownKey,
 };
+use crate::files;
 use config::{Map, Source};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +30,9 @@ use toml::{
 
 /// The main file, unless another one is given.
 const MAIN_FILE: &str = "/etc/camfire/camfire.toml";
+
+/// Maximum size of a configuration file.
+const MAX_FILE_BYTES: u64 = 8 << 20;
 
 /// Prefix of camfire's environment variables.
 const PREFIX: &str = "CAMFIRE_";
@@ -45,12 +51,15 @@ pub(super) struct Layers {
     /// The effective `[groups]`, kept apart because paths of the `config` crate cannot contain every group
     /// name. A group whose classes were rejected has no classes here.
     pub(super) groups: BTreeMap<String, Vec<String>>,
+    /// Files that others than root can have written, by name: what the file would have to be.
+    pub(super) untrusted: BTreeMap<String, String>,
     /// A file could not be read completely, so missing keys must not be reported.
     pub(super) is_incomplete: bool,
     sources: Vec<Layer>,
 }
 
 /// Where a value was set, and which.
+#[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) location: Location,
     /// The value as written, without secrets. None for cameras and regions.
@@ -148,13 +157,7 @@ impl Layers {
     }
 
     fn origin(&self, key: &str) -> (Location, Option<String>) {
-        let section = || key.rsplit_once('.').and_then(|(section, _)| self.origins.get(section));
-        match (self.origins.get(key), section()) {
-            (Some(origin), _) => (origin.location.clone(), origin.shown.clone()),
-            // A flag is shown with its value, but this key has none.
-            (None, Some(origin)) if origin.location != Location::Flag => (origin.location.clone(), None),
-            (None, _) => (Location::Unset, None),
-        }
+        origin(&self.origins, key)
     }
 
     fn cameras(&self) -> impl Iterator<Item = &str> {
@@ -172,10 +175,17 @@ impl Layers {
     }
 
     fn add_file(&mut self, path: &Path, must_exist: bool) {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode()).ok();
-                self.add_text(&path.display().to_string(), &text, mode);
+        let read = files::open_regular(path).and_then(|(file, metadata)| {
+            let text = String::from_utf8(files::read_open(&file, MAX_FILE_BYTES)?);
+            Ok((text.map_err(|_| io::Error::other("it is not UTF-8"))?, metadata))
+        });
+        match read {
+            Ok((text, metadata)) => {
+                let name = path.display().to_string();
+                if let Err(required) = files::check_trusted(path, &metadata) {
+                    self.untrusted.insert(name.clone(), required);
+                }
+                self.add_text(&name, &text, Some(metadata.permissions().mode()));
                 self.files.push(path.to_path_buf());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
@@ -223,6 +233,17 @@ impl Layers {
         let mut layer = Layer::default();
         let mut variables: Vec<_> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         variables.sort();
+        let of_services: Vec<&str> = variables
+            .extract_if(.., |(name, value)| service_links::is_service_link(&name[PREFIX.len()..], value))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if !of_services.is_empty() {
+            self.warnings.push(format!(
+                "{} (environment): ignored, because container platforms set such variables for their services; \
+                 settings are named like CAMFIRE_MQTT__PORT",
+                of_services.join(", ")
+            ));
+        }
         for (name, value) in variables {
             let location = Location::Environment(name.clone());
             let key = name[PREFIX.len()..].to_lowercase();
@@ -255,8 +276,8 @@ impl Layers {
     }
 
     /// Rejects variables such as `CAMFIRE_MQTT_PORT` and `CAMFIRE__MQTT__PORT`, which would otherwise be
-    /// ignored. A variable that does not resemble a key is ignored with a warning, because others set such
-    /// variables: container platforms set `CAMFIRE_SERVICE_HOST` for a service named camfire.
+    /// ignored. A variable that does not resemble a key is ignored with a warning, because others may set
+    /// such variables.
     fn check_misnamed_variable(&mut self, location: Location, key: &str) {
         let words: Vec<&str> = key.split('_').filter(|word| !word.is_empty()).collect();
         let flat = words.join("_");
@@ -372,6 +393,33 @@ impl Layers {
         let is_secret = unknown.is_secret || path.iter().any(|name| problems::is_secret(name));
         let value = written.map(|written| if is_secret { "***".into() } else { problems::shown(written) });
         self.problems.push(Problem { location, key: dotted(path), value, rule: unknown.rule });
+    }
+}
+
+/// Where each effective value was set, for problems that are found after loading, such as a missing file.
+#[derive(Debug, Clone)]
+pub struct Locations(BTreeMap<String, Origin>);
+
+impl Locations {
+    pub(super) fn new(origins: BTreeMap<String, Origin>) -> Locations {
+        Locations(origins)
+    }
+
+    /// A problem of `key`, located at its value or, if it has none, at its section.
+    pub fn problem(&self, key: &str, rule: impl Into<String>) -> Problem {
+        let (location, value) = origin(&self.0, key);
+        Problem { location, key: key.into(), value, rule: rule.into() }
+    }
+}
+
+/// Where `key` or else its section was set, and the value of the key.
+fn origin(origins: &BTreeMap<String, Origin>, key: &str) -> (Location, Option<String>) {
+    let section = || key.rsplit_once('.').and_then(|(section, _)| origins.get(section));
+    match (origins.get(key), section()) {
+        (Some(origin), _) => (origin.location.clone(), origin.shown.clone()),
+        // A flag is shown with its value, but this key has none.
+        (None, Some(origin)) if origin.location != Location::Flag => (origin.location.clone(), None),
+        (None, _) => (Location::Unset, None),
     }
 }
 

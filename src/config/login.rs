@@ -4,7 +4,11 @@
 //! contents.
 
 use super::{layers::Layers, raw::non_empty, source::UrlLogin, types::Login};
+use crate::files;
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+/// Maximum size of a file with a password.
+const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 /// The three keys of a login, as written.
 pub(super) struct LoginKeys {
@@ -116,7 +120,9 @@ fn credential_file(layers: &mut Layers, key: &str, path: &Path) -> Option<String
 
 /// Reads the password in a file, without the newline that editors and `echo` append.
 fn read_password(path: &Path) -> io::Result<String> {
-    let text = fs::read_to_string(path)?;
+    // Not only regular files: a shell passes the output of a program as a pipe.
+    let bytes = files::read_open(&fs::File::open(path)?, MAX_PASSWORD_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     Ok(password.strip_suffix('\r').unwrap_or(password).to_string())
 }

@@ -18,6 +18,7 @@ mod problems;
 mod raw;
 mod renamed;
 mod rules;
+mod service_links;
 mod source;
 mod suggest;
 #[cfg(test)]
@@ -26,9 +27,11 @@ mod types;
 mod validators;
 
 pub use duration::parse as parse_duration;
-pub use inputs::{CameraValidator, Inputs, Main, Naming, Validator};
+pub use inputs::{CameraValidator, Findings, Inputs, Main, Naming, Validator};
+pub use layers::Locations;
 pub use lookup::dotted;
-pub use problems::Problems;
+
+pub use problems::{Problem, Problems};
 pub use source::file_path;
 pub use suggest::nearest;
 pub use types::*;
@@ -45,6 +48,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
+    /// Where the values were set.
+    pub locations: Locations,
 }
 
 /// Reads, merges and validates a configuration.
@@ -68,7 +73,10 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         }
     };
     match (Problems::from_list(layers.problems), config) {
-        (None, Some(config)) => Ok(Loaded { config, files: layers.files, warnings: layers.warnings }),
+        (None, Some(config)) => {
+            let (files, warnings) = (layers.files, layers.warnings);
+            Ok(Loaded { config, files, warnings, locations: Locations::new(layers.origins) })
+        }
         (problems, _) => Err(problems.expect("without a configuration there is at least one problem")),
     }
 }

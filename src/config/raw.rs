@@ -142,6 +142,7 @@ sections! {
     web: Web {
         listen: String = KeyKind::Text(validators::listen), "";
         allow_remote: bool = KeyKind::Boolean, "false";
+        hosts: Vec<String> = KeyKind::Strings, "";
     }
 }
 

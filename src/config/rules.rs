@@ -23,7 +23,6 @@ use super::{
 };
 use std::{
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -122,10 +121,14 @@ pub(super) fn apply(
     rules.objects(&config.objects);
     // The labels include those of invalid cameras, so that all problems are reported at once.
     let naming = Naming { network: &config.engine.network, groups: &config.groups, labels: &labels };
-    for (key, rule) in validate.map(|validate| validate(&naming)).unwrap_or_default() {
+    let findings = validate.map(|validate| validate(&naming)).unwrap_or_default();
+    for (key, rule) in findings.problems {
         if !rules.layers.is_broken(&key) {
             rules.layers.add_problem(&key, rule);
         }
+    }
+    for (key, text) in findings.warnings {
+        rules.layers.add_warning(&key, &text);
     }
     config
 }
@@ -278,7 +281,22 @@ impl Rules<'_> {
                  a password; set web.allow_remote = true to allow that",
             );
         }
-        Web { listen }
+        for host in &raw.hosts {
+            if let Err(rule) = validators::host(host)
+                && !self.layers.is_broken("web.hosts")
+            {
+                self.layers.add_problem("web.hosts", format!("has {host:?}, which {rule}"));
+            }
+        }
+        // A host name may be a full one, and mDNS publishes the first part below `.local`.
+        let own = self.host.name.split('.').next().unwrap_or_default();
+        let own = [self.host.name.clone(), own.to_string(), format!("{own}.local")];
+        let hosts = own.iter().filter(|name| !name.starts_with('.') && !name.is_empty()).chain(&raw.hosts);
+        let mut hosts: Vec<String> =
+            hosts.map(|host| host.trim_end_matches('.').to_ascii_lowercase()).collect();
+        hosts.sort();
+        hosts.dedup();
+        Web { listen, hosts }
     }
 
     /// Returns None if the camera has no valid source, which is then among the problems.
@@ -433,16 +451,13 @@ impl Rules<'_> {
     fn only_from_root(&mut self, key: &str) {
         let Some(origin) = self.layers.origins.get(key).filter(|origin| !origin.is_broken) else { return };
         let rule = match &origin.location {
-            Location::File { name, .. } => match std::fs::metadata(name) {
-                Ok(file) if file.uid() != 0 => "may only be set in a file that belongs to root",
-                Ok(file) if file.mode() & 0o022 != 0 => {
-                    "may only be set in a file that only root can write (chmod go-w)"
-                }
-                // Text from the binary has no file.
-                _ => return,
+            // Text from the binary has no file.
+            Location::File { name, .. } => match self.layers.untrusted.get(name) {
+                Some(required) => format!("may only be set in {required}"),
+                None => return,
             },
             Location::Environment(_) | Location::Flag => {
-                "may only be set in a configuration file that belongs to root"
+                "may only be set in a configuration file that belongs to root".to_string()
             }
             Location::Unset => return,
         };

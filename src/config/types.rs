@@ -319,6 +319,9 @@ pub struct Frigate {
 pub struct Web {
     /// Address to listen on: a loopback address unless the user has set `allow_remote`. None: no web server.
     pub listen: Option<SocketAddr>,
+    /// Names by which clients may address the server, in lower case, in addition to IP addresses and
+    /// loopback names: the machine's own, and the user's.
+    pub hosts: Vec<String>,
 }
 
 /// `[cameras.NAME]`

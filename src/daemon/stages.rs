@@ -166,6 +166,7 @@ impl Daemon {
             heartbeats: self.heartbeats.clone(),
             stuck: STAGE_TIMEOUT,
             clock: self.clock.clone(),
+            hosts: self.config.web.hosts.clone(),
         };
         let web = Web::open(listen, pages, self.stop.clone(), heartbeat)?;
         self.input_threads.push(spawn("web", move || web.run())?);

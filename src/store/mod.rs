@@ -3,6 +3,9 @@
 //! [`Store::run`] is a stage. It receives pictures from the workers, frees space for them, and writes each
 //! under a temporary name first, so that no reader sees an incomplete file. A failure is logged once and does
 //! not affect the analysis.
+//!
+//! `pictures.directory` may be a link. Below it none is followed, so that whoever else may write there cannot
+//! lead camfire elsewhere. Files and folders are private to the process's user.
 
 mod retention;
 
@@ -11,13 +14,14 @@ use crate::{
     clock::Clock,
     config,
     counters::StoreCounters,
+    files::{self, Directory, EntryKind},
     lifecycle::Heartbeat,
     wire::files::{PictureFiles, PictureFiling},
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -118,16 +122,21 @@ impl Store {
             };
             return freed.and_then(|()| Err(full()));
         }
-        for (name, bytes) in files {
-            let path = directory.join(name);
-            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            fs::create_dir_all(&folder)?;
-            let partial: PathBuf = path.with_extension("part");
-            let before = fs::metadata(&path).map_or(0, |file| file.len());
-            let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
-            if let Err(error) = written {
-                // The file is incomplete.
-                let _ = fs::remove_file(&partial);
+        files::create_private_directories(directory)?;
+        let root = Directory::open(directory)?;
+        for (path, bytes) in files {
+            let path = Path::new(&path);
+            let name = Path::new(path.file_name().unwrap_or_default());
+            let mut folder = root.subdirectory(Path::new("."))?;
+            for component in path.parent().into_iter().flat_map(Path::components) {
+                folder = folder.create_subdirectory(Path::new(component.as_os_str()))?;
+            }
+            let before = folder.entry(name).ok().filter(|entry| entry.kind == EntryKind::File);
+            let before = before.map_or(0, |entry| entry.len);
+            let partial = name.with_extension("part");
+            folder.replace_file(&partial, bytes)?;
+            if let Err(error) = folder.rename(&partial, name) {
+                let _ = folder.remove_file(&partial);
                 return Err(error);
             }
             retention.record_write(bytes.len() as u64, before);
@@ -142,6 +151,8 @@ mod tests {
     use super::*;
     use crate::clock::SimulatedClock;
     use crate::vision::picture::Pictures;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use uuid::Uuid;
 
     /// Runs a store limited to `max_bytes` on filings of one event, each with three pictures of one of the
@@ -189,6 +200,35 @@ mod tests {
             3,
             "no other files"
         );
+    }
+
+    #[test]
+    fn links_in_the_directory_are_not_followed_and_pictures_are_private() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pictures = folder.path().join("pictures");
+        fs::create_dir(&pictures).unwrap();
+        // The camera's folder leads elsewhere: nothing is written there.
+        symlink(elsewhere.path(), pictures.join("yard")).unwrap();
+        let (names, counters) = run_store(folder.path(), 1 << 20, &[10]);
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        assert_eq!(counters.written_bytes.load(Ordering::Relaxed), 0);
+        // Links in place of the pictures and of the temporary files are replaced.
+        fs::remove_file(pictures.join("yard")).unwrap();
+        let (crop, victim) = (pictures.join(&names.crop), elsewhere.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        fs::create_dir_all(crop.parent().unwrap()).unwrap();
+        symlink(&victim, &crop).unwrap();
+        symlink(&victim, crop.with_extension("part")).unwrap();
+        run_store(folder.path(), 1 << 20, &[10]);
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(fs::read(&crop).unwrap(), [1; 10]);
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&crop), 0o100_600);
+        fs::remove_dir_all(&pictures).unwrap();
+        run_store(folder.path(), 1 << 20, &[10]);
+        for folder in [pictures.clone(), pictures.join("yard"), pictures.join("yard/2026-01-01")] {
+            assert_eq!(mode(&folder), 0o40_700, "{}", folder.display());
+        }
     }
 
     #[test]

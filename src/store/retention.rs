@@ -1,12 +1,13 @@
 //! Retention of event pictures: deletes those that are too old, and the oldest when they take too much space.
 //!
 //! The directory is read in sweeps; in between, only the bytes written are added up. Only files that camfire
-//! itself has named are ever deleted: `<camera>/<day>/<id>-<kind>.jpg`.
+//! itself has named are ever deleted: `<camera>/<day>/<id>-<kind>.jpg`. Links are not followed.
 
+use crate::files::{Directory, EntryKind};
 use jiff::Timestamp;
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -23,12 +24,12 @@ pub(super) struct Retention {
     /// Size of the pictures, as of the last sweep and the writes since then.
     bytes: u64,
     /// Deletes a file. Replaced in tests.
-    remove: fn(&Path) -> io::Result<()>,
+    remove: fn(&Directory, &Path) -> io::Result<()>,
 }
 
 impl Retention {
     pub(super) fn new(directory: PathBuf, max_bytes: u64, max_age: Duration) -> Retention {
-        Retention { directory, max_bytes, max_age, bytes: 0, remove: |path| fs::remove_file(path) }
+        Retention { directory, max_bytes, max_age, bytes: 0, remove: Directory::remove_file }
     }
 
     /// Size of the pictures.
@@ -72,43 +73,48 @@ impl Retention {
         self.bytes = 0;
         // A folder that cannot be read or a file that cannot be deleted must not stop the deletion of others.
         let mut outcome = Ok(());
+        let root = match Directory::open(&self.directory) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let mut days = Vec::new();
-        for camera in folders(&self.directory)? {
-            match folders(&camera) {
-                Ok(found) => days.extend(found),
+        for camera in folders(&root)? {
+            match root.subdirectory(&camera).and_then(|folder| folders(&folder)) {
+                Ok(found) => days.extend(found.into_iter().map(|day| (camera.clone(), day))),
                 Err(error) => outcome = Err(error),
             }
         }
-        for day in days {
-            let entries = match fs::read_dir(&day) {
-                Ok(entries) => entries,
+        let open = |(camera, day): &(PathBuf, PathBuf)| root.subdirectory(camera)?.subdirectory(day);
+        for (index, day) in days.iter().enumerate() {
+            let found = open(day).and_then(|folder| Ok((folder.names()?, folder)));
+            let (names, folder) = match found {
+                Ok(found) => found,
                 Err(error) => {
                     outcome = Err(error);
                     continue;
                 }
             };
-            for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-                let Ok(file) = fs::metadata(&path) else { continue };
-                if file.is_file() && is_ours(&path) {
-                    self.bytes += file.len();
-                    match file.modified() {
-                        Ok(modified) => drop(files.insert((modified, path, file.len()))),
-                        Err(error) => outcome = Err(error),
-                    }
+            for name in names.into_iter().map(PathBuf::from).filter(|name| is_ours(name)) {
+                let Ok(file) = folder.entry(&name) else { continue };
+                if file.kind == EntryKind::File {
+                    self.bytes += file.len;
+                    files.insert((file.modified, index, name, file.len));
                 }
             }
         }
-        for (modified, path, len) in files {
+        for (modified, day, name, len) in files {
             if modified >= limit && self.bytes <= max_bytes {
                 break;
             }
-            match (self.remove)(&path) {
+            match open(&days[day]).and_then(|folder| (self.remove)(&folder, &name)) {
                 Ok(()) => self.bytes -= len,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.bytes -= len,
                 Err(error) => outcome = Err(error),
             }
             // Deletes the day's folder after its last picture. Fails if the folder is not empty.
-            let _ = path.parent().map(fs::remove_dir);
+            let (camera, day) = &days[day];
+            let _ = root.subdirectory(camera).map(|camera| camera.remove_directory(day));
         }
         outcome
     }
@@ -118,15 +124,12 @@ fn system_time(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.as_millisecond()).unwrap_or_default())
 }
 
-/// The folders in a folder. Empty if the folder does not exist.
-fn folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(parent) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.is_dir() && !path.is_symlink()).collect())
+/// The names of the folders in a folder, in order.
+fn folders(parent: &Directory) -> io::Result<Vec<PathBuf>> {
+    let is_folder = |name: &PathBuf| parent.entry(name).is_ok_and(|entry| entry.kind == EntryKind::Directory);
+    let mut names: Vec<PathBuf> = parent.names()?.into_iter().map(PathBuf::from).filter(is_folder).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Whether camfire has named this file. `.part` is the temporary name of a file that is being written.
@@ -144,6 +147,7 @@ fn is_ours(path: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::wire::files::PictureFiles;
+    use std::fs;
 
     fn name(number: u8) -> String {
         format!("{}-crop.jpg", uuid::Uuid::from_bytes([number; 16]))
@@ -168,9 +172,9 @@ mod tests {
             .map(|number| write(folder.path(), &name(number), now, 1000 * u64::from(number)))
             .collect();
         let mut retention = Retention::new(folder.path().into(), 320, Duration::from_secs(9000));
-        retention.remove = |path| match path.ends_with(name(3)) {
+        retention.remove = |folder, file| match file.ends_with(name(3)) {
             true => Err(io::ErrorKind::PermissionDenied.into()),
-            false => fs::remove_file(path),
+            false => folder.remove_file(file),
         };
         retention.sweep(now).unwrap();
         assert!(

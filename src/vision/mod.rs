@@ -19,6 +19,7 @@ pub mod events;
 
 pub mod head;
 pub mod health;
+pub mod jpeg;
 pub mod label_accumulator;
 pub mod labels;
 pub mod luma;

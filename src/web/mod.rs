@@ -3,22 +3,29 @@
 //! [`Web::run`] is a stage with one thread, which runs tokio's event loop for all connections. Responses are
 //! built on that thread from the other stages' counters. This takes little time, and no stage waits for it.
 //!
-//! A client cannot block the server: the number of connections, the time for a request and the lifetime of a
-//! connection are limited. If the port is in use, a warning is logged once and the server retries; the
+//! A client cannot block the server: the number of connections ([`connections`]), the time and the size of a
+//! request and the lifetime of a connection are limited. Requests for other hosts are refused ([`host`]). If
+//! the port is in use, a warning is logged once and the server retries; the
 //! analysis is not affected.
 
+mod connections;
+mod host;
 pub mod metrics;
 
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind},
     lifecycle::{self, Heartbeat, StopSignal},
-    web::metrics::{Format, Metrics},
+    web::{
+        connections::{Connections, Guard},
+        metrics::{Format, Metrics},
+    },
 };
 use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -31,21 +38,24 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time,
+    sync::watch,
+    task, time,
 };
 
-/// Maximum number of open connections. More wait to be accepted.
-const MAX_CONNECTIONS: u32 = 32;
-/// Maximum time in which a request must arrive. An idle connection is closed after the same time.
+/// Maximum time in which the head of a request must arrive as a whole. An idle connection is closed after the
+/// same time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum size of a request including headers, in bytes.
+/// Maximum size of a request's head, in bytes. Bodies are not read.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
+/// Maximum number of headers in a request.
+const MAX_HEADERS: usize = 64;
 /// Maximum lifetime of a connection. It disconnects clients that do not read their response; others
 /// reconnect.
 const MAX_LIFETIME: Duration = Duration::from_secs(60);
 /// Time to finish a started response when a connection is closed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the end of all connections is checked then.
+const SHUTDOWN_POLL: Duration = Duration::from_millis(10);
 /// Delay between two attempts to listen on a port that is in use.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Delay before the next accept after one failed, as when the system is out of sockets.
@@ -73,6 +83,8 @@ pub struct Pages {
     pub stuck: Duration,
     /// Clock.
     pub clock: Arc<dyn Clock>,
+    /// Names of this machine, in lower case. Requests for other names are refused.
+    pub hosts: Vec<String>,
 }
 
 impl Web {
@@ -118,14 +130,16 @@ impl Web {
 
     async fn serve(&self, listener: TcpListener) {
         let router = router(self.pages.clone());
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+        let connections = Connections::default();
         let (shutdown_sender, shutdown) = watch::channel(());
         let accept = async {
             loop {
-                let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
                 match listener.accept().await {
-                    Ok((stream, _)) => {
-                        drop(tokio::spawn(serve_connection(stream, router.clone(), shutdown.clone(), permit)))
+                    Ok((stream, address)) => {
+                        let guard = connections.open(address.ip());
+                        drop(tokio::spawn(serve_connection(stream, router.clone(), shutdown.clone(), guard)));
+                        // A request that is here already is answered before further connections are accepted.
+                        task::yield_now().await;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "Web server cannot accept.");
@@ -140,9 +154,13 @@ impl Web {
         }
         drop(listener);
         drop(shutdown_sender);
-        // Every connection holds a permit. Connections that are still open after that are closed with the
-        // event loop.
-        let _ = time::timeout(SHUTDOWN_TIMEOUT, permits.acquire_many(MAX_CONNECTIONS)).await;
+        // Connections that are still open after that are closed with the event loop.
+        let all_closed = async {
+            while connections.len() > 0 {
+                time::sleep(SHUTDOWN_POLL).await;
+            }
+        };
+        let _ = time::timeout(SHUTDOWN_TIMEOUT, all_closed).await;
     }
 
     /// Sleeps for `delay` in short steps that update the heartbeat. Returns true on shutdown.
@@ -161,24 +179,26 @@ impl Web {
     }
 }
 
-/// Serves one connection until the client disconnects, its lifetime is over, or the server shuts down. The
-/// permit counts it among [`MAX_CONNECTIONS`].
+/// Serves one connection until the client disconnects, its lifetime is over, or the server shuts down. Drops
+/// it at once if it must make place for another one.
 async fn serve_connection(
     stream: TcpStream,
     router: Router,
     mut shutdown: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
+    mut guard: Guard,
 ) {
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(REQUEST_TIMEOUT)
             .max_buf_size(MAX_REQUEST_BYTES)
+            .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
     );
     tokio::select! {
         // Errors of a connection are not logged, because clients cause them.
         _ = connection.as_mut() => return,
+        _ = &mut guard.evicted => return,
         () = time::sleep(MAX_LIFETIME) => {}
         // Resolves when the sender is dropped.
         _ = shutdown.changed() => {}
@@ -188,7 +208,12 @@ async fn serve_connection(
 }
 
 fn router(pages: Arc<Pages>) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(pages)
+    let hosts: Arc<[String]> = pages.hosts.as_slice().into();
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .with_state(pages)
+        .layer(middleware::from_fn_with_state(hosts, host::check))
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
@@ -236,6 +261,7 @@ mod tests {
             heartbeats: heartbeats.to_vec(),
             stuck: Duration::from_secs(15),
             clock: clock.clone(),
+            hosts: Vec::new(),
         });
         assert_eq!(check_health(&pages), (StatusCode::OK, "ok\n".into()));
         clock.advance(Duration::from_secs(16));

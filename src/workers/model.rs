@@ -3,15 +3,19 @@
 use crate::{
     config::{self, Naming, Network},
     error::{Error, ErrorKind},
+    files,
     vision::{
         head::{Score, file::HeadFile},
         labels::Labels,
-        taxonomy::Taxonomy,
+        taxonomy::{LabelProblem, Taxonomy},
     },
     wire::messages,
 };
 use sha2::{Digest, Sha256};
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
+
+/// Maximum size of a model, a head or a list of labels.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The built-in network with ImageNet's classes.
 const IMAGENET: NetworkFile<'_> =
@@ -140,21 +144,38 @@ impl Model {
     }
 }
 
-/// Validates the names of labels and groups in the configuration against the network and its head. Returns
-/// key and broken rule of each problem. Files that cannot be read are not reported here, because
+/// Validates the names of labels and groups in the configuration against the network and its head. A label
+/// that only the built-in model gives is a warning. Files that cannot be read are not reported here, because
 /// [`Model::open`] does.
-pub fn validate(naming: &Naming<'_>) -> Vec<(String, String)> {
+pub fn validate(naming: &Naming<'_>) -> config::Findings {
     let (Ok(labels), Ok(head)) = (read_labels(naming.network, None), read_head(naming.network)) else {
-        return Vec::new();
+        return config::Findings::default();
     };
     let tree = head.as_ref().map(|source| &source.head.tree);
     let (taxonomy, problems) = Taxonomy::new_lenient(tree, &labels, naming.groups);
     let mut problems: Vec<(String, String)> =
         problems.into_iter().map(|(name, rule)| (config::dotted(&["groups", &name]), rule)).collect();
+    let mut warnings = Vec::new();
+    let built_in = built_in_labels();
     for (key, labels) in naming.labels {
-        problems.extend(taxonomy.validate_labels(labels).into_iter().map(|rule| (key.clone(), rule)));
+        for problem in taxonomy.validate_labels(labels, &built_in) {
+            match problem {
+                LabelProblem::Unknown(rule) => problems.push((key.clone(), rule)),
+                LabelProblem::Never(text) => warnings.push((key.clone(), text)),
+            }
+        }
     }
-    problems
+    config::Findings { problems, warnings }
+}
+
+/// The labels of the built-in model.
+fn built_in_labels() -> Vec<String> {
+    let built_in = Network::default();
+    let (Ok(labels), Ok(head)) = (read_labels(&built_in, None), read_head(&built_in)) else {
+        return Vec::new();
+    };
+    let tree = head.as_ref().map(|source| &source.head.tree);
+    Taxonomy::new_lenient(tree, &labels, &BTreeMap::new()).0.names().map(str::to_string).collect()
 }
 
 /// Reads the labels. `classes` is the number of the model's classes, if known.
@@ -243,7 +264,7 @@ fn source(file: Option<&Path>) -> String {
 
 fn read(file: Option<&Path>, built_in: &'static [u8], what: &str) -> Result<Cow<'static, [u8]>, Error> {
     let Some(file) = file else { return Ok(Cow::Borrowed(built_in)) };
-    match std::fs::read(file) {
+    match files::read_bounded(file, MAX_FILE_BYTES) {
         Ok(bytes) => Ok(Cow::Owned(bytes)),
         Err(e) => Err(Error::caused(ErrorKind::Input, format!("{what} {}", file.display()), e)),
     }

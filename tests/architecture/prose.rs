@@ -7,12 +7,14 @@ const EXTENSIONS: [&str; 9] = ["rs", "toml", "md", "py", "sh", "json", "tflite",
 
 /// Names that are defined elsewhere: clips of other projects, options of systemd, types of TensorFlow Lite's
 /// format.
-const FOREIGN: [&str; 7] = [
+const FOREIGN: [&str; 9] = [
     "bottle-detection.mp4",
     "car-detection.mp4",
     "BuiltinOperator",
     "BuiltinOptions",
+    "MemoryMax",
     "StateDirectory",
+    "TasksMax",
     "TensorType",
     "WatchdogSec",
 ];

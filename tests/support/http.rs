@@ -155,15 +155,16 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Requests `path` and reads the whole response. Returns None if the connection is refused.
+/// Requests `path` and reads the whole response. Returns None if the connection is refused, or closed without
+/// an answer.
 pub fn get(port: u16, path: &str, accept: &str) -> Option<Answer> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     server.set_read_timeout(Some(super::DEADLINE)).unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
-    server.write_all(request.as_bytes()).unwrap();
+    server.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
-    server.read_to_string(&mut answer).unwrap();
+    server.read_to_string(&mut answer).ok().filter(|len| *len > 0)?;
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP response");
     Some(Answer { head: head.to_lowercase(), body: body.into() })
 }

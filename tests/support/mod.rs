@@ -1,6 +1,7 @@
 //! Starts the processes that a test needs: camfire, mosquitto, servers. Waits are for conditions, with a
 //! deadline, not for a fixed time.
 
+pub mod elements;
 pub mod http;
 pub mod rtsp;
 pub mod rtsp_script;

@@ -16,7 +16,7 @@ use super::super::{
 };
 use crate::{
     clock::Clock, config::Camera, control::CameraControl, counters::CameraCounters, queue::frames::Slot,
-    sync::lock,
+    sync::lock, vision::jpeg,
 };
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
@@ -32,6 +32,9 @@ use std::{
 const STILL_AFTER: Duration = Duration::from_secs(5);
 /// Lag above which decoding has fallen behind. Network jitter is far below.
 const MAX_LAG: Duration = Duration::from_secs(1);
+/// Maximum number of pixels of a frame: a little more than 8K. What decodes and converts a frame takes
+/// several times its size, so the decoder must not see more.
+const MAX_FRAME_PIXELS: u64 = 40_000_000;
 /// While buffered frames are decoded, how long each waits for a vacant slot.
 const MAX_WAIT: Duration = Duration::from_millis(300);
 /// The same for all frames of a buffer together.
@@ -236,6 +239,17 @@ pub(super) fn install(
     let mut last_arrival = None::<gst::ClockTime>;
     let mut timeline = Timeline::default();
     let mut accept = move |pad: &gst::Pad, buffer: gst::Buffer| {
+        if let Some((width, height)) = announced_size(pad, &buffer)
+            && u64::from(width) * u64::from(height) > MAX_FRAME_PIXELS
+        {
+            if let Some(gate) = pad.parent_element() {
+                let text = format!(
+                    "its frames have {width} x {height} pixels, and at most {MAX_FRAME_PIXELS} are decoded"
+                );
+                gst::element_error!(gate, gst::StreamError::Format, ("{text}"));
+            }
+            return Err(gst::FlowError::Error);
+        }
         let running = running_time(pad, buffer.pts().or(buffer.dts()));
         let arrival = arrivals.as_ref().map(|clock| clock.monotonic());
         let at = match arrival {
@@ -291,6 +305,23 @@ pub(super) fn install(
 fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
     let segment = pad.sticky_event::<gst::event::Segment>(0)?;
     segment.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(pts?)
+}
+
+/// Width and height of a frame, as far as they are known before it is decoded.
+fn announced_size(pad: &gst::Pad, buffer: &gst::BufferRef) -> Option<(u32, u32)> {
+    let caps = pad.current_caps()?;
+    let stream = caps.structure(0)?;
+    let of_caps = || {
+        let side = |name: &str| u32::try_from(stream.get::<i32>(name).ok()?).ok();
+        Some((side("width")?, side("height")?))
+    };
+    // Each image has a size of its own.
+    if stream.name() == "image/jpeg" {
+        let map = buffer.map_readable().ok()?;
+        let header = jpeg::frame_header(&map);
+        return header.map(|header| (header.width.into(), header.height.into())).or_else(of_caps);
+    }
+    of_caps()
 }
 
 fn is_jpeg(pad: &gst::Pad) -> bool {

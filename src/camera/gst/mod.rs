@@ -26,10 +26,19 @@ pub use capture::{CaptureObserver, MIN_CLIP_DURATION, run_once};
 pub use first_image::first_image;
 pub use transcode::{Paths, clip_duration, transcode};
 
-use super::template::{self, Pipeline};
-use crate::error::{Error, ErrorKind};
+use super::template::{self, Pipeline, Template};
+use crate::{
+    error::{Error, ErrorKind},
+    wire::messages::SkippedPipeline,
+};
 use gstreamer::{self as gst, prelude::*};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// See [`decoder_errors`].
 static DECODER_ERRORS: AtomicU64 = AtomicU64::new(0);
@@ -111,6 +120,26 @@ pub fn missing_need(need: &template::Need) -> Option<String> {
     })
 }
 
+/// The templates that need hardware which this machine does not have. Elements do not come and go.
+static FOR_OTHER_BOARDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
+    let lacks_hardware = |template: &Template| {
+        (template.hardware || template.optional)
+            && template.needs.iter().any(|need| missing_need(need).is_some())
+    };
+    template::all()
+        .into_iter()
+        .filter(|(_, template)| lacks_hardware(template))
+        .map(|(name, _)| name)
+        .collect()
+});
+
+/// The pipelines that were skipped, without those for hardware that this machine does not have: that is no
+/// news, and `camfire doctor` lists it.
+pub fn without_other_boards(mut skipped: Vec<SkippedPipeline>) -> Vec<SkippedPipeline> {
+    skipped.retain(|skipped| !FOR_OTHER_BOARDS.contains(skipped.pipeline.as_str()));
+    skipped
+}
+
 /// The launch line with converter and sink. The converter passes through formats that the sink accepts.
 fn with_sink(pipeline: &Pipeline) -> String {
     format!("{} ! videoconvert ! appsink name=sink", pipeline.launch)
@@ -158,6 +187,60 @@ mod tests {
             missing_need(&need(&["nosuchdec", "neitherdec"])).unwrap(),
             "element nosuchdec is missing: install gstreamer1.0-x (or one of neitherdec)"
         );
+    }
+
+    /// A test source replaces the network camera, and software a board's decoder and converter; the rest of
+    /// the pipeline is what the board runs.
+    #[test]
+    fn templates_of_boards_run_with_software_in_place_of_their_decoders() {
+        init().unwrap();
+        let source =
+            "videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=15/1";
+        let camera = camera(Source::Rtsp { url: "rtsp://h/s".into() });
+        let all = candidates(&camera).unwrap();
+        for (name, encoder, elements, format) in [
+            (
+                "rtsp-h264-jetson",
+                "264",
+                &[("nvv4l2decoder", "avdec_h264"), ("nvvidconv", "videoconvert")][..],
+                PixelFormat::I420,
+            ),
+            (
+                "rtsp-h264-va",
+                "264",
+                &[("vah264dec", "avdec_h264"), ("vapostproc", "videoconvert")],
+                PixelFormat::Nv12,
+            ),
+            ("rtsp-h264-pi4", "264", &[("v4l2h264dec", "avdec_h264")], PixelFormat::I420),
+            ("rtsp-h264-openh264", "264", &[], PixelFormat::I420),
+            ("rtsp-h264-software", "264", &[], PixelFormat::I420),
+            (
+                "rtsp-h265-jetson",
+                "265",
+                &[("nvv4l2decoder", "avdec_h265"), ("nvvidconv", "videoconvert")],
+                PixelFormat::I420,
+            ),
+            (
+                "rtsp-h265-va",
+                "265",
+                &[("vah265dec", "avdec_h265"), ("vapostproc", "videoconvert")],
+                PixelFormat::Nv12,
+            ),
+            ("rtsp-h265-pi5", "265", &[("v4l2slh265dec", "avdec_h265")], PixelFormat::I420),
+            ("rtsp-h265-software", "265", &[], PixelFormat::I420),
+        ] {
+            let mut pipeline = all.iter().find(|pipeline| pipeline.template == name).unwrap().clone();
+            let depayloader = pipeline.launch.find(" ! rtph26").unwrap();
+            let rest = &pipeline.launch[depayloader..];
+            pipeline.launch = format!("{source} ! x{encoder}enc tune=zerolatency ! rtph{encoder}pay{rest}");
+            for (element, software) in elements {
+                assert!(pipeline.launch.contains(element), "{name}: {}", pipeline.launch);
+                pipeline.launch = pipeline.launch.replace(element, software);
+            }
+            let image = first_image(&camera, &pipeline, Vec::new(), &SystemClock::new())
+                .unwrap_or_else(|failure| panic!("{name}: {failure:?} of {}", pipeline.launch));
+            assert_eq!(image.format, format, "{name}");
+        }
     }
 
     /// A test source replaces the local camera; the rest of the pipeline is what a board runs.

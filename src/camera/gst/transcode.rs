@@ -12,11 +12,12 @@ use std::{path::Path, time::Duration};
 
 /// How long reading the duration of a clip may take.
 const DURATION_TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(5);
-/// Encoders for MP4, best first, with their settings. The first one installed is used.
-const ENCODERS: [(&str, &str); 3] = [
-    ("x264enc", "x264enc speed-preset=veryfast quantizer=24 pass=quant ! video/x-h264,profile=high"),
-    ("openh264enc", "openh264enc bitrate=4000000"),
-    ("avenc_mpeg4", "avenc_mpeg4 bitrate=6000000"),
+/// Encoders for MP4, best first, each with its settings and what turns its output into what MP4 holds. The
+/// first one of which all elements are installed is used. Others do not work: libav's MPEG-4 has no times,
+/// and VP9's encoder crashes in some versions.
+const ENCODERS: [&str; 2] = [
+    "x264enc speed-preset=veryfast quantizer=24 pass=quant ! video/x-h264,profile=high",
+    "openh264enc bitrate=4000000 ! h264parse",
 ];
 
 /// How long the loop waits for a frame or a bus message before it checks whether to stop.
@@ -65,9 +66,9 @@ pub fn transcode(
     draw: impl FnMut(Duration, &mut [u8], (usize, usize)),
     is_over: impl FnMut() -> bool,
 ) -> Result<Ended, Error> {
-    let Some((_, encoder)) = ENCODERS.iter().find(|(name, _)| gst::ElementFactory::find(name).is_some())
-    else {
-        let message = "no encoder for MP4: install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-libav";
+    let is_installed = |element: &str| gst::ElementFactory::find(element).is_some();
+    let Some(encoder) = choose_encoder(is_installed) else {
+        let message = "no encoder for MP4: install gstreamer1.0-plugins-bad (openh264enc)";
         return Err(Error::new(ErrorKind::System, message));
     };
     let method = match rotation {
@@ -99,6 +100,15 @@ pub fn transcode(
         teardown::tear_down("annotate", pipeline, &Default::default(), || {});
     }
     ended
+}
+
+/// The first encoder of which all elements are installed.
+fn choose_encoder(is_installed: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let elements = |line: &'static str| {
+        let names = line.split(" ! ").filter_map(|part| part.split(' ').next());
+        names.filter(|name| !name.contains('/'))
+    };
+    ENCODERS.into_iter().find(|line| elements(line).all(&is_installed))
 }
 
 /// A reading and a writing pipeline, connected by this thread. It never waits for one without checking the
@@ -240,4 +250,19 @@ fn draw_on(
     writable.set_pts(at);
     writable.set_duration(source.duration());
     Some((buffer, caps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_encoder_is_chosen_of_which_all_elements_are_installed() {
+        let chosen = |missing: &[&str]| {
+            choose_encoder(|element| !missing.contains(&element)).map(|line| line.split(' ').next().unwrap())
+        };
+        assert_eq!(chosen(&[]), Some("x264enc"));
+        assert_eq!(chosen(&["x264enc"]), Some("openh264enc"));
+        assert_eq!(chosen(&["x264enc", "h264parse"]), None);
+    }
 }

@@ -381,3 +381,34 @@ fn unknown_labels_are_reported_with_their_line() {
         ]
     );
 }
+
+#[test]
+fn labels_that_the_model_cannot_give_are_warnings_and_web_hosts_are_checked() {
+    let inputs = |toml: &str| Inputs { validate: Some(crate::workers::model::validate), ..text(toml) };
+    let toml = "[engine]\neveryday_head = \"off\"\n[cameras.a]\nsource = \"test://\"\nlabels = [\"person\", \"vehicle\"]\n";
+    let expected = [
+        "which this model hardly ever gives: of these, its classes know only baseball players, bridegrooms and \
+         scuba divers",
+        "which this model cannot give: nothing is reported as that",
+    ];
+    let warnings = loaded(&inputs(toml)).warnings;
+    for (warning, expected) in warnings.iter().zip(expected) {
+        assert!(
+            warning.starts_with("camfire.toml:5: cameras.a.labels = [\"person\", \"vehicle\"]: has"),
+            "{warning}"
+        );
+        assert!(warning.ends_with(expected), "{warning}");
+    }
+    assert_eq!(warnings.len(), 2);
+    assert_eq!(loaded(&inputs(&toml.replace("\"off\"", "\"\""))).warnings, [""; 0]);
+
+    let web = loaded(&inputs("[web]\nhosts = [\"Cam.lan.\"]\n")).config.web;
+    assert!(web.hosts.contains(&"cam.lan".to_string()), "{:?}", web.hosts);
+    assert_eq!(
+        problems(&inputs("[web]\nhosts = [\"http://cam.lan\"]\n")),
+        [
+            "camfire.toml:2: web.hosts = [\"http://cam.lan\"]: has \"http://cam.lan\", which must be a host name or an IP address, \
+             without scheme and port"
+        ]
+    );
+}

@@ -97,7 +97,10 @@ fn the_environment_sets_any_key_and_is_never_ignored_silently() {
         ("CAMFIRE_CAMERAS__FRONT_DOOR__RATE_FPS", "2"),
         ("CAMFIRE_CAMERAS__YARD__OPTIONS__WIDTH", "640"),
         ("CAMFIRE_CAMERAS__NEW__SOURCE", "test://ball"),
+        ("CAMFIRE_FOO_BAR", "1"),
         ("CAMFIRE_SERVICE_HOST", "10.0.0.1"),
+        ("CAMFIRE_MQTT_PORT", "tcp://10.0.0.2:1883"),
+        ("CAMFIRE_MQTT_PORT_1883_TCP_ADDR", "10.0.0.2"),
         ("CAMFIREMAN", "1"),
     ]);
     let Loaded { config, warnings, .. } = loaded(&inputs);
@@ -110,7 +113,11 @@ fn the_environment_sets_any_key_and_is_never_ignored_silently() {
     assert_eq!(config.cameras[1].rate_fps, 2.0);
     assert_eq!(
         warnings,
-        ["CAMFIRE_SERVICE_HOST (environment): is ignored; settings are named like CAMFIRE_MQTT__PORT"]
+        [
+            "CAMFIRE_MQTT_PORT, CAMFIRE_MQTT_PORT_1883_TCP_ADDR, CAMFIRE_SERVICE_HOST (environment): ignored, because container \
+             platforms set such variables for their services; settings are named like CAMFIRE_MQTT__PORT",
+            "CAMFIRE_FOO_BAR (environment): is ignored; settings are named like CAMFIRE_MQTT__PORT"
+        ]
     );
 
     for (name, value, expected) in [

@@ -14,6 +14,20 @@ fn a_launch_line_must_come_from_a_file_that_only_root_can_write() {
         let rule = "may only be set in a file that only root can write (chmod go-w)";
         let expected = format!("{}:3: cameras.a.launch = \"videotestsrc\": {rule}", file.display());
         assert_eq!(problems(&main_file(&files)), [expected]);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        // Whoever controls a directory above it can put another file in its place.
+        let above = files.path().join("above");
+        fs::create_dir_all(above.join("etc")).unwrap();
+        fs::write(above.join("etc/camfire.toml"), custom).unwrap();
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o777)).unwrap();
+        let below = Inputs { main: Main::File(above.join("etc/camfire.toml")), ..Inputs::default() };
+        let rule = format!(
+            "may only be set in a file that nobody but root can replace, but others control {}",
+            above.display()
+        );
+        let expected =
+            format!("{}/etc/camfire.toml:3: cameras.a.launch = \"videotestsrc\": {rule}", above.display());
+        assert_eq!(problems(&below), [expected]);
         std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
     }
     let rule = "may only be set in a file that belongs to root";

@@ -1,7 +1,7 @@
 //! The daemon's connections, implemented with rumqttc: [`MqttDialer`] opens them, [`ConnectionDriver`] drives
 //! them on a thread of its own.
 
-use super::{broker_name, client_options, describe, network_options};
+use super::{broker_name, client_options, describe, network_options, probe::Probe};
 use crate::{
     config,
     publish::connection::{Connection, Dialer, LinkEvent, MAX_RECEIVED_BYTES},
@@ -38,6 +38,7 @@ pub struct ConnectionDriver {
 struct OpenedConnection {
     number: u64,
     event_loop: EventLoop,
+    probe: Probe,
     /// Resolves when the [`MqttConnection`] is dropped.
     abandoned: oneshot::Receiver<()>,
 }
@@ -70,7 +71,8 @@ impl Dialer for MqttDialer {
         let (client, mut event_loop) = AsyncClient::new(options, MAX_REQUESTS);
         event_loop.set_network_options(network_options(&self.config));
         let (guard, abandoned) = oneshot::channel();
-        let sent = self.opened.send(OpenedConnection { number, event_loop, abandoned });
+        let probe = Probe::new(&self.config, broker);
+        let sent = self.opened.send(OpenedConnection { number, event_loop, probe, abandoned });
         sent.map_err(|_| "the thread for connections has ended".to_string())?;
         Ok(Box::new(MqttConnection { client, _guard: guard }))
     }
@@ -115,15 +117,28 @@ impl ConnectionDriver {
 
 /// Drives a connection and forwards its events, until it ends or is abandoned.
 async fn drive(opened: OpenedConnection, events: &Sender<(u64, LinkEvent)>) {
-    let OpenedConnection { number, mut event_loop, mut abandoned } = opened;
+    let OpenedConnection { number, mut event_loop, probe, mut abandoned } = opened;
+    let mut was_accepted = false;
     loop {
-        let event = tokio::select! {
+        let next = async {
+            let event = event_loop.poll().await;
+            let reason = match &event {
+                Err(error) if !was_accepted => probe.reason(error).await,
+                _ => None,
+            };
+            (event, reason)
+        };
+        let (event, reason) = tokio::select! {
             biased;
             // An abandoned connection is dropped at once, even if it waits for the network.
             _ = &mut abandoned => return,
-            event = event_loop.poll() => event,
+            next = next => next,
         };
-        let Some(event) = link_event(event) else { continue };
+        let Some(mut event) = link_event(event) else { continue };
+        was_accepted |= matches!(event, LinkEvent::Connected);
+        if let (LinkEvent::Failed { why, .. }, Some(reason)) = (&mut event, reason) {
+            *why = reason.to_string();
+        }
         let is_last = matches!(event, LinkEvent::Failed { .. } | LinkEvent::Disconnected);
         if events.send((number, event)).is_err() || is_last {
             return;

@@ -1,20 +1,25 @@
 //! MQTT 3.1.1 with rumqttc, which no other module uses.
 //!
-//! [`connection`] implements the daemon's connections, [`subscriber`] the client of `watch` and `demo`. This
-//! file has what both need: the client's options and the error texts.
+//! [`connection`] implements the daemon's connections, [`subscriber`] the client of `watch` and `demo`, and
+//! [`probe`] finds out whether a port is for TLS. This file has what all need: the client's options and the
+//! error texts.
 
 pub mod connection;
+mod probe;
 pub mod subscriber;
 
 use crate::{
     config,
     error::{Error, ErrorKind},
+    files,
 };
 use rumqttc::{
     ConnectReturnCode, ConnectionError, MqttOptions, NetworkOptions, StateError, TlsConfiguration, Transport,
 };
 use std::path::Path;
 
+/// Maximum size of a file with certificates or a key.
+const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 /// Maximum size of a received packet.
 const MAX_INCOMING_BYTES: usize = 64 << 20;
 
@@ -81,7 +86,8 @@ fn tls_connector(tls: &config::Tls) -> Result<native_tls::TlsConnector, Error> {
     let input = |location: String, error: native_tls::Error| Error::caused(ErrorKind::Input, location, error);
     let read = |key: &str, file: &Path| {
         let location = format!("{key} {}", file.display());
-        std::fs::read(file).map_err(|e| Error::caused(ErrorKind::Input, location, e))
+        files::read_bounded(file, MAX_CERTIFICATE_BYTES)
+            .map_err(|e| Error::caused(ErrorKind::Input, location, e))
     };
     let identity_files = |cert: &Path, key: &Path| {
         format!("mqtt.cert_file {} with mqtt.key_file {}", cert.display(), key.display())

@@ -1,12 +1,15 @@
 //! A client that subscribes and returns the messages it receives. Used by `watch`, `demo` and `doctor`.
 
-use super::{broker, client_options, describe, network_options};
+use super::{broker, client_options, describe, network_options, probe::Probe};
 use crate::{
     config,
     error::{Error, ErrorKind},
 };
-use rumqttc::{Client, Connection, Event, Packet, QoS, RecvTimeoutError};
+use rumqttc::{Client, Connection, ConnectionError, Event, Packet, QoS, RecvTimeoutError};
 use std::time::Duration;
+
+/// Number of retained messages that are removed at a time.
+const MAX_RETRACTED: usize = 8;
 
 /// A received message.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct Subscriber {
     filters: Vec<String>,
     /// `host:port`, for error texts.
     broker: String,
+    /// Until the broker has accepted the connection.
+    probe: Option<Probe>,
 }
 
 impl Subscriber {
@@ -36,10 +41,36 @@ impl Subscriber {
         let options = client_options(config, 0, &client_id)?;
         let (client, mut connection) = Client::new(options, filters.len() + 8);
         connection.eventloop.set_network_options(network_options(config));
-        let mut subscriber = Subscriber { client, connection, filters, broker: broker(config) };
+        let probe = Some(Probe::new(config, 0));
+        let mut subscriber = Subscriber { client, connection, filters, broker: broker(config), probe };
         // Waits for the broker's answer, so that a wrong address is an error.
         while !matches!(subscriber.poll(None)?, Some(Polled::Connected)) {}
+        subscriber.probe = None;
         Ok(subscriber)
+    }
+
+    /// Removes the retained messages of these topics. Waits up to `timeout` for each answer of the broker.
+    ///
+    /// Errors ([`ErrorKind::System`]): the connection was lost, or the broker does not answer.
+    pub fn retract(&mut self, topics: &[String], timeout: Duration) -> Result<(), Error> {
+        let failed = |why: &dyn std::fmt::Display, broker: &str| {
+            Error::new(ErrorKind::System, format!("broker {broker}: {why}"))
+        };
+        for topics in topics.chunks(MAX_RETRACTED) {
+            for topic in topics {
+                let sent = self.client.try_publish(topic, QoS::AtLeastOnce, true, Vec::new());
+                sent.map_err(|e| failed(&e, &self.broker))?;
+            }
+            let mut waiting = topics.len();
+            while waiting > 0 {
+                match self.poll(Some(timeout))? {
+                    Some(Polled::Acknowledged) => waiting -= 1,
+                    Some(Polled::Connected | Polled::Message(_) | Polled::Other) => {}
+                    None => return Err(failed(&"it does not answer in time", &self.broker)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns the next message, or None if none arrived within `timeout`. None as `timeout` waits forever.
@@ -49,7 +80,7 @@ impl Subscriber {
         loop {
             match self.poll(timeout)? {
                 Some(Polled::Message(message)) => return Ok(Some(message)),
-                Some(Polled::Connected | Polled::Other) => {}
+                Some(Polled::Connected | Polled::Acknowledged | Polled::Other) => {}
                 None => return Ok(None),
             }
         }
@@ -68,7 +99,11 @@ impl Subscriber {
                 Err(RecvTimeoutError::Disconnected) => return Err(lost(&"the client has ended")),
             },
         };
-        match event.map_err(|e| lost(&describe(&e)))? {
+        let explain = |error: &ConnectionError| {
+            let reason = self.probe.as_ref().and_then(|probe| probe.reason_blocking(error));
+            reason.map_or_else(|| describe(error), str::to_string)
+        };
+        match event.map_err(|error| lost(&explain(&error)))? {
             Event::Incoming(Packet::ConnAck(_)) => {
                 for filter in &self.filters {
                     self.client.try_subscribe(filter, QoS::AtLeastOnce).map_err(|e| lost(&e))?;
@@ -79,6 +114,7 @@ impl Subscriber {
                 topic: publish.topic,
                 payload: publish.payload.to_vec(),
             }))),
+            Event::Incoming(Packet::PubAck(_)) => Ok(Some(Polled::Acknowledged)),
             _ => Ok(Some(Polled::Other)),
         }
     }
@@ -88,5 +124,6 @@ impl Subscriber {
 enum Polled {
     Connected,
     Message(Received),
+    Acknowledged,
     Other,
 }

@@ -1,17 +1,19 @@
 //! The outbox's file: opening, creating, checking it, and setting it aside if it is unusable.
 //!
 //! The reserve is a second file beside it. It is removed when the disk is full, because SQLite needs some
-//! space to free space.
+//! space to free space. All files are private to the process's user, and none is created through a link.
 
 use super::{
     Gap,
     tables::{self, APPLICATION_ID, Meta, OLDER_VERSION, VERSION},
 };
+use crate::files::{self, Directory, EntryKind};
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -119,14 +121,15 @@ fn reserve_of(path: &Path) -> PathBuf {
 /// Creates the reserve if it is missing. Returns false if the disk has no space for it.
 pub(super) fn ensure_reserve(path: &Path) -> bool {
     let reserve = reserve_of(path);
-    if std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE.len() as u64) {
-        return true;
-    }
-    let exists = std::fs::write(&reserve, RESERVE).is_ok();
-    if !exists {
-        release_reserve(path);
-    }
-    exists
+    let (Some(name), Ok(directory)) = (reserve.file_name(), Directory::open(&directory_of(path))) else {
+        return false;
+    };
+    let name = Path::new(name);
+    // A link, also a hard one, is replaced: writing to it would change a file that is not camfire's.
+    let exists = directory.entry(name).is_ok_and(|entry| {
+        entry.kind == EntryKind::File && entry.links == 1 && entry.len == RESERVE.len() as u64
+    });
+    exists || directory.replace_file(name, RESERVE).is_ok()
 }
 
 /// Removes the reserve.
@@ -139,6 +142,10 @@ pub(super) fn log_of(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")
 }
 
+fn directory_of(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
@@ -146,9 +153,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn open_file(path: &Path) -> Result<Found, Refusal> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| Refusal::Unavailable(error.to_string()))?;
-    }
+    // SQLite gives the write-ahead log the permissions of the file.
+    files::create_private_directories(&directory_of(path))
+        .and_then(|()| files::ensure_private_file(path))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => Refusal::Full(error.to_string()),
+            _ => Refusal::Unavailable(error.to_string()),
+        })?;
     let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -384,3 +384,44 @@ fn a_file_of_version_2_is_converted() {
         outbox.close(Duration::ZERO, at(0));
     }
 }
+
+#[test]
+fn the_files_are_private_and_links_in_their_place_are_not_followed() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let victim = elsewhere.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    let state = folder.path().join("deep/state");
+    let mode = |path: &Path| std::fs::symlink_metadata(path).unwrap().permissions().mode();
+    for kind in ["none", "link", "hard link", "dangling link"] {
+        let file = state.join(kind).join("outbox.db");
+        let reserve = state.join(kind).join("outbox.db-reserve");
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::create_dir(state.join(kind)).unwrap();
+        match kind {
+            "link" => symlink(&victim, &reserve).unwrap(),
+            "hard link" => std::fs::hard_link(&victim, &reserve).unwrap(),
+            "dangling link" => symlink(elsewhere.path().join("new"), &reserve).unwrap(),
+            _ => {}
+        }
+        let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+        accept(&mut outbox, "yard", 0, b"x");
+        commit(&mut outbox, 0);
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious", "{kind}");
+        assert!(!elsewhere.path().join("new").exists(), "{kind}");
+        for file in [&file, &reserve, &state.join(kind).join("outbox.db-wal")] {
+            assert_eq!(mode(file), 0o100_600, "{kind}: {}", file.display());
+        }
+    }
+    // A database is not created through a link either.
+    let file = folder.path().join("outbox.db");
+    symlink(elsewhere.path().join("new"), &file).unwrap();
+    let opened = Outbox::open(settings(Some(&file)), at(0));
+    assert!(opened.notes[0].contains("it is a link to a file that does not exist"), "{:?}", opened.notes);
+    assert!(!elsewhere.path().join("new").exists());
+    // Missing directories are created for this user alone.
+    let deep = folder.path().join("new/state/outbox.db");
+    drop(Outbox::open(settings(Some(&deep)), at(0)));
+    assert_eq!(mode(&folder.path().join("new")), 0o40_700);
+    assert_eq!(mode(&folder.path().join("new/state")), 0o40_700);
+}

@@ -52,6 +52,8 @@ pub struct Taxonomy {
     none: Option<usize>,
     /// Number of the head's outputs. 0 without a head.
     outputs: usize,
+    /// By group: the few things that its classes are, where its name promises more.
+    partial: BTreeMap<String, String>,
 }
 
 /// What the head must see for a class to be possible.
@@ -83,6 +85,8 @@ struct Label {
 #[derive(Deserialize)]
 struct File {
     groups: BTreeMap<String, Vec<(usize, String)>>,
+    /// By group: the few things that its classes are, where its name promises more.
+    partial: BTreeMap<String, String>,
     /// By everyday label: the groups that are the same thing. They are no labels beside it.
     same: BTreeMap<String, Vec<String>>,
     /// By everyday label: the groups that are kinds of it.
@@ -132,6 +136,7 @@ impl Taxonomy {
             labels,
             label_of_class: vec![None; classes.len()],
             owner_of_class: vec![nothing_seen; classes.len()],
+            partial: BTreeMap::new(),
             explained: Vec::new(),
             animals: tree.map_or(Vec::new(), outputs_for_animals),
             none: tree.and_then(|tree| tree.outputs.iter().position(Option::is_none)),
@@ -146,6 +151,7 @@ impl Taxonomy {
             }
             return taxonomy;
         }
+        taxonomy.partial = file.partial.clone();
         for (group, members) in &file.groups {
             let everyday = |table: &BTreeMap<String, Vec<String>>| {
                 let (label, _) = table.iter().find(|(_, groups)| groups.contains(group))?;
@@ -369,17 +375,47 @@ impl Taxonomy {
             .filter(|&class| rank(class) >= min_score)
     }
 
-    /// Validates a list of labels: each must be a label, [`ANY`] or [`UNKNOWN`]. Returns an error text for
-    /// each that is not.
-    pub fn validate_labels(&self, labels: &[String]) -> Vec<String> {
+    /// Validates a list of labels: each must be a label, [`ANY`] or [`UNKNOWN`]. `of_others` are labels that
+    /// other models give. Returns what is wrong with each label that this model cannot give.
+    pub fn validate_labels(&self, labels: &[String], of_others: &[String]) -> Vec<LabelProblem> {
         let known: Vec<&str> = self.names().chain([ANY, UNKNOWN]).collect();
-        let is_unknown = |label: &&String| !known.contains(&label.as_str());
-        labels
-            .iter()
-            .filter(is_unknown)
-            .map(|label| format!("has {label:?}, which is no label{}", hint(label, &known)))
-            .collect()
+        let problem = |label: &String| {
+            if let Some(which) = self.partial_label(label) {
+                return Some(LabelProblem::Never(format!(
+                    "has {label:?}, which this model hardly ever gives: of these, its classes know only {which}"
+                )));
+            }
+            if known.contains(&label.as_str()) {
+                None
+            } else if of_others.contains(label) {
+                Some(LabelProblem::Never(format!(
+                    "has {label:?}, which this model cannot give: nothing is reported as that"
+                )))
+            } else {
+                Some(LabelProblem::Unknown(format!(
+                    "has {label:?}, which is no label{}",
+                    hint(label, &known)
+                )))
+            }
+        };
+        labels.iter().filter_map(problem).collect()
     }
+
+    /// What the classes of a label know, if that is little of what its name promises.
+    fn partial_label(&self, label: &str) -> Option<&str> {
+        let label = &self.labels[self.find(label)?];
+        let is_group = label.outputs.is_empty() && !label.is_custom;
+        self.partial.get(&label.name).filter(|_| is_group).map(String::as_str)
+    }
+}
+
+/// What is wrong with a label of the configuration; text for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelProblem {
+    /// No model has such a label: it is misspelt.
+    Unknown(String),
+    /// The model does not give it, or hardly ever.
+    Never(String),
 }
 
 /// The everyday label whose kinds the classes tell apart.

@@ -214,11 +214,25 @@ fn unknown_names_and_taken_names_are_errors() {
         error("b", "has an everyday label that is in a already")
     );
     let taxonomy = everyday(&[]);
-    assert_eq!(taxonomy.validate_labels(&["cat".into(), "bottle".into(), "unknown".into()]), [""; 0]);
-    assert_eq!(
-        taxonomy.validate_labels(&["vehicel".into()]),
-        ["has \"vehicel\", which is no label; did you mean \"vehicle\"?"]
+    assert_eq!(taxonomy.validate_labels(&["cat".into(), "bottle".into(), "unknown".into()], &[]), []);
+    let text = "has \"vehicel\", which is no label; did you mean \"vehicle\"?".to_string();
+    assert_eq!(taxonomy.validate_labels(&["vehicel".into()], &[]), [LabelProblem::Unknown(text)]);
+}
+
+#[test]
+fn labels_that_a_model_cannot_give_are_told_from_misspelt_ones() {
+    let labels = ["person", "vehicle", "cat"].map(String::from);
+    assert_eq!(everyday(&[]).validate_labels(&labels, &labels), [], "the everyday head has them");
+    let without_head = Taxonomy::new(None, &classes(), &BTreeMap::new()).unwrap();
+    let never = |text: &str| LabelProblem::Never(text.into());
+    let vehicle = never("has \"vehicle\", which this model cannot give: nothing is reported as that");
+    let person = never(
+        "has \"person\", which this model hardly ever gives: of these, its classes know only baseball players, \
+         bridegrooms and scuba divers",
     );
+    assert_eq!(without_head.validate_labels(&labels, &labels), [person, vehicle]);
+    let own = Taxonomy::new(None, &classes(), &custom(&[("person", &["jersey", "suit"])])).unwrap();
+    assert_eq!(own.validate_labels(&labels[..1], &labels), [], "the user has said what it is");
 }
 
 #[test]
