@@ -33,19 +33,38 @@ pub struct CameraSettings {
     pub score: f64,
 }
 
-impl CameraControl {
-    /// Creates the control with the settings of the configuration.
-    pub fn new(camera: &config::Camera, objects: &config::Objects) -> CameraControl {
-        let settings = CameraSettings {
+impl CameraSettings {
+    /// The settings of the configuration.
+    pub fn new(camera: &config::Camera, objects: &config::Objects) -> CameraSettings {
+        CameraSettings {
             watching: true,
             rate_fps: camera.rate_fps,
             motion_threshold: camera.motion.threshold,
             // Rounded to the number in the configuration instead of the nearest f32.
             score: (f64::from(objects.score) * 1e6).round() / 1e6,
-        };
+        }
+    }
+
+    /// Takes over what commands have changed: where `other` differs from `configured`.
+    pub fn take_changes(&mut self, other: CameraSettings, configured: CameraSettings) {
+        fn take<T: PartialEq>(own: &mut T, other: T, configured: T) {
+            if other != configured {
+                *own = other;
+            }
+        }
+        take(&mut self.watching, other.watching, configured.watching);
+        take(&mut self.rate_fps, other.rate_fps, configured.rate_fps);
+        take(&mut self.motion_threshold, other.motion_threshold, configured.motion_threshold);
+        take(&mut self.score, other.score, configured.score);
+    }
+}
+
+impl CameraControl {
+    /// Creates the control with the settings of the configuration.
+    pub fn new(camera: &config::Camera, objects: &config::Objects) -> CameraControl {
         CameraControl {
             name: camera.name.as_str().into(),
-            settings: Mutex::new(settings),
+            settings: Mutex::new(CameraSettings::new(camera, objects)),
             version: AtomicU64::new(0),
             snapshot: AtomicBool::new(false),
         }
@@ -144,5 +163,15 @@ mod tests {
         assert_eq!(control.changed_since(&mut second).unwrap().score, 0.4);
         control.request_snapshot();
         assert!(control.take_snapshot_request() && !control.take_snapshot_request());
+    }
+
+    #[test]
+    fn what_commands_have_changed_is_taken_over_and_the_rest_is_of_the_configuration() {
+        let configured = CameraSettings { watching: true, rate_fps: 5.0, motion_threshold: 8.0, score: 0.4 };
+        let changed = CameraSettings { watching: false, score: 0.7, ..configured };
+        let mut settings = CameraSettings { rate_fps: 2.0, score: 0.5, ..configured };
+        settings.take_changes(changed, configured);
+        let expected = CameraSettings { watching: false, rate_fps: 2.0, motion_threshold: 8.0, score: 0.7 };
+        assert_eq!(settings, expected);
     }
 }

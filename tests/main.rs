@@ -18,5 +18,6 @@ mod everyday;
 mod faults;
 mod metrics;
 mod recorded;
+mod reload;
 mod service;
 mod wire;

@@ -199,6 +199,7 @@ fn start(
         messages,
         dialer: Box::new(dialer),
         link_events,
+        renewals: crossbeam_channel::never(),
         counters: counters.clone(),
         integrations: Integrations::default(),
         topics,

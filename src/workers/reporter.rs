@@ -20,13 +20,19 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
+/// The camera that is reported.
+pub struct ReportedCamera {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its counters.
+    pub counters: Arc<CameraCounters>,
+}
+
 /// Sends the messages of one node.
 #[derive(Clone)]
 pub struct Reporter {
     /// The node's name.
     pub node: Arc<str>,
-    /// Camera names and their counters, in the order of the frame queues.
-    pub cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]>,
     /// Labels and identity of the network.
     pub model: Model,
     /// Queue to the publisher.
@@ -40,28 +46,24 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    fn header(&self, camera: usize) -> Header {
-        Header::new(self.node.clone(), Some(self.cameras[camera].0.clone()))
-    }
-
-    /// The name of a camera.
-    pub fn camera(&self, camera: usize) -> &str {
-        &self.cameras[camera].0
-    }
-
-    /// The counters of a camera.
-    pub fn counters(&self, camera: usize) -> &CameraCounters {
-        &self.cameras[camera].1
+    fn header(&self, camera: &ReportedCamera) -> Header {
+        Header::new(self.node.clone(), Some(camera.name.clone()))
     }
 
     /// Sends a snapshot that a command requested.
-    pub fn report_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
-        let camera = self.cameras[camera].0.clone();
+    pub fn report_snapshot(&self, camera: &ReportedCamera, jpeg: Vec<u8>) {
+        let camera = camera.name.clone();
         self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg }));
     }
 
     /// Sends everything about an analysed frame.
-    pub fn report_frame(&self, camera: usize, scene: &Scene, frame: &Frame, mut analysis: Analysis) {
+    pub fn report_frame(
+        &self,
+        camera: &ReportedCamera,
+        scene: &Scene,
+        frame: &Frame,
+        mut analysis: Analysis,
+    ) {
         self.report(camera, scene, Some(frame), &mut analysis);
         let latency = frame.timings.inferred.saturating_sub(frame.timings.captured);
         self.messages.send(Message::Detections(Detections {
@@ -75,15 +77,21 @@ impl Reporter {
             objects: analysis.objects.iter().map(|object| self.object(object, analysis.size)).collect(),
             inferences: analysis.inferences,
             model: self.model.identity.clone(),
-            trace: Some(FrameTrace { timings: frame.timings, counters: self.cameras[camera].1.clone() }),
+            trace: Some(FrameTrace { timings: frame.timings, counters: camera.counters.clone() }),
         }));
     }
 
     /// Sends the events, states and pictures of an analysis, but not its detections: the frame was not
     /// analysed completely, or there is none because tracks ended. Takes occupancy and pictures out of the
     /// analysis.
-    pub fn report(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, analysis: &mut Analysis) {
-        let (name, counters) = &self.cameras[camera];
+    pub fn report(
+        &self,
+        camera: &ReportedCamera,
+        scene: &Scene,
+        frame: Option<&Frame>,
+        analysis: &mut Analysis,
+    ) {
+        let ReportedCamera { name, counters } = camera;
         counters.inferences.fetch_add(u64::from(analysis.inferences), Ordering::Relaxed);
         for event in &analysis.events {
             self.messages.send(Message::Event(self.event(camera, scene, event, frame)));
@@ -130,7 +138,13 @@ impl Reporter {
         }
     }
 
-    fn event(&self, camera: usize, scene: &Scene, event: &Event, frame: Option<&Frame>) -> messages::Event {
+    fn event(
+        &self,
+        camera: &ReportedCamera,
+        scene: &Scene,
+        event: &Event,
+        frame: Option<&Frame>,
+    ) -> messages::Event {
         let zones: Vec<&str> = scene.zone_names().collect();
         let names = |indices: &[usize]| indices.iter().map(|&index| zones[index].to_string()).collect();
         let (kind, changed, reason) = match &event.kind {
@@ -139,7 +153,7 @@ impl Reporter {
             EventKind::End(reason) => (messages::EventType::End, Vec::new(), Some(*reason)),
         };
         let pictures =
-            self.files.is_some().then(|| PictureFiles::new(self.camera(camera), event.id, event.started_at));
+            self.files.is_some().then(|| PictureFiles::new(&camera.name, event.id, event.started_at));
         messages::Event {
             header: self.header(camera),
             id: event.id.to_string(),

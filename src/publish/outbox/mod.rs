@@ -12,10 +12,14 @@
 mod commit;
 mod file;
 mod message;
+mod relocation;
 mod retention;
 mod tables;
 
-pub use self::message::{DurableMessage, Gap, History, Row};
+pub use self::{
+    message::{DurableMessage, Gap, History, Row},
+    relocation::check_move,
+};
 
 use self::message::merge_gap;
 use crate::config;
@@ -118,6 +122,11 @@ impl Outbox {
             lost: 0,
         };
         Opened { outbox, resume_row, notes }
+    }
+
+    /// Kinds of messages that are durable in addition to those that always are.
+    pub fn durable_kinds(&self) -> &[String] {
+        &self.settings.durable_kinds
     }
 
     /// The stream that sequence numbers belong to. A new file begins a new stream.

@@ -103,6 +103,33 @@ impl PublisherState {
         }
     }
 
+    /// Forgets the states of all cameras but these.
+    pub(super) fn retain_cameras(&mut self, cameras: &[String]) {
+        let topics = &self.context.topics;
+        let is_kept = |camera: &str| cameras.iter().any(|kept| kept == camera);
+        self.states.retain(|topic, _| topics.camera_of(topic).is_none_or(is_kept));
+    }
+
+    /// Continues with new settings, between two connections.
+    pub(super) fn renew(
+        &mut self,
+        node: Arc<str>,
+        topics: Topics,
+        max_packet_bytes: usize,
+        integrations: Integrations,
+    ) {
+        let before = std::mem::replace(&mut self.context.topics, topics);
+        let moved = |topic: String| before.moved(&topic, &self.context.topics).unwrap_or(topic);
+        self.states = std::mem::take(&mut self.states)
+            .into_iter()
+            .map(|(topic, state)| (moved(topic), state))
+            .collect();
+        self.context.node = node;
+        self.durable_kinds = self.outbox.durable_kinds().to_vec();
+        self.limits = SizeLimits::new(max_packet_bytes);
+        self.integrations = integrations;
+    }
+
     /// Accepts a message to be published.
     pub(super) fn accept(&mut self, message: Message) {
         let address = self.context.topics.address(&message);
