@@ -23,13 +23,12 @@ use std::{
     time::Duration,
 };
 
-/// All counters of a node. Cheap to clone; holding it keeps no stage alive.
+/// All counters of a node. Cheap to clone; all clones are of the same counters, and holding one keeps no
+/// stage alive.
 #[derive(Clone)]
 pub struct Counters {
-    /// Camera names and their counters, in the order of the configuration.
-    pub cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]>,
-    /// The cameras' slots, which count their frames, in the same order.
-    pub slots: Arc<[Arc<Slot>]>,
+    /// The current cameras.
+    cameras: Arc<Mutex<CountedCameras>>,
     /// Messages dropped because the publisher lagged behind.
     pub messages_dropped: Arc<AtomicU64>,
     /// The publisher's counters.
@@ -38,28 +37,64 @@ pub struct Counters {
     pub store: Arc<StoreCounters>,
 }
 
+/// The cameras of a node in the order of the configuration.
+pub type CountedCameras = Arc<[CountedCamera]>;
+
+/// A camera and its counters.
+#[derive(Clone)]
+pub struct CountedCamera {
+    /// The camera's name.
+    pub name: Arc<str>,
+    /// The counters of its stages.
+    pub counters: Arc<CameraCounters>,
+    /// Its slot, which counts its frames.
+    pub slot: Arc<Slot>,
+}
+
 impl Counters {
-    /// Counters at zero, of cameras that have no frames.
-    #[cfg(test)]
-    pub fn empty(cameras: &[&str]) -> Counters {
+    /// Counters at zero, without cameras.
+    pub fn new(messages_dropped: Arc<AtomicU64>) -> Counters {
         Counters {
-            cameras: cameras.iter().map(|name| ((*name).into(), Arc::default())).collect(),
-            slots: crate::queue::frames::FrameQueues::new(vec![(); cameras.len()]).slots().into(),
-            messages_dropped: Arc::default(),
+            cameras: Arc::new(Mutex::new(Arc::new([]))),
+            messages_dropped,
             delivery: Arc::default(),
             store: Arc::default(),
         }
     }
 
+    /// Counters at zero, of cameras that have no frames.
+    #[cfg(test)]
+    pub fn empty(cameras: &[&str]) -> Counters {
+        let mut queues = crate::queue::frames::FrameQueues::new();
+        let mut camera = |name: &&str| CountedCamera {
+            name: (*name).into(),
+            counters: Arc::default(),
+            slot: queues.add(()),
+        };
+        let counters = Counters::new(Arc::default());
+        counters.set_cameras(cameras.iter().map(&mut camera).collect());
+        counters
+    }
+
+    /// The current cameras.
+    pub fn cameras(&self) -> CountedCameras {
+        lock(&self.cameras).clone()
+    }
+
     /// The frame counts of each camera. Each camera's counts are consistent with each other.
     pub fn frame_counts(&self) -> Vec<FrameCounts> {
-        self.slots.iter().map(|slot| slot.counts()).collect()
+        self.cameras().iter().map(|camera| camera.slot.counts()).collect()
+    }
+
+    /// Replaces the cameras, in the order of the configuration.
+    pub fn set_cameras(&self, cameras: Vec<CountedCamera>) {
+        *lock(&self.cameras) = cameras.into();
     }
 }
 
 impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counters").field("cameras", &self.cameras.len()).finish_non_exhaustive()
+        f.debug_struct("Counters").field("cameras", &self.cameras().len()).finish_non_exhaustive()
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! The daemon stops its stages by dropping the [`StopTrigger`], which wakes every stage that waits on a
 //! [`StopSignal`]. A stage updates its [`Heartbeat`] on every iteration of its loop; the systemd watchdog is
-//! notified only while [`hung_stages`] returns none. A helper ([`spawn_helper`]) is a thread for a call that
+//! notified only while [`Heartbeats::hung`] returns none.
+//!
+//! A helper ([`spawn_helper`]) is a thread for a call that
 //! may hang.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -69,16 +71,38 @@ pub fn spawn_helper(name: &str, work: impl FnOnce() + Send + 'static) -> std::io
     std::thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
 }
 
-/// Returns the names of the stages whose last heartbeat is older than `timeout`.
-///
-/// A stage's loop iterates while frames flow, while it waits for an unreachable camera or broker, and while
-/// it is idle. If it hangs, only a restart of the process helps.
-pub fn hung_stages(heartbeats: &[Heartbeat], now: Duration, timeout: Duration) -> Vec<String> {
-    let is_hung = |heartbeat: &&Heartbeat| {
-        let beat = Duration::from_millis(heartbeat.last_beat_ms.load(Ordering::Relaxed));
-        now.saturating_sub(beat) > timeout
-    };
-    heartbeats.iter().filter(is_hung).map(|heartbeat| heartbeat.name.to_string()).collect()
+/// The heartbeats of all running stages. Cheap to clone; all clones are of the same list.
+#[derive(Clone, Default)]
+pub struct Heartbeats(Arc<Mutex<Vec<Heartbeat>>>);
+
+impl Heartbeats {
+    /// Creates the heartbeat of a stage that starts, with its first beat at `now`.
+    pub fn add(&self, name: &str, now: Duration) -> Heartbeat {
+        let heartbeat = Heartbeat::new(name, now);
+        self.lock().push(heartbeat.clone());
+        heartbeat
+    }
+
+    /// Forgets a stage that has ended. One that ends by itself, as in a panic, is not forgotten: it hangs.
+    pub fn remove(&self, heartbeat: &Heartbeat) {
+        self.lock().retain(|other| !Arc::ptr_eq(&other.last_beat_ms, &heartbeat.last_beat_ms));
+    }
+
+    /// Returns the names of the stages whose last heartbeat is older than `timeout`.
+    ///
+    /// A stage's loop iterates while frames flow, while it waits for an unreachable camera or broker, and
+    /// while it is idle. If it hangs, only a restart of the process helps.
+    pub fn hung(&self, now: Duration, timeout: Duration) -> Vec<String> {
+        let is_hung = |heartbeat: &&Heartbeat| {
+            let beat = Duration::from_millis(heartbeat.last_beat_ms.load(Ordering::Relaxed));
+            now.saturating_sub(beat) > timeout
+        };
+        self.lock().iter().filter(is_hung).map(|heartbeat| heartbeat.name.to_string()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Heartbeat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
@@ -98,12 +122,14 @@ mod tests {
     #[test]
     fn only_a_stage_without_heartbeats_is_hung() {
         let seconds = Duration::from_secs;
-        let (camera, publish) =
-            (Heartbeat::new("camera-yard", seconds(0)), Heartbeat::new("publish", seconds(0)));
+        let heartbeats = Heartbeats::default();
+        let camera = heartbeats.add("camera-yard", seconds(0));
+        let publish = heartbeats.add("publish", seconds(0));
         camera.beat(seconds(8));
         publish.beat(seconds(20));
-        let heartbeats = [camera, publish];
-        assert_eq!(hung_stages(&heartbeats, seconds(18), seconds(10)), [""; 0]);
-        assert_eq!(hung_stages(&heartbeats, seconds(19), seconds(10)), ["camera-yard"]);
+        assert_eq!(heartbeats.hung(seconds(18), seconds(10)), [""; 0]);
+        assert_eq!(heartbeats.hung(seconds(19), seconds(10)), ["camera-yard"]);
+        heartbeats.clone().remove(&camera);
+        assert_eq!(heartbeats.hung(seconds(19), seconds(10)), [""; 0]);
     }
 }

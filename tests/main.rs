@@ -25,6 +25,7 @@ mod hostile_files;
 mod http;
 mod metrics;
 mod recorded;
+mod reload;
 mod rtsp;
 mod service;
 mod states;

@@ -49,6 +49,29 @@ fn systemd_is_notified_of_start_watchdog_and_stop() {
 }
 
 #[test]
+fn systemd_is_notified_of_the_beginning_and_the_end_of_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let notifications = Notifications(UnixDatagram::bind(&path).unwrap());
+    let file = folder.path().join("camfire.toml");
+    let good = "[cameras.test]\nsource = 'test://'\n";
+    std::fs::write(&file, good).unwrap();
+    let flags = ["--set".to_string(), format!("mqtt.port={}", free_port())];
+    let mut camfire = Camfire::start(&file, &flags, &[("NOTIFY_SOCKET", path.display().to_string())]);
+    notifications.wait("READY=1");
+    send_signal("HUP", camfire.id());
+    notifications.wait("RELOADING=1");
+    notifications.wait("READY=1");
+    // systemd would wait for the end of a refused reload as well.
+    std::fs::write(&file, format!("{good}[engine]\nmodel = '/nonexistent.tflite'\n")).unwrap();
+    send_signal("HUP", camfire.id());
+    notifications.wait("RELOADING=1");
+    notifications.wait("STATUS=The new configuration was refused; see the log.");
+    notifications.wait("WATCHDOG=1");
+    assert!(camfire.end("TERM").success());
+}
+
+#[test]
 fn log_lines_for_the_journal_have_priorities_and_no_timestamps() {
     use std::os::linux::fs::MetadataExt;
     // camfire recognizes the journal by device and inode in JOURNAL_STREAM. Here they are those of a file.

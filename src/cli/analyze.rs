@@ -82,7 +82,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
             setup::start_log_without(config::LogLevel::Warn, Some(CAMERA_STATUS_MODULE))
         }
         level => setup::start_log(level),
-    }
+    };
     let model = Model::open(&config.engine.network, &config.groups)?;
     if let Some(truth) = &mut truth {
         truth.check_labels(&model.taxonomy)?;

@@ -1,12 +1,12 @@
 //! `camfire run`: runs the daemon until a signal ends it.
 
-use super::setup::{self, ConfigArguments, Signals};
+use super::setup::{self, ConfigArguments, LogFilter, Signals};
 use crate::{
     camera::gst,
     clock::SystemClock,
-    config::Loaded,
+    config::Config,
     control::NodeControl,
-    daemon::{Daemon, Publishing},
+    daemon::{Daemon, Publishing, reload::Reloader},
     error::Error,
     workers::model::Model,
 };
@@ -21,87 +21,49 @@ pub struct Arguments {
     config: ConfigArguments,
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP reloads the configuration.
+/// Runs until SIGTERM or SIGINT. SIGHUP and a command reload the configuration.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
-    let config = Arc::new(arguments.config);
-    let mut loaded = config.load()?;
-    setup::start_log(loaded.config.log.level);
+    let config = arguments.config;
+    let loaded = config.load()?;
+    let log = setup::start_log(loaded.config.log.level);
     gst::init()?;
-    let reread = config.clone();
-    let validate = move || reread.load().map(drop).map_err(|error| error.to_string());
-    let control = Arc::new(NodeControl::new(Box::new(validate)));
-    loop {
-        match run_daemon(loaded, &control, &config, &mut signals)? {
-            Exit::Signal => return Ok(ExitCode::SUCCESS),
-            Exit::Reload(fresh) => loaded = *fresh,
-        }
-    }
-}
-
-/// Why the daemon ended.
-enum Exit {
-    Signal,
-    /// A new configuration was loaded.
-    Reload(Box<Loaded>),
-}
-
-/// Runs the daemon with one configuration.
-fn run_daemon(
-    loaded: Loaded,
-    control: &Arc<NodeControl>,
-    config: &ConfigArguments,
-    signals: &mut Signals,
-) -> Result<Exit, Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let model = Model::open(&loaded.config.engine.network, &loaded.config.groups)?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        node = loaded.config.node.name,
-        cameras = loaded.config.cameras.len(),
-        workers = loaded.config.engine.workers,
-        model = model.identity.name,
-        engine = model.engine.name(),
-        kernels = model.engine.kernels(),
-        "camfire is running."
-    );
-    if let Some(reason) = model.engine.fallback_reason() {
-        tracing::warn!(reason, "The model runs on the slower engine.");
-    }
+    log_start(&loaded.config, &model);
+    let read = move || config.read().map_err(|problems| problems.iter().map(ToString::to_string).collect());
+    let reloader = Arc::new(Reloader::new(Box::new(read)));
+    let command = reloader.clone();
+    let control = Arc::new(NodeControl::new(Box::new(move || command.prepare())));
+    reloader.set_running(loaded.config.clone(), model.clone());
     let clock = Arc::new(SystemClock::new());
     let seed = fastrand::u64(..);
     let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock, control.clone(), seed)?;
-    notify(NotifyState::Ready);
+    notify(&[NotifyState::Ready]);
     let mut is_healthy = true;
-    let end = loop {
+    let exit = loop {
         if signals.wait(Duration::from_secs(1)) {
-            break Exit::Signal;
+            break ExitCode::SUCCESS;
         }
-        if signals.take_hangup() | control.take_reload_request() {
-            match config.load() {
-                Ok(fresh) => break Exit::Reload(Box::new(fresh)),
-                Err(error) => {
-                    tracing::error!(%error, "The new configuration is invalid; keeping the old one.")
-                }
-            }
+        // A command has prepared the reload already.
+        let is_prepared = control.take_reload_request();
+        if signals.take_hangup() {
+            reload(&mut daemon, &reloader, &log, || reloader.prepare().is_ok())?;
+        } else if is_prepared {
+            reload(&mut daemon, &reloader, &log, || true)?;
         }
         let stuck = daemon.tick();
         if stuck.is_empty() {
-            notify(NotifyState::Watchdog);
+            notify(&[NotifyState::Watchdog]);
         } else if is_healthy {
             tracing::error!(?stuck, "Stages hang; the watchdog is not notified until they respond.");
         }
         is_healthy = stuck.is_empty();
     };
-    match end {
-        Exit::Reload(_) => tracing::info!("Reloading the configuration."),
-        Exit::Signal => {
-            tracing::info!("camfire is stopping.");
-            notify(NotifyState::Stopping);
-        }
-    }
+    tracing::info!("camfire is stopping.");
+    notify(&[NotifyState::Stopping]);
     for (camera, counts) in daemon.stop() {
         tracing::info!(
             camera,
@@ -115,12 +77,50 @@ fn run_daemon(
             "Frame counts."
         );
     }
-    Ok(end)
+    Ok(exit)
+}
+
+fn log_start(config: &Config, model: &Model) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node.name,
+        cameras = config.cameras.len(),
+        workers = config.engine.workers,
+        model = model.identity.name,
+        engine = model.engine.name(),
+        kernels = model.engine.kernels(),
+        "camfire is running."
+    );
+    if let Some(reason) = model.engine.fallback_reason() {
+        tracing::warn!(reason, "The model runs on the slower engine.");
+    }
+}
+
+/// Reloads the configuration if `prepare` finds that it can be used; otherwise everything stays as it is.
+/// systemd is told of the beginning and of the end.
+fn reload(
+    daemon: &mut Daemon,
+    reloader: &Reloader,
+    log: &LogFilter,
+    prepare: impl FnOnce() -> bool,
+) -> Result<(), Error> {
+    let now = NotifyState::monotonic_usec_now().ok();
+    notify(&[Some(NotifyState::Reloading), now].into_iter().flatten().collect::<Vec<_>>());
+    let is_usable = prepare();
+    if let Some(prepared) = reloader.take().filter(|_| is_usable) {
+        tracing::info!("Reloading the configuration.");
+        let (config, model) = daemon.reload(prepared)?;
+        log.set_level(config.log.level);
+        reloader.set_running(config, model);
+    }
+    let status = if is_usable { "" } else { "The new configuration was refused; see the log." };
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    Ok(())
 }
 
 /// Notifies systemd. Does nothing if systemd did not start the process.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "Could not notify systemd.");
     }
 }

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 use tracing_subscriber::{
+    Registry,
     filter::{LevelFilter, Targets},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
@@ -26,6 +27,7 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -122,25 +124,24 @@ fn kernel_set(name: &str) -> Result<engine::KernelSet, String> {
 }
 
 /// Starts logging to stderr. Under systemd, lines carry the journal's priorities.
-pub fn start_log(level: LogLevel) {
-    start_log_without(level, None);
+pub fn start_log(level: LogLevel) -> LogFilter {
+    start_log_without(level, None)
+}
+
+/// Decides which messages are logged.
+pub struct LogFilter(reload::Handle<Targets, Registry>);
+
+impl LogFilter {
+    /// Changes the minimum severity.
+    pub fn set_level(&self, level: LogLevel) {
+        // Fails only if the log has ended.
+        let _ = self.0.reload(targets(level, None));
+    }
 }
 
 /// Like [`start_log`], without the log of one module.
-pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Libraries log warnings only, even at debug level. GStreamer's messages have their own target.
-    let levels = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("camfire", level)
-        .with_target("gstreamer", level)
-        .with_targets(module.map(|module| (module, LevelFilter::OFF)));
+pub fn start_log_without(level: LogLevel, module: Option<&'static str>) -> LogFilter {
+    let (levels, handle) = reload::Layer::new(targets(level, module));
     let registry = tracing_subscriber::registry().with(levels);
     // Without the note about a failed write, which panics: stderr can be a terminal that has been closed.
     let lines = tracing_subscriber::fmt::layer()
@@ -153,6 +154,24 @@ pub fn start_log_without(level: LogLevel, module: Option<&'static str>) {
     } else {
         registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init();
     }
+    LogFilter(handle)
+}
+
+/// The levels of the parts of the program.
+fn targets(level: LogLevel, module: Option<&'static str>) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Libraries log warnings only, even at debug level. GStreamer's messages have their own target.
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("camfire", level)
+        .with_target("gstreamer", level)
+        .with_targets(module.map(|module| (module, LevelFilter::OFF)))
 }
 
 /// Formats lines for the journal: a priority such as `<4>` in front (sd-daemon(3)) and no time, because the

@@ -227,6 +227,7 @@ fn start(
         messages,
         dialer: Box::new(dialer),
         link_events,
+        renewals: crossbeam_channel::never(),
         counters: counters.clone(),
         integrations: Integrations::default(),
         states: States { own_topics: [topics.node_status()].into(), initial: Vec::new() },

@@ -4,46 +4,58 @@
 //! Only this module starts and joins the threads of stages. Threads for calls that may hang are started by
 //! [`lifecycle::spawn_helper`]. Stages communicate only through the queues created here.
 //!
+//! A camera and what belongs to it is known by its name. [`reload`] changes a running daemon; what did not
+//! change is not touched.
+//!
 //! | thread | task | ends when |
 //! | --- | --- | --- |
 //! | `camera-<name>` | keeps the pipeline of one camera running, receives frames | stop is requested |
 //! | `worker-<n>` | analyses frames | stop is requested and its frame is finished |
 //! | `store` | writes event pictures | all senders of pictures are gone |
 //! | `publish` | delivers messages; owns the outbox | all senders of messages are gone |
-//! | `mqtt-io` | runs the event loop of the broker connections | `publish` has ended |
+//! | `mqtt-io` | runs the event loop of the broker connections | `publish` has ended or has other brokers |
 //! | `web` | serves metrics and health, if configured | stop is requested and its responses are finished |
 //! | the caller | stats, watchdog, signals | |
 
+mod plan;
+pub mod reload;
 mod stages;
 mod stats;
 
-use self::stats::StatsReporter;
+use self::{stages::Stage, stats::StatsReporter};
 
 use crate::{
     camera::template,
     clock::Clock,
-    config::Config,
+    config::{Camera, Config},
     control::{CameraControl, NodeControl, saved::SavedSettings},
-    counters::{CameraCounters, Counters},
+    counters::{CameraCounters, CountedCamera, Counters},
     error::Error,
-    lifecycle::{self, Heartbeat, StopSignal, StopTrigger},
+    lifecycle::Heartbeats,
+    publish::publisher::Renewal,
     queue::{
         self,
-        frames::{FrameCounts, FrameQueues},
+        frames::{FrameCounts, FrameQueues, Slot},
         messages::Messages,
     },
+    sync::lock,
     vision::{
         scene::{self, Scene},
         tracks::EndReason,
     },
     wire::messages::Message,
-    workers::{model::Model, reporter::Reporter},
+    workers::{
+        WatchedCamera,
+        model::Model,
+        reporter::{ReportedCamera, Reporter},
+    },
 };
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
+use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -58,6 +70,7 @@ pub const STAGE_TIMEOUT: Duration = Duration::from_secs(15);
 const STAGE_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Destination of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publishing {
     /// The broker in the configuration.
     Mqtt,
@@ -68,23 +81,40 @@ pub enum Publishing {
 /// A running daemon. [`Daemon::stop`] ends it.
 pub struct Daemon {
     config: Config,
+    publishing: Publishing,
     counters: Counters,
-    queues: FrameQueues<Scene>,
+    queues: FrameQueues<WatchedCamera>,
     stats: StatsReporter,
     messages: Messages<Message>,
-    controls: Arc<[Arc<CameraControl>]>,
+    /// `outbox.durable_kinds`.
+    durable_kinds: Arc<Mutex<Vec<String>>>,
     control: Arc<NodeControl>,
     reporter: Reporter,
     clock: Arc<dyn Clock>,
-    heartbeats: Vec<Heartbeat>,
-    stop: StopSignal,
-    /// None once the daemon stops.
-    stop_trigger: Option<StopTrigger>,
-    /// Threads that produce messages or read counters; stopped first.
-    input_threads: Vec<JoinHandle<()>>,
-    /// Threads that deliver messages and write pictures; stopped last.
-    output_threads: Vec<JoinHandle<()>>,
+    heartbeats: Heartbeats,
+    /// What commands have set.
+    saved: Arc<SavedSettings>,
+    /// Seeds of the scenes.
+    random: fastrand::Rng,
+    cameras: BTreeMap<String, CameraEntry>,
+    workers: Vec<Stage>,
+    web: Option<Stage>,
+    store: Option<Stage>,
+    /// The publisher, and the event loops of its connections. Those of earlier brokers have ended.
+    publisher: Vec<Stage>,
+    renewals: Option<Sender<Renewal>>,
     next_stats: Duration,
+    /// Time of the start, for the metrics.
+    started_at: Timestamp,
+}
+
+/// A camera: what outlives its pipeline, and the stage that runs it.
+struct CameraEntry {
+    slot: Arc<Slot>,
+    counters: Arc<CameraCounters>,
+    control: Arc<CameraControl>,
+    /// None until it is started, and after it was stopped.
+    stage: Option<Stage>,
 }
 
 impl Daemon {
@@ -114,17 +144,20 @@ impl Daemon {
             Publishing::Direct => Arc::default(),
         };
         log_saved(&config, &saved);
-        let mut daemon = Daemon::new(config, model, publishing, clock, control, &saved, seed);
-        let is_mqtt = matches!(publishing, Publishing::Mqtt);
+        let mut daemon = Daemon::new(config, model, *publishing, clock, control, saved, seed);
         daemon.start_store()?;
-        if is_mqtt {
+        if *publishing == Publishing::Mqtt {
             daemon.start_publisher()?;
         }
-        daemon.start_workers(model, publishing)?;
-        daemon.start_cameras(pipelines)?;
-        // The analysis of a single recording is not monitored. Last, because it needs all heartbeats.
-        if is_mqtt {
-            daemon.start_web()?;
+        let classifiers = stages::open_classifiers(model, stages::worker_count(&daemon.config))?;
+        daemon.workers = daemon.start_workers(classifiers)?;
+        let cameras = daemon.config.cameras.clone();
+        for (camera, pipelines) in cameras.iter().zip(pipelines) {
+            daemon.start_camera(camera, pipelines)?;
+        }
+        // The analysis of a single recording is not monitored.
+        if *publishing == Publishing::Mqtt {
+            daemon.web = daemon.start_web(None)?;
         }
         Ok(daemon)
     }
@@ -133,53 +166,90 @@ impl Daemon {
     fn new(
         config: Config,
         model: &Model,
-        publishing: &Publishing,
+        publishing: Publishing,
         clock: Arc<dyn Clock>,
         control: Arc<NodeControl>,
-        saved: &Arc<SavedSettings>,
+        saved: Arc<SavedSettings>,
         seed: u64,
     ) -> Daemon {
+        let durable_kinds = Arc::new(Mutex::new(config.outbox.durable_kinds.clone()));
         let (sender, messages) =
-            queue::messages::messages(MESSAGE_CAPACITY, durable_filter(&config, publishing));
-        let queues = FrameQueues::new(scenes(&config, model, seed));
-        let cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]> =
-            config.cameras.iter().map(|camera| (camera.name.as_str().into(), Arc::default())).collect();
-        let counters = Counters {
-            cameras: cameras.clone(),
-            slots: queues.slots().into(),
-            messages_dropped: sender.dropped(),
-            delivery: Arc::default(),
-            store: Arc::default(),
-        };
+            queue::messages::messages(MESSAGE_CAPACITY, durable_filter(durable_kinds.clone(), publishing));
+        let counters = Counters::new(sender.dropped());
         let node: Arc<str> = config.node.name.as_str().into();
-        let control_of = |camera| Arc::new(CameraControl::new(camera, &config.objects, saved));
-        let controls = config.cameras.iter().map(control_of);
-        let (stop_trigger, stop) = lifecycle::stop_signal();
-        Daemon {
+        let mut daemon = Daemon {
+            publishing,
             stats: StatsReporter::new(node.clone(), counters.clone()),
             counters,
-            queues,
+            queues: FrameQueues::new(),
             messages,
-            controls: controls.collect(),
+            durable_kinds,
             control,
             reporter: Reporter {
                 node,
-                cameras,
                 model: model.clone(),
                 messages: sender,
                 files: None,
                 publishes_pictures: config.pictures.publish,
                 clock: clock.clone(),
             },
-            heartbeats: Vec::new(),
-            stop,
-            stop_trigger: Some(stop_trigger),
-            input_threads: Vec::new(),
-            output_threads: Vec::new(),
+            heartbeats: Heartbeats::default(),
+            saved,
+            random: fastrand::Rng::with_seed(seed),
+            cameras: BTreeMap::new(),
+            workers: Vec::new(),
+            web: None,
+            store: None,
+            publisher: Vec::new(),
+            renewals: None,
             next_stats: clock.monotonic() + config.stats.interval,
+            started_at: clock.now(),
             config,
             clock,
+        };
+        for camera in daemon.config.cameras.clone() {
+            daemon.add_camera(&camera);
         }
+        daemon.count_cameras();
+        daemon
+    }
+
+    /// Adds a camera without starting its stage.
+    fn add_camera(&mut self, camera: &Camera) {
+        let control = Arc::new(CameraControl::new(camera, &self.config.objects, &self.saved));
+        let counters: Arc<CameraCounters> = Arc::default();
+        let watched = self.watch(camera, counters.clone(), control.clone());
+        let slot = self.queues.add(watched);
+        self.cameras.insert(camera.name.clone(), CameraEntry { slot, counters, control, stage: None });
+    }
+
+    /// Creates the analysis state of a camera.
+    fn watch(
+        &mut self,
+        camera: &Camera,
+        counters: Arc<CameraCounters>,
+        control: Arc<CameraControl>,
+    ) -> WatchedCamera {
+        let scene = Scene::new(scene::Settings {
+            camera: camera.clone(),
+            objects: self.config.objects.clone(),
+            top: self.config.detections.top,
+            pictures_per_frame: stages::pictures_per_frame(&self.config),
+            taxonomy: self.reporter.model.taxonomy.clone(),
+            seed: self.random.u64(..),
+        });
+        let camera = ReportedCamera { name: camera.name.as_str().into(), counters };
+        WatchedCamera { camera, control, seen_version: 0, scene }
+    }
+
+    /// Tells the counters which cameras there are.
+    fn count_cameras(&self) {
+        let counted = self.cameras.iter().map(|(name, entry)| CountedCamera {
+            name: name.as_str().into(),
+            counters: entry.counters.clone(),
+            slot: entry.slot.clone(),
+        });
+        self.counters.set_cameras(counted.collect());
     }
 
     /// The current frame counts of each camera, in the order of the configuration.
@@ -188,8 +258,8 @@ impl Daemon {
     }
 
     /// The other counters of a camera, by its index in the configuration.
-    pub fn counters(&self, camera: usize) -> &CameraCounters {
-        &self.counters.cameras[camera].1
+    pub fn counters(&self, camera: usize) -> Arc<CameraCounters> {
+        self.counters.cameras()[camera].counters.clone()
     }
 
     /// The messages of the stages, for [`Publishing::Direct`].
@@ -205,7 +275,7 @@ impl Daemon {
             self.next_stats = now + self.config.stats.interval;
             self.send_stats();
         }
-        lifecycle::hung_stages(&self.heartbeats, now, STAGE_TIMEOUT)
+        self.heartbeats.hung(now, STAGE_TIMEOUT)
     }
 
     fn send_stats(&mut self) {
@@ -213,35 +283,44 @@ impl Daemon {
         self.reporter.messages.send(Message::Stats(stats));
     }
 
+    /// Reports the end of everything that a camera's analysis has open.
+    fn end_scene(&self, watched: Option<Box<WatchedCamera>>) {
+        // A hung worker keeps the scene that it holds.
+        let Some(mut watched) = watched else { return };
+        let WatchedCamera { camera, scene, .. } = watched.as_mut();
+        let mut analysis = scene.end_all(EndReason::Stopped);
+        self.reporter.report(camera, scene, None, &mut analysis);
+    }
+
     /// Stops all stages in the order of the data flow: cameras and workers, then the publisher and the store,
     /// which first receive the remaining events and the final stats.
     ///
     /// Returns the final frame counts by camera. A stage that does not stop in time is abandoned and logged.
     pub fn stop(mut self) -> BTreeMap<String, FrameCounts> {
-        self.stop_trigger = None;
-        let threads = std::mem::take(&mut self.input_threads);
-        let deadline = self.clock.monotonic() + STAGE_STOP_TIMEOUT;
-        self.join(threads, deadline);
-        self.queues.close();
-        for (camera, scene) in self.queues.take_states().into_iter().enumerate() {
-            // A hung worker keeps the scene that it holds.
-            let Some(mut scene) = scene else { continue };
-            let mut analysis = scene.end_all(EndReason::Stopped);
-            self.reporter.report(camera, &scene, None, &mut analysis);
+        let mut inputs: Vec<Stage> =
+            self.cameras.values_mut().filter_map(|entry| entry.stage.take()).collect();
+        inputs.append(&mut self.workers);
+        inputs.extend(self.web.take());
+        self.end(inputs);
+        for entry in self.cameras.values() {
+            self.queues.close(&entry.slot);
+            self.end_scene(self.queues.withdraw(&entry.slot, Duration::ZERO));
         }
         self.send_stats();
-        let counts = self.counters.frame_counts();
-        let counts = self.counters.cameras.iter().map(|(name, _)| name.to_string()).zip(counts).collect();
+        let counts = self.cameras.iter().map(|(name, entry)| (name.clone(), entry.slot.counts())).collect();
         // The publisher and the store end when the last sender is dropped.
         (self.reporter.messages, self.reporter.files) = (queue::messages::messages(1, |_| false).0, None);
-        let threads = std::mem::take(&mut self.output_threads);
-        let deadline = self.clock.monotonic() + STAGE_STOP_TIMEOUT;
-        self.join(threads, deadline);
+        let mut outputs: Vec<Stage> = self.store.take().into_iter().collect();
+        outputs.append(&mut self.publisher);
+        self.end(outputs);
         counts
     }
 
-    fn join(&self, threads: Vec<JoinHandle<()>>, deadline: Duration) {
-        for thread in threads {
+    /// Stops stages, all at once, and waits for their ends. One that does not end in time is abandoned.
+    fn end(&self, stages: Vec<Stage>) {
+        let threads: Vec<_> = stages.into_iter().map(Stage::stop).collect();
+        let deadline = self.clock.monotonic() + STAGE_STOP_TIMEOUT;
+        for (thread, heartbeat) in threads {
             let name = thread.thread().name().unwrap_or_default().to_string();
             while !thread.is_finished() && self.clock.monotonic() < deadline {
                 thread::sleep(Duration::from_millis(5));
@@ -250,6 +329,9 @@ impl Daemon {
                 tracing::warn!(thread = name, "Stage did not stop in time; abandoning its thread.");
             } else if thread.join().is_err() {
                 tracing::error!(thread = name, "Stage panicked.");
+            }
+            if let Some(heartbeat) = heartbeat {
+                self.heartbeats.remove(&heartbeat);
             }
         }
     }
@@ -272,29 +354,10 @@ fn log_saved(config: &Config, saved: &SavedSettings) {
 
 /// Returns whether a message waits for space in the queue instead of being dropped: without a broker, all do.
 fn durable_filter(
-    config: &Config,
-    publishing: &Publishing,
+    kinds: Arc<Mutex<Vec<String>>>,
+    publishing: Publishing,
 ) -> impl Fn(&Message) -> bool + Send + Sync + 'static {
-    let is_direct = matches!(publishing, Publishing::Direct);
-    let kinds = config.outbox.durable_kinds.clone();
-    move |message: &Message| is_direct || message.is_essential(&kinds)
-}
-
-/// Creates the analysis state of every camera.
-fn scenes(config: &Config, model: &Model, seed: u64) -> Vec<Scene> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let has_pictures = config.pictures.directory.is_some() || config.pictures.publish;
-    let scenes = config.cameras.iter().map(|camera| {
-        Scene::new(scene::Settings {
-            camera: camera.clone(),
-            objects: config.objects.clone(),
-            top: config.detections.top,
-            pictures_per_frame: if has_pictures { PICTURES_PER_FRAME } else { 0 },
-            taxonomy: model.taxonomy.clone(),
-            seed: random.u64(..),
-        })
-    });
-    scenes.collect()
+    move |message: &Message| publishing == Publishing::Direct || message.is_essential(&lock(&kinds))
 }
 
 #[cfg(test)]

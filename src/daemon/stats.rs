@@ -3,22 +3,24 @@
 
 use crate::{
     clock::Clock,
-    counters::{Counters, DeliveryCounters},
+    counters::{CountedCamera, Counters, DeliveryCounters},
     procfs,
     wire::messages::{CameraStats, DeliveryStats, Header, PictureStats, Stats},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 /// Builds `stats` messages.
 pub struct StatsReporter {
-    node: Arc<str>,
+    /// The node's name.
+    pub node: Arc<str>,
     counters: Counters,
     /// When the previous message was built, on the monotonic clock, and each camera's analysed frames then.
-    previous: Option<(Duration, Vec<u64>)>,
+    previous: Option<(Duration, BTreeMap<Arc<str>, u64>)>,
     /// When the daemon was started, as told in the previous message.
     started_at: Option<Timestamp>,
 }
@@ -45,13 +47,16 @@ impl StatsReporter {
     /// Builds a message with the current counts. Latencies are those since the previous message.
     pub fn build(&mut self, clock: &dyn Clock) -> Stats {
         let (now, started_at) = (clock.monotonic(), self.started_at(clock));
-        let counts: Vec<_> = self.counters.frame_counts();
-        let analysed = counts.iter().map(|counts| counts.analysed).collect();
+        let cameras = self.counters.cameras();
+        let counts: Vec<_> = cameras.iter().map(|camera| camera.slot.counts()).collect();
+        let names = cameras.iter().map(|camera| camera.name.clone());
+        let analysed = names.zip(counts.iter().map(|counts| counts.analysed)).collect();
         let previous = self.previous.replace((now, analysed));
-        let cameras = self.counters.cameras.iter().zip(counts).enumerate();
-        let cameras = cameras.map(|(index, ((name, counters), counts))| {
+        let cameras = cameras.iter().zip(counts).map(|(CountedCamera { name, counters, .. }, counts)| {
             let analysed_fps = previous.as_ref().and_then(|(then, analysed)| {
-                rate_fps(counts.analysed - analysed[index], now.saturating_sub(*then))
+                // A camera that is new since then may have the name of one that was removed.
+                let new = counts.analysed.checked_sub(*analysed.get(name)?)?;
+                rate_fps(new, now.saturating_sub(*then))
             });
             let stats = CameraStats {
                 frames: counts,

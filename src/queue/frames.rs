@@ -7,12 +7,16 @@
 //! The analysis state of a camera (`T`) travels with its frame in a [`Job`]: only one worker holds it at a
 //! time, and no lock is held while it is used. The camera's side of the slot does not depend on `T`.
 //!
+//! Cameras come and go while the others run. A slot outlives a camera that is opened anew, so its counts go
+//! on.
+//!
 //! Invariant of a slot, at every moment:
 //! `captured = analysed + skipped_rate + skipped_still + shed + dropped + failed + pending`.
 
 use crate::{frame::Frame, sync::lock};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -49,9 +53,10 @@ impl FrameCounts {
 
 /// One camera's side of the frame queues.
 pub struct Slot {
-    camera: usize,
+    /// Never used for another slot.
+    number: usize,
     state: Mutex<SlotState>,
-    /// Notified when a frame has left the slot. Sources that can wait block on it.
+    /// Notified when a frame has left the slot, and when a job has ended. Sources that can wait block on it.
     vacated: Condvar,
     ready: Sender<Arc<Slot>>,
 }
@@ -79,8 +84,8 @@ pub enum Interruption {
     Ended,
 }
 
-/// Where each camera's state waits while no worker holds it.
-type States<T> = Arc<[Mutex<Option<Box<T>>>]>;
+/// Where each camera's state waits while no worker holds it, by the number of its slot.
+type States<T> = Arc<Mutex<BTreeMap<usize, Box<T>>>>;
 
 /// Work for a worker: the next frame of a camera with the camera's state, or an interruption of its stream,
 /// or both.
@@ -109,44 +114,41 @@ pub enum Outcome {
     Failed,
 }
 
-/// The slots of all cameras and the queue of those that are ready.
+/// The states of all cameras and the queue of the slots that are ready.
 pub struct FrameQueues<T> {
-    slots: Vec<Arc<Slot>>,
+    next_number: usize,
     states: States<T>,
+    ready_sender: Sender<Arc<Slot>>,
     ready: Receiver<Arc<Slot>>,
 }
 
 impl<T> FrameQueues<T> {
-    /// One slot for each camera, given each camera's analysis state.
-    pub fn new(states: Vec<T>) -> FrameQueues<T> {
-        // A slot is in the ready queue at most once, so the queue is never full.
-        let (sender, ready) = crossbeam_channel::bounded(states.len().max(1));
-        let slot = |camera| {
-            Arc::new(Slot {
-                camera,
-                state: Mutex::new(SlotState {
-                    waiting: None,
-                    before: None,
-                    after: None,
-                    in_flight: false,
-                    queued: false,
-                    closed: false,
-                    counts: FrameCounts::default(),
-                }),
-                vacated: Condvar::new(),
-                ready: sender.clone(),
-            })
-        };
-        FrameQueues {
-            slots: (0..states.len()).map(slot).collect(),
-            states: states.into_iter().map(|state| Mutex::new(Some(Box::new(state)))).collect(),
-            ready,
-        }
+    /// Queues without cameras.
+    pub fn new() -> FrameQueues<T> {
+        // Bounded by the number of slots, because a slot is in the ready queue at most once.
+        let (ready_sender, ready) = crossbeam_channel::unbounded();
+        FrameQueues { next_number: 0, states: Arc::default(), ready_sender, ready }
     }
 
-    /// The slots of all cameras, in the order of the states given to [`FrameQueues::new`].
-    pub fn slots(&self) -> &[Arc<Slot>] {
-        &self.slots
+    /// Adds a camera with its analysis state.
+    pub fn add(&mut self, state: T) -> Arc<Slot> {
+        let number = self.next_number;
+        self.next_number += 1;
+        lock(&self.states).insert(number, Box::new(state));
+        Arc::new(Slot {
+            number,
+            state: Mutex::new(SlotState {
+                waiting: None,
+                before: None,
+                after: None,
+                in_flight: false,
+                queued: false,
+                closed: false,
+                counts: FrameCounts::default(),
+            }),
+            vacated: Condvar::new(),
+            ready: self.ready_sender.clone(),
+        })
     }
 
     /// A worker's end of the queues.
@@ -154,22 +156,55 @@ impl<T> FrameQueues<T> {
         Jobs { states: self.states.clone(), ready: self.ready.clone() }
     }
 
-    /// Takes out the state of each camera. None for a camera whose state is still with a worker.
-    pub fn take_states(&self) -> Vec<Option<Box<T>>> {
-        self.states.iter().map(|state| lock(state).take()).collect()
+    /// Takes out the state of a camera that sends nothing any more, after the job that holds it. A frame that
+    /// is still waiting counts as dropped, and what else waits is forgotten. None if the job does not end
+    /// within `timeout`.
+    pub fn withdraw(&self, slot: &Slot, timeout: Duration) -> Option<Box<T>> {
+        let mut state = slot.lock();
+        (state.before, state.after) = (None, None);
+        drop_waiting(&mut state);
+        slot.vacated.notify_all();
+        drop(self.wait_for_job(slot, state, timeout));
+        lock(&self.states).remove(&slot.number)
     }
 
-    /// Accepts no more frames. Waiting frames count as dropped; frames with a worker are finished.
-    pub fn close(&self) {
-        for slot in &self.slots {
-            let mut state = slot.lock();
-            state.closed = true;
-            if state.waiting.take().is_some() {
-                state.counts.pending -= 1;
-                state.counts.dropped += 1;
-            }
-            slot.vacated.notify_all();
-        }
+    /// Gives a state to a camera whose state was withdrawn.
+    pub fn restore(&self, slot: &Slot, state: T) {
+        lock(&self.states).insert(slot.number, Box::new(state));
+    }
+
+    /// Exchanges the state of a camera between two jobs; a waiting frame stays. Returns the state before.
+    /// None if a job that holds it does not end within `timeout`; its state is discarded when it does.
+    pub fn exchange(&self, slot: &Slot, state: T, timeout: Duration) -> Option<Box<T>> {
+        // Locked, so that no job begins in between.
+        let _locked = self.wait_for_job(slot, slot.lock(), timeout);
+        lock(&self.states).insert(slot.number, Box::new(state))
+    }
+
+    /// Accepts no more frames from this camera. A waiting frame counts as dropped; one that is with a worker
+    /// is finished.
+    pub fn close(&self, slot: &Slot) {
+        let mut state = slot.lock();
+        state.closed = true;
+        drop_waiting(&mut state);
+        slot.vacated.notify_all();
+    }
+
+    fn wait_for_job<'a>(
+        &self,
+        slot: &Slot,
+        state: MutexGuard<'a, SlotState>,
+        timeout: Duration,
+    ) -> MutexGuard<'a, SlotState> {
+        let is_busy = |state: &mut SlotState| state.in_flight;
+        slot.vacated.wait_timeout_while(state, timeout, is_busy).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+fn drop_waiting(state: &mut SlotState) {
+    if state.waiting.take().is_some() {
+        state.counts.pending -= 1;
+        state.counts.dropped += 1;
     }
 }
 
@@ -184,7 +219,7 @@ impl<T> Jobs<T> {
     pub fn next(&self, timeout: Duration) -> Option<Job<T>> {
         match self.ready.recv_timeout(timeout) {
             Ok(slot) => self.take(slot),
-            // The slots hold the senders, so the queue disconnects only when all slots are gone.
+            // The slots hold senders, so the queue disconnects only when all slots are gone.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -198,8 +233,8 @@ impl<T> Jobs<T> {
         if frame.is_none() && interruption.is_none() {
             return None;
         }
-        // Taken while the slot is locked, so that `take_states` cannot come in between.
-        let Some(analysis) = lock(&self.states[slot.camera]).take() else {
+        // Taken while the slot is locked, so that `withdraw` and `exchange` cannot come in between.
+        let Some(analysis) = lock(&self.states).remove(&slot.number) else {
             if frame.is_some() {
                 state.counts.pending -= 1;
                 state.counts.dropped += 1;
@@ -307,7 +342,7 @@ impl Slot {
         state.queued = true;
         match self.ready.try_send(self.clone()) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => unreachable!("a slot is in the ready queue at most once"),
+            Err(TrySendError::Full(_)) => unreachable!("the ready queue is unbounded"),
             // The queues and all workers are gone.
             Err(TrySendError::Disconnected(_)) => state.queued = false,
         }
@@ -319,11 +354,6 @@ impl Slot {
 }
 
 impl<T> Job<T> {
-    /// The camera's index, as given to [`FrameQueues::new`].
-    pub fn camera(&self) -> usize {
-        self.slot.camera
-    }
-
     /// The camera's analysis state.
     pub fn state(&mut self) -> &mut T {
         self.state.as_mut().expect("a job holds the state until it is dropped")
@@ -337,8 +367,13 @@ impl<T> Job<T> {
 
 impl<T> Drop for Job<T> {
     fn drop(&mut self) {
-        *lock(&self.states[self.slot.camera]) = self.state.take();
         let mut state = self.slot.lock();
+        if let Some(analysis) = self.state.take()
+            && !state.closed
+        {
+            // Another state is there if this job was given up.
+            lock(&self.states).entry(self.slot.number).or_insert(analysis);
+        }
         if self.counts {
             state.counts.pending -= 1;
             match self.outcome {
@@ -347,6 +382,7 @@ impl<T> Drop for Job<T> {
             }
         }
         state.in_flight = false;
+        self.slot.vacated.notify_all();
         self.slot.enqueue_if_ready(&mut state);
     }
 }
@@ -371,14 +407,21 @@ mod tests {
         number
     }
 
+    /// The queues of `count` cameras, and their slots.
+    fn queues(count: usize) -> (FrameQueues<()>, Vec<Arc<Slot>>) {
+        let mut queues = FrameQueues::new();
+        let slots = (0..count).map(|_| queues.add(())).collect();
+        (queues, slots)
+    }
+
     fn number(job: &Job<()>) -> u64 {
         job.frame.as_ref().unwrap().number
     }
 
     #[test]
     fn an_interruption_keeps_its_position_between_frames() {
-        let queues = FrameQueues::new(vec![()]);
-        let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
+        let (queues, slots) = queues(1);
+        let (slot, jobs) = (slots[0].clone(), queues.jobs());
         let parts = |job: &Job<()>| (job.interruption.is_some(), job.frame.is_some());
         let next = || {
             let job = jobs.next(AT_ONCE).unwrap();
@@ -402,8 +445,8 @@ mod tests {
 
     #[test]
     fn a_pending_interruption_is_not_replaced_by_a_later_one() {
-        let queues = FrameQueues::new(vec![()]);
-        let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
+        let (queues, slots) = queues(1);
+        let (slot, jobs) = (slots[0].clone(), queues.jobs());
         let next = || {
             let job = jobs.next(AT_ONCE).unwrap();
             let parts = (job.interruption, job.frame.is_some());
@@ -423,8 +466,8 @@ mod tests {
 
     #[test]
     fn the_newest_frame_wins_and_the_older_one_counts_as_dropped() {
-        let queues = FrameQueues::new(vec![()]);
-        let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
+        let (queues, slots) = queues(1);
+        let (slot, jobs) = (slots[0].clone(), queues.jobs());
         offer(&slot);
         let newest = offer(&slot);
         let job = jobs.next(AT_ONCE).unwrap();
@@ -438,8 +481,8 @@ mod tests {
 
     #[test]
     fn a_camera_has_one_frame_in_flight_and_one_waiting() {
-        let queues = FrameQueues::new(vec![()]);
-        let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
+        let (queues, slots) = queues(1);
+        let (slot, jobs) = (slots[0].clone(), queues.jobs());
         offer(&slot);
         let first = jobs.next(AT_ONCE).unwrap();
         let waiting = offer(&slot);
@@ -451,30 +494,30 @@ mod tests {
 
     #[test]
     fn cameras_are_served_in_turn() {
-        let queues = FrameQueues::new(vec![(), (), ()]);
+        let (queues, slots) = queues(3);
         let jobs = queues.jobs();
         let mut served = Vec::new();
         for camera in [0, 1, 2] {
-            offer(&queues.slots()[camera]);
+            offer(&slots[camera]);
         }
         for _ in 0..6 {
             let job = jobs.next(AT_ONCE).unwrap();
             // The busiest camera always has the next frame ready.
-            offer(&queues.slots()[0].clone());
-            served.push(job.camera());
-            if job.camera() != 0 {
-                offer(&queues.slots()[job.camera()]);
+            offer(&slots[0]);
+            served.push(job.slot.number);
+            if job.slot.number != 0 {
+                offer(&slots[job.slot.number]);
             }
             job.finish(Outcome::Analysed);
         }
         assert_eq!(served, [0, 1, 2, 0, 1, 2]);
-        assert!(queues.slots().iter().all(|slot| slot.counts().add_up()));
+        assert!(slots.iter().all(|slot| slot.counts().add_up()));
     }
 
     #[test]
     fn counts_add_up_whatever_happens() {
-        let queues = FrameQueues::new(vec![()]);
-        let (slot, jobs) = (queues.slots()[0].clone(), queues.jobs());
+        let (queues, slots) = queues(1);
+        let (slot, jobs) = (slots[0].clone(), queues.jobs());
         slot.count();
         slot.skip();
         slot.count();
@@ -488,7 +531,7 @@ mod tests {
         offer(&slot);
         slot.count_undecoded(5, 3, 2);
         assert!(slot.counts().add_up());
-        queues.close();
+        queues.close(&slot);
         offer(&slot);
         assert!(slot.counts().add_up());
         in_flight.finish(Outcome::Analysed);
@@ -509,10 +552,9 @@ mod tests {
 
     #[test]
     fn counts_add_up_across_threads() {
-        let queues = FrameQueues::new(vec![(), ()]);
+        let (queues, slots) = queues(2);
         std::thread::scope(|scope| {
-            for camera in 0..2 {
-                let slot = queues.slots()[camera].clone();
+            for slot in slots.clone() {
                 scope.spawn(move || (0..2000).map(|_| offer(&slot)).max());
             }
             for _ in 0..2 {
@@ -524,7 +566,7 @@ mod tests {
                 });
             }
         });
-        for counts in queues.slots().iter().map(|slot| slot.counts()) {
+        for counts in slots.iter().map(|slot| slot.counts()) {
             assert!(counts.add_up());
             assert_eq!((counts.captured, counts.pending), (2000, 0));
         }
@@ -532,8 +574,8 @@ mod tests {
 
     #[test]
     fn a_source_can_wait_until_the_slot_is_vacant() {
-        let queues = FrameQueues::new(vec![()]);
-        let slot = queues.slots()[0].clone();
+        let (queues, slots) = queues(1);
+        let slot = slots[0].clone();
         assert!(slot.wait_until_vacant(AT_ONCE));
         offer(&slot);
         assert!(!slot.wait_until_vacant(Duration::from_millis(1)));
@@ -541,5 +583,51 @@ mod tests {
             scope.spawn(|| queues.jobs().next(AT_ONCE).unwrap().finish(Outcome::Analysed));
             assert!(slot.wait_until_vacant(Duration::from_secs(10)));
         });
+    }
+
+    #[test]
+    fn a_camera_that_is_opened_anew_gets_a_fresh_state_and_keeps_its_counts() {
+        let mut queues = FrameQueues::new();
+        let (slot, jobs) = (queues.add("old"), queues.jobs());
+        offer(&slot);
+        slot.interrupt(Interruption::Failed);
+        assert_eq!(queues.withdraw(&slot, AT_ONCE).as_deref(), Some(&"old"));
+        assert!(jobs.next(AT_ONCE).is_none(), "neither its frame nor its interruption is left");
+        queues.restore(&slot, "new");
+        assert_eq!(offer(&slot), 2);
+        let mut job = jobs.next(AT_ONCE).unwrap();
+        assert_eq!((*job.state(), job.interruption), ("new", None));
+        job.finish(Outcome::Analysed);
+        let counts = slot.counts();
+        assert_eq!((counts.captured, counts.analysed, counts.dropped), (2, 1, 1));
+        assert!(counts.add_up());
+    }
+
+    #[test]
+    fn a_state_is_exchanged_between_two_jobs_and_loses_no_frame() {
+        let mut queues = FrameQueues::new();
+        let (slot, jobs) = (queues.add("old"), queues.jobs());
+        offer(&slot);
+        let job = jobs.next(AT_ONCE).unwrap();
+        offer(&slot);
+        std::thread::scope(|scope| {
+            let exchanged = scope.spawn(|| queues.exchange(&slot, "new", Duration::from_secs(10)));
+            job.finish(Outcome::Analysed);
+            assert_eq!(exchanged.join().unwrap().as_deref(), Some(&"old"));
+        });
+        assert_eq!(*jobs.next(AT_ONCE).unwrap().state(), "new");
+        assert_eq!(slot.counts().dropped, 0);
+    }
+
+    #[test]
+    fn a_job_that_was_given_up_does_not_bring_its_state_back() {
+        let mut queues = FrameQueues::new();
+        let (slot, jobs) = (queues.add("old"), queues.jobs());
+        offer(&slot);
+        let hung = jobs.next(AT_ONCE).unwrap();
+        assert!(queues.exchange(&slot, "new", AT_ONCE).is_none());
+        hung.finish(Outcome::Analysed);
+        offer(&slot);
+        assert_eq!(*jobs.next(AT_ONCE).unwrap().state(), "new");
     }
 }

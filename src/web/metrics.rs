@@ -6,7 +6,7 @@
 //! lists all series for users; a test compares it with the served ones.
 
 use crate::{
-    counters::{Buckets, CameraCounters, Counters, STAGES},
+    counters::{Buckets, CameraCounters, CountedCameras, Counters, STAGES},
     procfs,
     queue::frames::FrameCounts,
 };
@@ -73,17 +73,26 @@ struct Source {
 impl Collector for Source {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
-        self.node(&mut page)?;
-        self.frames(&mut page)?;
-        self.cameras(&mut page)?;
-        self.latencies(&mut page)?;
-        self.delivery(&mut page)?;
-        self.outbox(&mut page)?;
-        self.pictures(&mut page)
+        let Source { counters, started_at } = self;
+        let scrape = Scrape { counters, cameras: counters.cameras(), started_at: *started_at };
+        scrape.node(&mut page)?;
+        scrape.frames(&mut page)?;
+        scrape.cameras(&mut page)?;
+        scrape.latencies(&mut page)?;
+        scrape.delivery(&mut page)?;
+        scrape.outbox(&mut page)?;
+        scrape.pictures(&mut page)
     }
 }
 
-impl Source {
+/// What one page is written from: the cameras do not change meanwhile.
+struct Scrape<'a> {
+    counters: &'a Counters,
+    cameras: CountedCameras,
+    started_at: Timestamp,
+}
+
+impl Scrape<'_> {
     fn node(&self, page: &mut Page<'_>) -> fmt::Result {
         let build = [("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
         page.info("camfire_build", "Version and architecture of camfire; always 1.", &build)?;
@@ -118,7 +127,8 @@ impl Source {
 
     fn frames(&self, page: &mut Page<'_>) -> fmt::Result {
         // Read once for all three families, so that the counts add up.
-        let counts: Vec<(&str, FrameCounts)> = self.names().zip(self.counters.frame_counts()).collect();
+        let counts: Vec<(&str, FrameCounts)> =
+            self.names().zip(self.cameras.iter().map(|camera| camera.slot.counts())).collect();
         page.counter(
             "camfire_frames_captured",
             None,
@@ -188,9 +198,9 @@ impl Source {
     }
 
     fn latencies(&self, page: &mut Page<'_>) -> fmt::Result {
-        let samples = self.counters.cameras.iter().flat_map(|(camera, counters)| {
-            let labels = move |stage| vec![("camera", &**camera), ("stage", stage)];
-            STAGES.into_iter().map(labels).zip(counters.latencies_since_start())
+        let samples = self.cameras.iter().flat_map(|camera| {
+            let labels = move |stage| vec![("camera", &*camera.name), ("stage", stage)];
+            STAGES.into_iter().map(labels).zip(camera.counters.latencies_since_start())
         });
         page.histogram(
             "camfire_frame_latency",
@@ -274,11 +284,11 @@ impl Source {
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.counters.cameras.iter().map(|(name, _)| &**name)
+        self.cameras.iter().map(|camera| &*camera.name)
     }
 
     fn each_camera<T>(&self, value: impl Fn(&CameraCounters) -> T) -> impl Iterator<Item = Sample<'_, T>> {
-        self.counters.cameras.iter().map(move |(name, counters)| (vec![("camera", &**name)], value(counters)))
+        self.cameras.iter().map(move |camera| (vec![("camera", &*camera.name)], value(&camera.counters)))
     }
 }
 
@@ -392,8 +402,8 @@ mod tests {
     #[test]
     fn counters_are_served_in_both_formats() {
         let (counters, metrics) = metrics(&["yard", "door"]);
-        counters.cameras[1].1.restarts.store(3, Ordering::Relaxed);
-        counters.cameras[0].1.live.store(true, Ordering::Relaxed);
+        counters.cameras()[1].counters.restarts.store(3, Ordering::Relaxed);
+        counters.cameras()[0].counters.live.store(true, Ordering::Relaxed);
         counters.delivery.disk_bytes.store(4096, Ordering::Relaxed);
         counters.delivery.record_ack_latency(Duration::from_millis(20));
         let prometheus = metrics.write(Format::Prometheus);
@@ -428,7 +438,7 @@ mod tests {
         let ms = Duration::from_millis;
         let timings =
             FrameTimings { captured: ms(0), decoded: ms(3), queued: ms(3), started: ms(4), inferred: ms(24) };
-        let counters = counters.cameras[0].1.clone();
+        let counters = counters.cameras()[0].counters.clone();
         FrameTrace { timings, counters: counters.clone() }.published(ms(25));
         counters.take_latencies();
         let page = metrics.write(Format::Prometheus);

@@ -15,7 +15,7 @@ pub mod metrics;
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind},
-    lifecycle::{self, Heartbeat, StopSignal},
+    lifecycle::{Heartbeat, Heartbeats, StopSignal},
     web::{
         connections::{Connections, Guard},
         metrics::{Format, Metrics},
@@ -64,6 +64,8 @@ const ACCEPT_DELAY: Duration = Duration::from_secs(1);
 /// The web server's stage.
 pub struct Web {
     listen: SocketAddr,
+    /// The first listener, if the address is bound already.
+    listener: Option<std::net::TcpListener>,
     pages: Arc<Pages>,
     clock: Arc<dyn Clock>,
     /// Signals the shutdown.
@@ -78,7 +80,7 @@ pub struct Pages {
     /// For `/metrics`.
     pub metrics: Metrics,
     /// For `/healthz`: the heartbeats of all stages, including the web server's.
-    pub heartbeats: Vec<Heartbeat>,
+    pub heartbeats: Heartbeats,
     /// A stage is stuck if its heartbeat is older than this.
     pub stuck: Duration,
     /// Clock.
@@ -88,11 +90,13 @@ pub struct Pages {
 }
 
 impl Web {
-    /// Creates a server for the address `listen`. It does not listen yet.
+    /// Creates a server for the address `listen`, which [`bind`] may have bound already. It does not serve
+    /// yet.
     ///
     /// Errors: [`ErrorKind::System`] if the event loop cannot be created.
     pub fn open(
         listen: SocketAddr,
+        listener: Option<std::net::TcpListener>,
         pages: Pages,
         stop: StopSignal,
         heartbeat: Heartbeat,
@@ -101,15 +105,21 @@ impl Web {
             runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| {
                 Error::caused(ErrorKind::System, "cannot create an event loop for the web server", e)
             })?;
-        Ok(Web { listen, clock: pages.clock.clone(), pages: Arc::new(pages), stop, heartbeat, runtime })
+        let clock = pages.clock.clone();
+        Ok(Web { listen, listener, clock, pages: Arc::new(pages), stop, heartbeat, runtime })
     }
 
     /// Serves until the shutdown.
-    pub fn run(self) {
+    pub fn run(mut self) {
+        let mut bound = self.listener.take();
         self.runtime.block_on(async {
             let mut warned = false;
             loop {
-                match TcpListener::bind(self.listen).await {
+                let listener = match bound.take() {
+                    Some(listener) => TcpListener::from_std(listener),
+                    None => TcpListener::bind(self.listen).await,
+                };
+                match listener {
                     Ok(listener) => {
                         tracing::info!(address = %self.listen, "Web server is listening.");
                         return self.serve(listener).await;
@@ -179,6 +189,15 @@ impl Web {
     }
 }
 
+/// Binds an address for [`Web::open`].
+///
+/// Errors: the address is in use, or not one of this machine's.
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Serves one connection until the client disconnects, its lifetime is over, or the server shuts down. Drops
 /// it at once if it must make place for another one.
 async fn serve_connection(
@@ -229,7 +248,7 @@ fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let stuck = lifecycle::hung_stages(&pages.heartbeats, pages.clock.monotonic(), pages.stuck);
+    let stuck = pages.heartbeats.hung(pages.clock.monotonic(), pages.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }
@@ -254,18 +273,19 @@ mod tests {
     #[test]
     fn health_names_stuck_stages() {
         let clock = Arc::new(SimulatedClock::new());
-        let heartbeats =
-            [Heartbeat::new("camera-yard", Duration::ZERO), Heartbeat::new("publish", Duration::ZERO)];
+        let heartbeats = Heartbeats::default();
+        let _camera = heartbeats.add("camera-yard", Duration::ZERO);
+        let publish = heartbeats.add("publish", Duration::ZERO);
         let pages = Arc::new(Pages {
             metrics: Metrics::new(Counters::empty(&[]), clock.now()),
-            heartbeats: heartbeats.to_vec(),
+            heartbeats,
             stuck: Duration::from_secs(15),
             clock: clock.clone(),
             hosts: Vec::new(),
         });
         assert_eq!(check_health(&pages), (StatusCode::OK, "ok\n".into()));
         clock.advance(Duration::from_secs(16));
-        heartbeats[1].beat(clock.monotonic());
+        publish.beat(clock.monotonic());
         assert_eq!(check_health(&pages), (StatusCode::SERVICE_UNAVAILABLE, "stuck: camera-yard\n".into()));
     }
 

@@ -355,7 +355,7 @@ pub struct Class {
 }
 
 /// The network and the engine that runs it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Model {
     /// Name of the model file, without folder and extension.
     pub name: String,
@@ -368,7 +368,7 @@ pub struct Model {
 }
 
 /// A head file.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Head {
     /// Name, as stated in the file.
     pub name: String,

@@ -31,7 +31,7 @@ pub enum Delivery {
 }
 
 /// The topics of one node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     prefix: String,
 }
@@ -40,6 +40,22 @@ impl Topics {
     /// The topics of the node in `config`.
     pub fn new(config: &Config) -> Topics {
         Topics { prefix: format!("{}/{}", config.mqtt.base_topic, config.node.name) }
+    }
+
+    /// The camera of a topic, or another part of the node that has topics of its own. None for the topics of
+    /// the node itself, and for those of others.
+    pub fn camera_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        self.own_part(topic)?.split_once('/').map(|(camera, _)| camera)
+    }
+
+    /// What `topic` is called among the topics `other`. None if it is not one of the node's.
+    pub fn moved(&self, topic: &str, other: &Topics) -> Option<String> {
+        self.own_part(topic).map(|part| format!("{}/{part}", other.prefix))
+    }
+
+    /// The part of a topic after the node's prefix.
+    fn own_part<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&self.prefix)?.strip_prefix('/')
     }
 
     /// Node status: `online` or `offline`, retained.

@@ -24,13 +24,19 @@ use std::{
 };
 use uuid::Uuid;
 
+/// The camera that is reported.
+pub struct ReportedCamera {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its counters.
+    pub counters: Arc<CameraCounters>,
+}
+
 /// Sends the messages of one node.
 #[derive(Clone)]
 pub struct Reporter {
     /// The node's name.
     pub node: Arc<str>,
-    /// Camera names and their counters, in the order of the frame queues.
-    pub cameras: Arc<[(Arc<str>, Arc<CameraCounters>)]>,
     /// Labels and identity of the network.
     pub model: Model,
     /// Queue to the publisher.
@@ -44,28 +50,24 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    fn header(&self, camera: usize) -> Header {
-        Header::new(self.node.clone(), Some(self.cameras[camera].0.clone()))
-    }
-
-    /// The name of a camera.
-    pub fn camera(&self, camera: usize) -> &str {
-        &self.cameras[camera].0
-    }
-
-    /// The counters of a camera.
-    pub fn counters(&self, camera: usize) -> &CameraCounters {
-        &self.cameras[camera].1
+    fn header(&self, camera: &ReportedCamera) -> Header {
+        Header::new(self.node.clone(), Some(camera.name.clone()))
     }
 
     /// Sends a snapshot that a command requested.
-    pub fn report_snapshot(&self, camera: usize, jpeg: Vec<u8>) {
-        let camera = self.cameras[camera].0.clone();
+    pub fn report_snapshot(&self, camera: &ReportedCamera, jpeg: Vec<u8>) {
+        let camera = camera.name.clone();
         self.messages.send(Message::Snapshot(messages::Picture { camera, jpeg: jpeg.into() }));
     }
 
     /// Sends everything about an analysed frame.
-    pub fn report_frame(&self, camera: usize, scene: &Scene, frame: &Frame, mut analysis: Analysis) {
+    pub fn report_frame(
+        &self,
+        camera: &ReportedCamera,
+        scene: &Scene,
+        frame: &Frame,
+        mut analysis: Analysis,
+    ) {
         self.report(camera, scene, Some(frame), &mut analysis);
         let latency = frame.timings.inferred.saturating_sub(frame.timings.captured);
         self.messages.send(Message::Detections(Detections {
@@ -79,15 +81,21 @@ impl Reporter {
             objects: analysis.objects.iter().map(|object| self.object(object, analysis.size)).collect(),
             inferences: analysis.inferences,
             model: self.model.identity.clone(),
-            trace: Some(FrameTrace { timings: frame.timings, counters: self.cameras[camera].1.clone() }),
+            trace: Some(FrameTrace { timings: frame.timings, counters: camera.counters.clone() }),
         }));
     }
 
     /// Sends the events, states and pictures of an analysis, but not its detections: the frame was not
     /// analysed completely, or there is none because tracks ended. Takes occupancy and pictures out of the
     /// analysis.
-    pub fn report(&self, camera: usize, scene: &Scene, frame: Option<&Frame>, analysis: &mut Analysis) {
-        let (name, counters) = &self.cameras[camera];
+    pub fn report(
+        &self,
+        camera: &ReportedCamera,
+        scene: &Scene,
+        frame: Option<&Frame>,
+        analysis: &mut Analysis,
+    ) {
+        let ReportedCamera { name, counters } = camera;
         counters.inferences.fetch_add(u64::from(analysis.inferences), Ordering::Relaxed);
         let mut pictures = self.take_pictures(camera, analysis);
         for event in &analysis.events {
@@ -126,7 +134,7 @@ impl Reporter {
         }
     }
 
-    fn occupancy(&self, camera: usize, scene: &Scene, occupancy: Occupancy) -> messages::Occupancy {
+    fn occupancy(&self, camera: &ReportedCamera, scene: &Scene, occupancy: Occupancy) -> messages::Occupancy {
         let named = |labels: BTreeMap<Option<usize>, usize>| -> BTreeMap<String, usize> {
             labels.into_iter().map(|(label, count)| (self.label(label), count)).collect()
         };
@@ -145,28 +153,34 @@ impl Reporter {
     }
 
     /// Sends an analysed frame to those who look at the camera.
-    pub fn report_view(&self, camera: usize, jpeg: Vec<u8>) {
-        let camera = self.cameras[camera].0.clone();
+    pub fn report_view(&self, camera: &ReportedCamera, jpeg: Vec<u8>) {
+        let camera = camera.name.clone();
         self.messages.send(Message::View(messages::Picture { camera, jpeg: jpeg.into() }));
     }
 
     /// Takes the pictures out of the analysis and sends them to the store. Returns the annotated ones by
     /// object, if they are published.
-    fn take_pictures(&self, camera: usize, analysis: &mut Analysis) -> BTreeMap<Uuid, Arc<[u8]>> {
+    fn take_pictures(&self, camera: &ReportedCamera, analysis: &mut Analysis) -> BTreeMap<Uuid, Arc<[u8]>> {
         let mut published = BTreeMap::new();
         for (id, started_at, pictures) in std::mem::take(&mut analysis.pictures) {
             if self.publishes_pictures {
                 published.insert(id, pictures.annotated.as_slice().into());
             }
             if let Some(files) = &self.files {
-                let camera = self.cameras[camera].0.clone();
+                let camera = camera.name.clone();
                 files.send(PictureFiling { camera, id, started_at, pictures });
             }
         }
         published
     }
 
-    fn event(&self, camera: usize, scene: &Scene, event: &Event, frame: Option<&Frame>) -> messages::Event {
+    fn event(
+        &self,
+        camera: &ReportedCamera,
+        scene: &Scene,
+        event: &Event,
+        frame: Option<&Frame>,
+    ) -> messages::Event {
         let zones: Vec<&str> = scene.zone_names().collect();
         let names = |indices: &[usize]| indices.iter().map(|&index| zones[index].to_string()).collect();
         let (kind, changed, reason) = match &event.kind {
@@ -175,7 +189,7 @@ impl Reporter {
             EventKind::End(reason) => (messages::EventType::End, Vec::new(), Some(*reason)),
         };
         let pictures =
-            self.files.is_some().then(|| PictureFiles::new(self.camera(camera), event.id, event.started_at));
+            self.files.is_some().then(|| PictureFiles::new(&camera.name, event.id, event.started_at));
         messages::Event {
             header: self.header(camera),
             id: event.id.to_string(),

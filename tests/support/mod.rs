@@ -275,7 +275,8 @@ impl Camfire {
         Camfire::start(file, arguments, &[])
     }
 
-    fn start(file: &Path, arguments: &[String], environment: &[(&str, String)]) -> Camfire {
+    /// As [`Camfire::run_file`], with environment variables.
+    pub fn start(file: &Path, arguments: &[String], environment: &[(&str, String)]) -> Camfire {
         let mut command = camfire();
         command.args(["run", "--config"]).arg(file).args(arguments);
         command.envs(environment.iter().map(|(name, value)| (name, value)));

@@ -58,6 +58,13 @@ pub fn describe(error: &ConnectionError) -> String {
     }
 }
 
+/// Checks what a connection needs of this machine: certificates and keys.
+///
+/// Errors ([`ErrorKind::Input`]): a certificate or a key cannot be read.
+pub fn check(config: &config::Mqtt) -> Result<(), Error> {
+    client_options(config, 0, &config.client_id).map(drop)
+}
+
 /// rumqttc's options for a client of one of the brokers.
 ///
 /// Errors ([`ErrorKind::Input`]): a certificate or a key cannot be read.

@@ -69,13 +69,24 @@ impl Outbox {
 
     /// Writes everything and marks the shutdown as clean.
     pub fn close(mut self, now: Duration, at: Timestamp) {
-        self.retry_at = None;
-        self.commit(now, at, self.replay_row);
-        let is_incomplete = !self.held.is_empty() || self.write_meta(true, true).is_err();
-        if is_incomplete {
+        if !self.write_everything(now, at) {
             tracing::warn!(held = self.held.len(), "Outbox could not be written completely.");
         }
         let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Writes everything, as before a clean shutdown. Returns false if something is left.
+    pub(super) fn write_everything(&mut self, now: Duration, at: Timestamp) -> bool {
+        self.retry_at = None;
+        self.commit(now, at, self.replay_row);
+        self.held.is_empty() && self.write_meta(true, true).is_ok()
+    }
+
+    /// Takes back the mark of a clean shutdown.
+    pub(super) fn mark_in_use(&mut self) {
+        if let Err(error) = self.write_meta(false, false) {
+            tracing::debug!(%error, "Outbox is still marked as closed.");
+        }
     }
 
     /// Writes the held rows in batches, because on a nearly full disk a small batch may fit where a large one

@@ -137,6 +137,14 @@ pub(super) fn release_reserve(path: &Path) {
     let _ = std::fs::remove_file(reserve_of(path));
 }
 
+/// Removes an outbox that is no longer used, with its log and its reserve.
+pub(super) fn remove(path: &Path) {
+    release_reserve(path);
+    for file in [log_of(path), path.to_path_buf()] {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
 /// Path of the file's write-ahead log.
 pub(super) fn log_of(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")

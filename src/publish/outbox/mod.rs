@@ -13,10 +13,14 @@ mod commit;
 mod file;
 mod message;
 mod open_objects;
+mod relocation;
 mod retention;
 mod tables;
 
-pub use self::message::{DurableMessage, Gap, History, Row};
+pub use self::{
+    message::{DurableMessage, Gap, History, Row},
+    relocation::check_move,
+};
 
 use self::message::merge_gap;
 use crate::config;
@@ -126,6 +130,11 @@ impl Outbox {
             lost: 0,
         };
         Opened { outbox, resume_row, interrupted, notes }
+    }
+
+    /// Kinds of messages that are durable in addition to those that always are.
+    pub fn durable_kinds(&self) -> &[String] {
+        &self.settings.durable_kinds
     }
 
     /// The stream that sequence numbers belong to. A new file begins a new stream.

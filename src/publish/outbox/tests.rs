@@ -386,6 +386,37 @@ fn a_file_of_version_2_is_converted() {
 }
 
 #[test]
+fn an_outbox_moves_to_another_file_with_everything_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new/outbox.db"));
+    for first in [Some(old.as_path()), None] {
+        let mut outbox = Outbox::open(settings(first), at(0)).outbox;
+        let stream = outbox.stream().to_string();
+        for camera in ["yard", "door", "yard"] {
+            accept(&mut outbox, camera, 0, b"x");
+        }
+        commit(&mut outbox, 0);
+        outbox.acknowledged(1);
+        // Not committed yet.
+        accept(&mut outbox, "yard", 1, b"x");
+        outbox.renew(settings(Some(&new)), Duration::from_secs(1), at(1));
+        assert!(new.exists() && !old.exists());
+        assert_eq!((outbox.stream(), outbox.waiting(), outbox.cursor()), (stream.as_str(), 3, 1));
+        accept(&mut outbox, "yard", 2, b"x");
+        commit(&mut outbox, 2);
+        kill(outbox);
+        let opened = Outbox::open(settings(Some(&new)), at(3));
+        assert!(opened.notes.is_empty(), "{:?}", opened.notes);
+        let mut outbox = opened.outbox;
+        let expected = [("door", 1), ("yard", 2), ("yard", 3), ("yard", 4)];
+        assert_eq!(seqs(&outbox.after(1, 10)), expected.map(|(camera, seq)| (camera.to_string(), seq)));
+        assert_eq!(outbox.stream(), stream);
+        kill(outbox);
+        std::fs::remove_dir_all(new.parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
 fn the_files_are_private_and_links_in_their_place_are_not_followed() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -424,4 +455,24 @@ fn the_files_are_private_and_links_in_their_place_are_not_followed() {
     drop(Outbox::open(settings(Some(&deep)), at(0)));
     assert_eq!(mode(&folder.path().join("new")), 0o40_700);
     assert_eq!(mode(&folder.path().join("new/state")), 0o40_700);
+}
+
+#[test]
+fn an_outbox_does_not_move_over_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, taken) = (folder.path().join("o.db"), folder.path().join("taken"));
+    std::fs::write(&taken, "something else").unwrap();
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    accept(&mut outbox, "yard", 0, b"x");
+    let refusal = check_move(&settings(Some(&file)), &settings(Some(&taken))).unwrap_err();
+    assert!(refusal.contains("outbox.file") && refusal.contains("exists"), "{refusal}");
+    let none = check_move(&settings(Some(&file)), &settings(None)).unwrap_err();
+    assert!(none.contains("only at a restart"), "{none}");
+    outbox.renew(settings(Some(&taken)), Duration::ZERO, at(0));
+    commit(&mut outbox, 1);
+    assert_eq!((outbox.after(0, 10).len(), file.exists()), (1, true));
+    assert_eq!(std::fs::read(&taken).unwrap(), b"something else");
+    // A free name leaves nothing behind.
+    check_move(&settings(Some(&file)), &settings(Some(&folder.path().join("free")))).unwrap();
+    assert!(!folder.path().join("free").exists());
 }

@@ -71,6 +71,11 @@ impl LiveQueue {
         }
     }
 
+    /// Changes the maximum age.
+    pub(super) fn set_max_age(&mut self, max_age: Duration) {
+        self.max_age = max_age;
+    }
+
     /// Adds a message about a frame that was captured at `at`.
     pub(super) fn push(&mut self, topic: String, content: Content, at: Duration) {
         if self.failures.get(&topic).is_some_and(|&failures| failures >= MAX_FAILURES) {

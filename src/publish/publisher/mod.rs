@@ -19,10 +19,13 @@ mod link;
 mod live;
 mod pending;
 mod poison;
+mod renewal;
 mod replay;
 mod session;
 mod state;
 mod window;
+
+pub use self::renewal::Renewal;
 
 use self::{link::Link, state::PublisherState};
 use super::{
@@ -74,6 +77,8 @@ pub struct Publisher {
     pub dialer: Box<dyn Dialer>,
     /// Events of the connections, with the connection's number.
     pub link_events: Receiver<(u64, LinkEvent)>,
+    /// New settings while the stage runs.
+    pub renewals: Receiver<Renewal>,
     /// Delivery counters; read by the stats and the metrics.
     pub counters: Arc<DeliveryCounters>,
     /// What the node offers to other programs.
@@ -121,7 +126,9 @@ impl Publisher {
 struct PublishLoop {
     messages: Messages<Message>,
     link_events: Receiver<(u64, LinkEvent)>,
+    renewals: Receiver<Renewal>,
     heartbeat: Heartbeat,
+    mqtt: config::Mqtt,
     dialer: Box<dyn Dialer>,
     reconnect: Reconnect,
     /// Number of the last connection that was dialled.
@@ -138,12 +145,14 @@ impl PublishLoop {
         PublishLoop {
             messages: publisher.messages,
             link_events: publisher.link_events,
+            renewals: publisher.renewals,
             heartbeat: publisher.heartbeat,
             reconnect: Reconnect::new(publisher.dialer.brokers(), &mqtt.client_id, fastrand::u64(..)),
             dialer: publisher.dialer,
             connection_number: 0,
             link: Link::Down { retry_at: Duration::ZERO },
             state: PublisherState::open(context, outbox, mqtt.max_packet_bytes, integrations, states),
+            mqtt,
         }
     }
 
@@ -151,6 +160,7 @@ impl PublishLoop {
         self.state.publish_all_settings();
         let Messages { mut durable, mut transient } = self.messages.clone();
         let mut link_events = self.link_events.clone();
+        let mut renewals = self.renewals.clone();
         let (mut is_durable_open, mut is_transient_open) = (true, true);
         while is_durable_open || is_transient_open {
             self.beat();
@@ -163,6 +173,13 @@ impl PublishLoop {
                 recv(transient) -> message => match message {
                     Ok(message) => self.state.accept(message),
                     Err(_) => (is_transient_open, transient) = (false, crossbeam_channel::never()),
+                },
+                recv(renewals) -> renewal => match renewal {
+                    Ok(renewal) => {
+                        self.renew(renewal);
+                        link_events = self.link_events.clone();
+                    }
+                    Err(_) => renewals = crossbeam_channel::never(),
                 },
                 recv(link_events) -> event => match event {
                     Ok((number, event)) => self.handle_event(number, event),
@@ -181,7 +198,7 @@ impl PublishLoop {
             }
             self.tick();
         }
-        if !self.shut_down() {
+        if !self.shut_down(true) {
             let row = self.resume_row();
             self.state.outbox.go_back(row);
         }
@@ -208,11 +225,11 @@ impl PublishLoop {
         self.state.update_counters();
     }
 
-    /// Sends what is left and `offline`, and disconnects gracefully. Returns false if the broker did not
-    /// accept everything in time.
-    fn shut_down(&mut self) -> bool {
+    /// Sends what is left and, if `says_offline`, `offline`, and disconnects gracefully. Returns false if the
+    /// broker did not accept everything in time.
+    fn shut_down(&mut self, says_offline: bool) -> bool {
         let deadline = self.now() + SHUTDOWN_TIMEOUT;
-        let (mut is_offline_sent, mut is_disconnect_sent) = (false, false);
+        let (mut is_offline_sent, mut is_disconnect_sent) = (!says_offline, false);
         loop {
             let now = self.now();
             self.heartbeat.beat(now);
@@ -222,7 +239,7 @@ impl PublishLoop {
             if is_all_sent && !is_offline_sent {
                 is_offline_sent = session.send_offline(&self.state.context.topics);
             }
-            if is_offline_sent && !is_disconnect_sent && session.window.len() == 0 {
+            if is_all_sent && is_offline_sent && !is_disconnect_sent && session.window.len() == 0 {
                 is_disconnect_sent = session.disconnect();
             }
             if now >= deadline {

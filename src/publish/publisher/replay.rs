@@ -63,6 +63,13 @@ impl Replay {
         (self.resume_row.min(cursor), std::mem::take(&mut self.is_replay))
     }
 
+    /// Records that the connection was closed on purpose: the next one resumes after `cursor`. `duration` is
+    /// how far back acknowledged rows are sent again after a loss.
+    pub(super) fn connection_closed(&mut self, duration: Duration, cursor: i64) {
+        self.history.duration = duration;
+        (self.resume_row, self.is_replay) = (cursor, false);
+    }
+
     /// Records the loss of a connection. `is_replay`: whether the next one must wait for subscribers.
     /// `is_acknowledged_replayed`: whether acknowledged rows are sent again. Rows that the lost connection
     /// had not sent again up to `completed_row` are sent again in any case.

@@ -126,25 +126,31 @@ impl PublisherState {
             capture_times: BTreeMap::new(),
             counted_at: None,
         };
-        state.remove_leftovers(&states.own_topics);
-        state.record_retained(&state.context.topics.node_status());
-        for message in states.initial {
-            let Address { topic, .. } = state.context.topics.address(&message);
-            let kind = if message.header().is_some() { StateKind::Json } else { StateKind::Image };
-            // A picture of an earlier process is better than none.
-            if kind == StateKind::Json || !state.retained.contains(&topic) {
-                state.set_state(topic, message.payload(), kind);
-            }
-        }
+        state.take_states(states);
         for row in &opened.interrupted {
             state.end_interrupted(row);
         }
         state
     }
 
-    /// Queues the removal of all retained messages that are not on `own_topics`.
-    fn remove_leftovers(&mut self, own_topics: &BTreeSet<String>) {
-        let leftovers: Vec<String> = self.retained.difference(own_topics).cloned().collect();
+    /// Begins with these states, and queues the removal of all retained messages that are no longer the node's
+    /// own.
+    fn take_states(&mut self, states: States) {
+        let States { own_topics, initial } = states;
+        self.states.retain(|topic, state| state.kind != StateKind::Removal || !own_topics.contains(topic));
+        for topic in self.states.keys().cloned().collect::<Vec<_>>() {
+            self.record_retained(&topic);
+        }
+        for message in initial {
+            let Address { topic, .. } = self.context.topics.address(&message);
+            let kind = if message.header().is_some() { StateKind::Json } else { StateKind::Image };
+            // A picture of an earlier process is better than none.
+            if kind == StateKind::Json || !self.retained.contains(&topic) {
+                self.set_state(topic, message.payload(), kind);
+            }
+        }
+        self.record_retained(&self.context.topics.node_status());
+        let leftovers: Vec<String> = self.retained.difference(&own_topics).cloned().collect();
         for topic in leftovers {
             let removal = RetainedState { payload: Arc::default(), kind: StateKind::Removal, is_sent: false };
             self.states.insert(topic, removal);
@@ -172,6 +178,36 @@ impl PublisherState {
         // The topic of its start, even if the node has another name now.
         let address = Address { topic: row.message.topic.clone(), delivery: Delivery::Event };
         self.accept_durable(Message::Event(event.into()), address);
+    }
+
+    /// Forgets the states of all cameras but these.
+    pub(super) fn retain_cameras(&mut self, cameras: &[String]) {
+        let topics = &self.context.topics;
+        let is_kept = |camera: &str| cameras.iter().any(|kept| kept == camera);
+        self.states.retain(|topic, _| topics.camera_of(topic).is_none_or(is_kept));
+    }
+
+    /// Continues with new settings, between two connections.
+    pub(super) fn renew(
+        &mut self,
+        node: Arc<str>,
+        topics: Topics,
+        max_packet_bytes: usize,
+        integrations: Integrations,
+        states: States,
+    ) {
+        let before = std::mem::replace(&mut self.context.topics, topics);
+        let moved = |topic: String| before.moved(&topic, &self.context.topics).unwrap_or(topic);
+        self.states = std::mem::take(&mut self.states)
+            .into_iter()
+            .map(|(topic, state)| (moved(topic), state))
+            .collect();
+        self.context.node = node;
+        self.durable_kinds = self.outbox.durable_kinds().to_vec();
+        self.limits = SizeLimits::new(max_packet_bytes);
+        self.live.set_max_age(integrations.max_event_age);
+        self.integrations = integrations;
+        self.take_states(states);
     }
 
     /// Accepts a message to be published.

@@ -115,6 +115,7 @@ impl Fixture {
             messages,
             dialer: Box::new(broker.clone()),
             link_events,
+            renewals: crossbeam_channel::never(),
             counters: Arc::default(),
             integrations: Integrations {
                 frigate: FrigateEvents::new(&config.frigate),

@@ -257,6 +257,11 @@ impl Scene {
         self.settings.objects.score = score;
     }
 
+    /// Changes [`Settings::pictures_per_frame`].
+    pub fn set_pictures_per_frame(&mut self, count: usize) {
+        self.settings.pictures_per_frame = count;
+    }
+
     /// The names of the camera's zones. Events refer to zones by their index in this order.
     pub fn zone_names(&self) -> impl Iterator<Item = &str> {
         self.zones.iter().map(|(name, _)| name.as_str())
