@@ -1,5 +1,5 @@
-//! Cameras whose clock is off, steps or stops: the same events as from one that is right. The camera is a small
-//! scripted RTSP server that writes its own RTP times and sender reports.
+//! Cameras whose clock is off, steps or stops: the same events as from one that is right. The camera is a
+//! small scripted RTSP server that writes its own RTP times and sender reports.
 
 use crate::support::{Broker, Camfire, Subscriber, launch_to_end, root, wait_for};
 use serde_json::Value;

@@ -388,7 +388,8 @@ fn a_pipeline_that_has_worked_is_kept_over_failures() {
     subscriber.wait_topic("/yard/detections");
     assert_eq!(states(&subscriber, "yard"), ["starting", "live", "unreachable", "unsupported", "live"]);
     let statuses = subscriber.all().into_iter().filter(|message| message.topic.ends_with("/yard/status"));
-    for status in statuses {
+    // The first one was published before the camera was opened.
+    for status in statuses.skip(1) {
         assert_eq!(status.json()["pipeline"], "http-mjpeg", "{}", status.payload);
     }
 }

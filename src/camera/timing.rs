@@ -1,9 +1,10 @@
-//! The times of a live stream's frames: when a frame was captured, on the node's monotonic clock, and the time
-//! of day that is told. Pure.
+//! The times of a live stream's frames: when a frame was captured, on the node's monotonic clock, and the
+//! time of day that is told. Pure.
 //!
 //! [`Timeline`] gives the monotonic time, with which tracks and durations are calculated. It is the arrival,
 //! smoothed by the stream's own times where these advance as time does, so that network jitter does not
-//! distort speeds. [`TimeOfDay`] gives what is told. One clock is chosen with an attempt's first frame and kept.
+//! distort speeds. [`TimeOfDay`] gives what is told. One clock is chosen with an attempt's first frame and
+//! kept.
 
 use crate::frame::{CaptureClock, ClockFault};
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +35,8 @@ const JUMP_MEMORY_NS: i64 = 30_000_000_000;
 #[derive(Debug, Default)]
 pub struct Timeline {
     state: Option<State>,
+    /// Frames without a time in a row. Parsers leave out times that repeat.
+    without_time: u32,
     /// The stream's times are given up: arrival times are used until the attempt ends.
     ignores_stream: bool,
 }
@@ -55,7 +58,16 @@ impl Timeline {
     /// The monotonic time of a frame with the stream's time `pts` that arrives at `arrival`. Never later than
     /// the arrival.
     pub fn place(&mut self, pts: Option<Duration>, arrival: Duration) -> Duration {
-        let Some(pts_ns) = pts.map(nanoseconds).filter(|_| !self.ignores_stream) else { return arrival };
+        if self.ignores_stream {
+            return arrival;
+        }
+        let Some(pts_ns) = pts.map(nanoseconds) else {
+            // A stream that never has times is not at fault.
+            self.without_time += 1;
+            self.ignores_stream = self.state.is_some() && self.without_time >= MAX_STANDING;
+            return arrival;
+        };
+        self.without_time = 0;
         let now_ns = nanoseconds(arrival);
         let state = self.state.get_or_insert_with(|| State::new(pts_ns, now_ns));
         let placed_ns = state.place(pts_ns, now_ns);
@@ -162,8 +174,9 @@ struct SenderClock {
 }
 
 impl TimeOfDay {
-    /// The time of day to tell of a frame, and its clock. `captured`: its monotonic time; `sender`: its time by
-    /// the sender's clock; `local`: the same by this machine's; `fallback`: the name of this machine's clock.
+    /// The time of day to tell of a frame, and its clock. `captured`: its monotonic time; `sender`: its time
+    /// by the sender's clock; `local`: the same by this machine's; `fallback`: the name of this machine's
+    /// clock.
     pub fn tell(
         &mut self,
         captured: Duration,
@@ -264,6 +277,21 @@ mod tests {
         let mut sorted = placed[40..].to_vec();
         sorted.sort();
         assert!(largest_error(&sorted, 40, 0) <= 5, "{sorted:?}");
+    }
+
+    #[test]
+    fn a_stream_whose_repeated_times_the_parser_leaves_out_stands_still_too() {
+        let mut timeline = Timeline::default();
+        for number in 1..=20 {
+            assert_eq!(timeline.place(None, MS * 100 * number), MS * 100 * number);
+        }
+        assert!(!timeline.ignores_stream(), "it never has times");
+        timeline.place(Some(MS), MS * 2100);
+        for number in 22..=29 {
+            assert!(!timeline.ignores_stream());
+            assert_eq!(timeline.place(None, MS * 100 * number), MS * 100 * number);
+        }
+        assert!(timeline.ignores_stream());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Finds the small rectangle that events keep coming from: a clock or caption burnt into the picture, a screen,
-//! a flag. `camfire analyze` suggests a mask for it.
+//! Finds the small rectangle that events keep coming from: a clock or caption burnt into the picture, a
+//! screen, a flag. `camfire analyze` suggests a mask for it.
 
 use crate::wire::messages::Event;
 use std::collections::BTreeMap;

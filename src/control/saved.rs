@@ -81,7 +81,7 @@ struct Contents {
 #[derive(Debug, Default)]
 pub struct SavedSettings {
     /// None: settings are lost when the process ends.
-    path: Option<PathBuf>,
+    path: Mutex<Option<PathBuf>>,
     cameras: Mutex<BTreeMap<String, SavedCamera>>,
 }
 
@@ -102,12 +102,29 @@ impl SavedSettings {
             })?,
             None => BTreeMap::new(),
         };
-        Ok(SavedSettings { path, cameras: Mutex::new(cameras) })
+        Ok(SavedSettings { path: Mutex::new(path), cameras: Mutex::new(cameras) })
     }
 
     /// The file.
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+    pub fn path(&self) -> Option<PathBuf> {
+        lock(&self.path).clone()
+    }
+
+    /// Moves the settings to another file.
+    ///
+    /// Errors: it cannot be written, or exists already. The settings then stay where they are.
+    pub fn relocate(&self, to: &Path) -> io::Result<()> {
+        check_free(to)?;
+        let cameras = lock(&self.cameras);
+        let mut path = lock(&self.path);
+        if !cameras.is_empty() {
+            write(to, &cameras)?;
+        }
+        if let Some(old) = path.replace(to.to_path_buf()) {
+            // None was written if nothing was ever set.
+            let _ = fs::remove_file(old);
+        }
+        Ok(())
     }
 
     /// The settings of a camera.
@@ -134,11 +151,22 @@ impl SavedSettings {
         if *cameras == changed {
             return Ok(());
         }
-        if let Some(path) = &self.path {
+        if let Some(path) = &*lock(&self.path) {
             write(path, &changed)?;
         }
         *cameras = changed;
         Ok(())
+    }
+}
+
+/// Checks that settings can move to `path`.
+///
+/// Errors: there is a file already, whose settings would be lost.
+pub fn check_free(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -225,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn settings_move_with_their_file_and_not_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new, taken] =
+            ["old.json", "new/settings.json", "taken"].map(|name| folder.path().join(name));
+        let saved = SavedSettings::open(Some(old.clone())).unwrap();
+        saved.store("yard", paused()).unwrap();
+        fs::write(&taken, "x").unwrap();
+        saved.relocate(&taken).unwrap_err();
+        assert_eq!((saved.path(), fs::read(&taken).unwrap()), (Some(old.clone()), b"x".to_vec()));
+        saved.relocate(&new).unwrap();
+        assert!(!old.exists());
+        assert_eq!(SavedSettings::open(Some(new)).unwrap().of("yard"), paused());
+    }
+
+    #[test]
     fn a_damaged_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.json");
@@ -242,8 +285,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // A file in place of the folder.
         fs::write(folder.path().join("state"), "").unwrap();
-        let saved =
-            SavedSettings { path: Some(folder.path().join("state/settings.json")), ..Default::default() };
+        let path = Mutex::new(Some(folder.path().join("state/settings.json")));
+        let saved = SavedSettings { path, ..Default::default() };
         saved.store("yard", paused()).unwrap_err();
         assert_eq!(saved.of("yard"), SavedCamera::default());
     }

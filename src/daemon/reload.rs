@@ -32,7 +32,7 @@ use super::{
 use crate::{
     camera::template::{self, Pipeline},
     config::{Camera, Config, Loaded, Source},
-    control::CameraControl,
+    control::{CameraControl, saved},
     error::Error,
     publish::{mqtt, outbox},
     sync::lock,
@@ -146,9 +146,7 @@ impl Prepared {
             problems.extend(mqtt::check(&config.mqtt).err().map(|error| error.to_string()));
         }
         problems.extend(outbox::check_move(&running.config.outbox, &config.outbox).err());
-        if running.config.commands.settings_file != config.commands.settings_file {
-            problems.push("commands.settings_file: it can be changed only at a restart".into());
-        }
+        problems.extend(settings_file_problem(&running.config, &config));
         let listener = match config.web.listen {
             Some(listen) if plan.web && running.config.web.listen != Some(listen) => {
                 let bound = web::bind(listen).map_err(|error| format!("web.listen: {listen}: {error}"));
@@ -201,6 +199,18 @@ fn source_problem(camera: &Camera) -> Option<String> {
     Some(format!("cameras.{}.source: {}: {error}", camera.name, path.display()))
 }
 
+/// Why what commands have set cannot move to the new file.
+fn settings_file_problem(before: &Config, after: &Config) -> Option<String> {
+    if before.commands.settings_file == after.commands.settings_file {
+        return None;
+    }
+    let Some(file) = &after.commands.settings_file else {
+        return Some("commands.settings_file: it can be removed only at a restart".into());
+    };
+    let error = saved::check_free(file).err()?;
+    Some(format!("commands.settings_file: {}: {error}; it is read only at a restart", file.display()))
+}
+
 /// Checks that files can be created in a folder, which is created if it is missing.
 fn check_writable(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
@@ -233,6 +243,7 @@ impl Daemon {
     pub fn reload(&mut self, prepared: Prepared) -> Result<(Config, Model), Error> {
         let Prepared { config, model, plan, pipelines, classifiers, listener } = prepared;
         let before = std::mem::replace(&mut self.config, config);
+        self.move_settings();
         let cameras = self.config.cameras.clone();
         let kept = plan.with(&[CameraChange::Keep]);
         self.stop_cameras(&plan.with(&[CameraChange::Stop, CameraChange::Restart]));
@@ -280,6 +291,16 @@ impl Daemon {
         }
         tracing::info!(changes = lines.len(), "Configuration is reloaded.");
         Ok((self.config.clone(), self.reporter.model.clone()))
+    }
+
+    /// Moves what commands have set to the file of the configuration.
+    fn move_settings(&self) {
+        let Some(file) = self.config.commands.settings_file.as_ref() else { return };
+        if self.saved.path().as_ref() != Some(file)
+            && let Err(error) = self.saved.relocate(file)
+        {
+            tracing::error!(file = %file.display(), %error, "What commands have set stays in the old file.");
+        }
     }
 
     /// Stops the stages of cameras and ends their tracks.

@@ -133,8 +133,8 @@ impl PublisherState {
         state
     }
 
-    /// Begins with these states, and queues the removal of all retained messages that are no longer the node's
-    /// own.
+    /// Begins with these states, and queues the removal of all retained messages that are no longer the
+    /// node's own.
     fn take_states(&mut self, states: States) {
         let States { own_topics, initial } = states;
         self.states.retain(|topic, state| state.kind != StateKind::Removal || !own_topics.contains(topic));
