@@ -11,7 +11,7 @@ pub struct LiveEvent<'a> {
     #[serde(flatten)]
     pub event: &'a Event,
     /// The labels in the event's `label_path` that no earlier event of the object had, so that an automation
-    /// can act on each of them once.
+    /// can act on each of them once. Empty at the end.
     pub new_labels: Vec<String>,
     /// Seconds from the capture of the frame that caused the event until it was sent, rounded to 0.1.
     #[serde(serialize_with = "crate::counters::tenths")]

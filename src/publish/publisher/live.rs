@@ -91,13 +91,16 @@ impl LiveQueue {
 
     /// Adds an event of a frame that was captured at `at`. Must be called once per event, in order.
     pub(super) fn push_event(&mut self, topic: String, event: Event, at: Duration) {
-        let known = self.known_labels.entry(event.id.clone()).or_default();
-        let new = event.label_path.iter().filter(|label| known.insert(label.to_string()));
-        let new = new.cloned().collect();
+        let mut new = Vec::new();
         if event.kind == EventType::End {
+            // Nothing is new about what is over.
             self.known_labels.remove(&event.id);
-        } else if self.known_labels.len() > MAX_OPEN {
-            self.known_labels.pop_first();
+        } else {
+            let known = self.known_labels.entry(event.id.clone()).or_default();
+            new.extend(event.label_path.iter().filter(|label| known.insert(label.to_string())).cloned());
+            if self.known_labels.len() > MAX_OPEN {
+                self.known_labels.pop_first();
+            }
         }
         self.push(topic, Content::Event(Arc::new(event), new), at);
     }

@@ -758,6 +758,7 @@ fn objects_in_view_at_a_kill_are_ended_by_the_next_process() {
     };
     let ids: Vec<_> = ended("yard/events/live").iter().map(|event| event["id"].clone()).collect();
     assert_eq!(ids, ["b", "c"]);
+    assert!(ended("yard/events/live").iter().all(|event| event["new_labels"] == json!([])), "it is over");
     assert_eq!(ended("frigate/events").len(), 2);
     let durable = next.published_on(&["yard/events"]);
     let ends: Vec<_> =
