@@ -45,7 +45,8 @@ test:
 	@packaging/need.sh $(test_packages)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --workspace --locked
+	# Most of an integration test is waiting.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --workspace --locked
 	packaging/test-aarch64.sh
 
 test-aarch64:

