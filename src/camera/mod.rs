@@ -2,12 +2,13 @@
 //!
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer; [`rtsp`] speaks to RTSP
-//! cameras and [`http`] to those that speak HTTP. [`template`] defines the pipelines for each kind of source
+//! cameras and [`http`] to those that speak HTTP; [`auth`] answers both when they ask for a password. [`template`] defines the pipelines for each kind of source
 //! and [`choice`] selects one; [`decode`] decides which frames are decoded and [`pace`] which are analysed;
 //! [`timing`] gives them their times; [`retry`] sets the delay after a failure; [`watchdog`] detects a
 //! stalled attempt, [`probe`] a camera that can be reached again; [`report`] publishes the status. The stage
 //! has a thread of its own. Frames leave through the camera's slot, its status through messages.
 
+mod auth;
 pub mod choice;
 mod decode;
 pub mod gst;
@@ -164,6 +165,11 @@ impl Failure {
             | FailureKind::OtherContent(_) => CameraState::Unsupported,
         }
     }
+}
+
+/// The printable ASCII of a text that a camera has sent, at most `max` characters.
+fn readable(text: &str, max: usize) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(max).collect::<String>().trim().into()
 }
 
 /// What follows on an attempt.

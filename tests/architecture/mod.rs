@@ -32,7 +32,7 @@ const USED_IN: &[(&str, &[&str])] = &[
     ("rumqttc", &["src/publish/mqtt/"]),
     ("native_tls", &["src/publish/mqtt/", "src/camera/http/", "src/camera/rtsp/"]),
     ("tokio_native_tls", &["src/camera/http/", "src/camera/rtsp/"]),
-    ("http_auth", &["src/camera/http/", "src/camera/rtsp/"]),
+    ("http_auth", &["src/camera/auth.rs"]),
     ("http_body_util", &["src/camera/http/"]),
     ("socket2", &["src/camera/rtsp/"]),
     ("rusqlite", &["src/publish/outbox/"]),

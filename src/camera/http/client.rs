@@ -6,10 +6,9 @@
 
 use super::content::DETECT_BYTES;
 use crate::{
-    camera::{Failure, FailureKind},
+    camera::{Failure, FailureKind, auth::Auth},
     config::Login,
 };
-use http_auth::{PasswordClient, PasswordParams};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode, Uri,
@@ -41,7 +40,7 @@ pub struct Client {
     login: Option<Login>,
     verify_tls: bool,
     /// The camera's last request for a password, which also answers the following requests.
-    challenge: Option<PasswordClient>,
+    challenge: Option<Auth>,
     /// The last request was answered, with whatever status.
     answered: bool,
 }
@@ -74,7 +73,7 @@ enum Step {
     Answer(Response<Incoming>, Connection),
     Redirect(Uri),
     /// The camera asks for a password.
-    LogIn(PasswordClient),
+    LogIn(Auth),
 }
 
 impl Client {
@@ -171,20 +170,8 @@ impl Client {
     /// The login for a request, if the camera has asked for one and the request goes to its host.
     fn authorization(&mut self, url: &Uri, path: &str) -> Result<Option<String>, Failure> {
         let is_own = self.is_own_host(url);
-        let (Some(login), Some(challenge), true) = (&self.login, &mut self.challenge, is_own) else {
-            return Ok(None);
-        };
-        let parameters = PasswordParams {
-            username: &login.user,
-            password: &login.password,
-            uri: path,
-            method: "GET",
-            body: Some(&[]),
-        };
-        challenge
-            .respond(&parameters)
-            .map(Some)
-            .map_err(|e| denied(&format!("the camera asks for a login that is not supported: {e}")))
+        let Some(auth) = self.challenge.as_mut().filter(|_| is_own) else { return Ok(None) };
+        auth.header("GET", path).map(Some).map_err(|why| denied(&why))
     }
 
     /// Whether a URL is on the camera's own host, and is encrypted if the camera's is.
@@ -203,24 +190,21 @@ impl Client {
         let status = response.status();
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(Step::Answer(response, connection)),
-            StatusCode::UNAUTHORIZED if self.login.is_none() => {
-                Err(denied("the camera asks for a user and password"))
-            }
             StatusCode::UNAUTHORIZED if !self.is_own_host(url) => {
                 Err(denied("another host that the camera names asks for a user and password"))
             }
             StatusCode::UNAUTHORIZED => {
+                let login =
+                    self.login.as_ref().ok_or_else(|| denied("the camera asks for a user and password"))?;
                 let challenges: Vec<&str> = response
                     .headers()
                     .get_all(header::WWW_AUTHENTICATE)
                     .iter()
                     .filter_map(|challenge| challenge.to_str().ok())
                     .collect();
-                PasswordClient::builder()
-                    .challenges(&challenges.join(", "))
-                    .build()
+                Auth::new(&challenges, login)
                     .map(Step::LogIn)
-                    .map_err(|e| denied(&format!("the camera asks for a login that is not supported: {e}")))
+                    .map_err(|kinds| denied(&format!("the camera accepts only {kinds}")))
             }
             StatusCode::FORBIDDEN => Err(denied("the camera answers 403 Forbidden")),
             _ if status.is_redirection() => {

@@ -8,13 +8,16 @@
 
 use super::{
     Carrier, Request, Transport,
-    auth::{self, Auth},
-    message::{self, Item, Message, readable},
+    message::{self, Item, Message},
     sdp::{Description, Track},
     udp::Ports,
 };
 use crate::{
-    camera::{Failure, FailureKind, probe},
+    camera::{
+        Failure, FailureKind,
+        auth::{self, Auth},
+        probe, readable,
+    },
     config::Login,
 };
 use std::{

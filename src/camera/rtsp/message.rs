@@ -44,7 +44,7 @@ impl Message {
     /// Status code and phrase, readable and short whatever the peer has sent.
     pub fn status_text(&self) -> String {
         let text = self.start.split_once(' ').map_or("", |(_, text)| text);
-        readable(text, 48)
+        crate::camera::readable(text, 48)
     }
 
     /// Method and URL of a request.
@@ -70,11 +70,6 @@ impl Message {
     pub fn cseq(&self) -> Option<u32> {
         self.header("CSeq")?.parse().ok()
     }
-}
-
-/// The printable ASCII of `text`, at most `max` characters.
-pub fn readable(text: &str, max: usize) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(max).collect::<String>().trim().into()
 }
 
 /// Parses what `buffer` begins with, and returns it with its length in bytes. Returns None if more bytes are

@@ -7,11 +7,10 @@
 //! track to be watched, and passes its packets on. rtspsrc sees neither a password nor an answer of the
 //! camera.
 //!
-//! [`message`] parses what arrives, [`sdp`] finds the tracks, [`auth`] answers challenges, [`packets`]
+//! [`message`] parses what arrives, [`sdp`] finds the tracks, [`auth`](super::auth) answers challenges, [`packets`]
 //! decides which packets are passed on, [`flow`] how many may be on their way, [`udp`] opens ports for
 //! datagrams. Every answer is bounded in bytes and time, every exchange in connections, redirects and logins.
 
-mod auth;
 mod client;
 mod flow;
 mod message;
@@ -247,8 +246,8 @@ mod tests {
                 assert!(length <= bytes.len());
                 parsed += 1;
                 let challenges: Vec<&str> = message.all("WWW-Authenticate").collect();
-                auth::is_stale(&challenges);
-                if let Ok(mut auth) = auth::Auth::new(&challenges, &login) {
+                crate::camera::auth::is_stale(&challenges);
+                if let Ok(mut auth) = crate::camera::auth::Auth::new(&challenges, &login) {
                     // What it cannot express, it refuses.
                     let _ = auth.header("DESCRIBE", "rtsp://h/s");
                 }

@@ -1,6 +1,6 @@
 //! The tracks in a camera's session description (SDP), and the description that GStreamer gets. Pure.
 
-use super::message::readable;
+use crate::camera::readable;
 use crate::camera::{Failure, FailureKind, template::Codec};
 
 /// Attributes of a track that a depayloader needs or uses. All others are left out.

@@ -1,5 +1,7 @@
-//! Answers a camera's challenge with a user and password: Basic, and Digest with MD5 or SHA-256.
+//! Answers a camera's challenge, over RTSP or HTTP, with a user and password: Basic, and Digest with MD5 or
+//! SHA-256.
 
+use super::readable;
 use crate::config::Login;
 use http_auth::{
     PasswordClient, PasswordParams,
@@ -86,9 +88,9 @@ fn kinds(challenges: &[&str]) -> String {
         for challenge in parsed {
             let parameter = |name: &str| {
                 let found = challenge.params.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
-                found.map(|(_, value)| super::message::readable(&value.to_unescaped(), 24))
+                found.map(|(_, value)| readable(&value.to_unescaped(), 24))
             };
-            let mut kind = super::message::readable(challenge.scheme, 24);
+            let mut kind = readable(challenge.scheme, 24);
             if let Some(algorithm) = parameter("algorithm") {
                 kind += &format!(" with {algorithm}");
             }
