@@ -7,9 +7,10 @@
 //! track to be watched, and passes its packets on. rtspsrc sees neither a password nor an answer of the
 //! camera.
 //!
-//! [`message`] parses what arrives, [`sdp`] finds the tracks, [`auth`](super::auth) answers challenges, [`packets`]
-//! decides which packets are passed on, [`flow`] how many may be on their way, [`udp`] opens ports for
-//! datagrams. Every answer is bounded in bytes and time, every exchange in connections, redirects and logins.
+//! [`message`] parses what arrives, [`sdp`] finds the tracks, [`auth`](super::auth) answers challenges,
+//! [`packets`] decides which packets are passed on, [`flow`] how many may be on their way, [`udp`] opens ports
+//! for datagrams. Every answer is bounded in bytes and time, every exchange in connections, redirects and
+//! logins.
 
 mod client;
 mod flow;
