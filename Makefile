@@ -38,41 +38,41 @@ help:
 	@echo "make scenes-short      regenerate the short scenes in tests/data/scenes"
 
 run:
-	@packaging/need.sh $(run_packages)
+	@development/need.sh $(run_packages)
 	cargo run --release --locked --bin camfire -- demo
 
 test:
-	@packaging/need.sh $(test_packages)
+	@development/need.sh $(test_packages)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	# Most of an integration test is waiting.
 	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --workspace --locked
-	packaging/test-aarch64.sh
+	development/test-aarch64.sh
 
 test-aarch64:
-	packaging/test-aarch64.sh
+	development/test-aarch64.sh
 
 bench:
-	@packaging/need.sh $(run_packages)
+	@development/need.sh $(run_packages)
 	cargo run --release --locked --bin camfire -- bench
 
 layers:
 	cargo run --release --locked -p camfire-engine --no-default-features --example layers -- $(MODEL) $(KERNELS)
 
 cycle-model:
-	@packaging/need.sh llvm
-	packaging/test-aarch64.sh --no-run
-	. packaging/aarch64-env.sh && cargo build --release --locked -p camfire-engine --no-default-features \
+	@development/need.sh llvm
+	development/test-aarch64.sh --no-run
+	. development/aarch64-env.sh && cargo build --release --locked -p camfire-engine --no-default-features \
 		--target aarch64-unknown-linux-gnu --target-dir target/aarch64 --example layers
 	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers $(INPUT)
 
 measure-capture:
-	@packaging/need.sh $(test_packages) gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0
+	@development/need.sh $(test_packages) gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0
 	cargo build --release --locked
 	CLIPS=$(CLIPS) /usr/bin/python3 benches/capture.py latency cpu still adaptive memory scaling reconnects
 
 measure-seeing:
-	@packaging/need.sh $(run_packages) gstreamer1.0-plugins-ugly gstreamer1.0-tools
+	@development/need.sh $(run_packages) gstreamer1.0-plugins-ugly gstreamer1.0-tools
 	cargo build --release --locked
 	CLIPS=$(CLIPS) PEER="$(PEER)" python3 benches/seeing.py scores cost inference
 	$(if $(WORK),$(MAKE) measure-everyday)
@@ -85,14 +85,14 @@ measure-everyday: build/everyday-venv
 		target/release/examples/features --measure --out models/everyday/squeezenet_v1.1.head.safetensors
 
 measure-delivery: build/delivery-venv
-	@packaging/need.sh $(run_packages)
+	@development/need.sh $(run_packages)
 	cargo build --release --locked
 	build/delivery-venv/bin/python benches/delivery.py $(WHAT)
 
 # Finds memory errors in the compiled code. Miri is not an option: it needs a nightly compiler and cannot run
 # assembly.
 memcheck:
-	@packaging/need.sh $(build_packages) valgrind
+	@development/need.sh $(build_packages) valgrind
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \
 		cargo test -p camfire-engine --no-default-features --locked --lib -- --test-threads 1
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind -q --error-exitcode=9" \

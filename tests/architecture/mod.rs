@@ -196,6 +196,7 @@ fn known(rust: &[File]) -> Known<'static> {
         "pipelines",
         "config",
         "packaging",
+        "development",
         "systemd",
         ".github",
     ];
@@ -324,7 +325,9 @@ fn prose_names_files_keys_and_types_that_exist() {
 #[test]
 fn retired_names_do_not_come_back() {
     let mut all = rust();
-    for folder in ["docs", "config", "models", "assets", "benches", "pipelines", "packaging", "systemd"] {
+    let folders =
+        ["docs", "config", "models", "assets", "benches", "pipelines", "packaging", "development", "systemd"];
+    for folder in folders {
         all.extend(files(root(), folder, &["md", "toml", "json", "py", "sh", "service"]));
     }
     for name in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"] {
