@@ -1,8 +1,11 @@
 //! Commands over MQTT: what they set survives, and a flood of them does no harm.
 
-use crate::support::{Broker, Camfire, Subscriber, camfire_output, send_signal, stderr, stdout, wait_for};
+use crate::support::{
+    Broker, Camfire, Subscriber, camfire_output, camfire_without_root, send_signal, stderr, stdout, wait_for,
+};
 use std::{
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{
         Arc,
@@ -92,6 +95,16 @@ fn a_paused_camera_stays_paused_through_everything() {
         "{text}"
     );
     assert!(text.contains("settings.json"), "{text}");
+
+    // The file belongs to the service's user. Another user may still check the configuration.
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let settings_file = folder.path().join("settings.json");
+    std::fs::set_permissions(&settings_file, PermissionsExt::from_mode(0)).unwrap();
+    let mut check = camfire_without_root(folder.path());
+    let check = check.args(["check", "--config", file.to_str().unwrap()]).output().unwrap();
+    std::fs::set_permissions(&settings_file, PermissionsExt::from_mode(0o600)).unwrap();
+    let text = stdout(&check);
+    assert!(check.status.success() && text.contains("this user may not read"), "{text}");
 
     subscriber.clear();
     assert!(command(&subscriber, "yard", r#"{"do":"reset"}"#).0);

@@ -40,9 +40,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     for warning in &loaded.warnings {
         print(json, "warning", warning);
     }
-    let (mut problems, saved) = (problems(&loaded), saved_settings(&loaded.config));
-    match saved {
+    let mut problems = problems(&loaded);
+    // Without systemd's variables, the file of the installed service is where its state directory is.
+    let settings = loaded.config.commands.settings_file.clone().unwrap_or_else(|| INSTALLED_SETTINGS.into());
+    match saved_settings(&loaded.config, &settings) {
         Ok(notes) => notes.iter().for_each(|note| print(json, "note", note)),
+        // It belongs to the service's user. That another user may not read it says nothing about it.
+        Err(_) if is_private(&settings) => print(json, "warning", &unreadable_settings(&settings)),
         Err(error) => problems.push(loaded.locations.problem("commands.settings_file", error.to_string())),
     }
     for problem in &problems {
@@ -67,13 +71,24 @@ fn print(json: bool, kind: &str, text: &str) {
     }
 }
 
+/// Whether this user may not read the file.
+fn is_private(file: &Path) -> bool {
+    std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+fn unreadable_settings(file: &Path) -> String {
+    format!(
+        "commands.settings_file: this user may not read {}, so what commands have set, such as paused cameras, \
+         is not shown; check as root or as the service's user",
+        file.display()
+    )
+}
+
 /// What commands have set, one line per setting.
 ///
 /// Errors: the file cannot be read.
-fn saved_settings(config: &Config) -> Result<Vec<String>, Error> {
-    // Without systemd's variables, the file of the installed service is where its state directory is.
-    let path = config.commands.settings_file.clone().unwrap_or_else(|| INSTALLED_SETTINGS.into());
-    let saved = SavedSettings::open(Some(path.clone()))?;
+fn saved_settings(config: &Config, path: &Path) -> Result<Vec<String>, Error> {
+    let saved = SavedSettings::open(Some(path.to_path_buf()))?;
     let lines = saved.all().into_iter().flat_map(|(camera, settings)| {
         let is_configured = config.cameras.iter().any(|configured| configured.name == camera);
         let unconfigured = if is_configured { "" } else { "; there is no such camera in the configuration" };

@@ -94,8 +94,9 @@ impl SavedSettings {
         let cameras = match &path {
             Some(path) => read(path).map_err(|error| {
                 let message = format!(
-                    "commands.settings_file: {} cannot be read, and cameras may be paused in it. Repair it, or \
-                     remove it to watch all cameras",
+                    "commands.settings_file: {} cannot be read. It holds which cameras commands have paused, so \
+                     camfire does not start without it. Repair it; if it is removed, paused cameras are watched \
+                     again",
                     path.display()
                 );
                 Error::caused(ErrorKind::Input, message, error)

@@ -12,6 +12,10 @@ use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -341,11 +345,30 @@ pub fn send_signal(signal: &str, id: u32) {
 
 /// The binary under test, without the environment variables that would change its behaviour.
 pub fn camfire() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camfire"));
+    clean(Command::new(env!("CARGO_BIN_EXE_camfire")))
+}
+
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMFIRE_")) {
         command.env_remove(name);
     }
     command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM").stdin(Stdio::null());
+    command
+}
+
+/// The binary under test, run by a user who is not root. If the tests run as root, it is a copy in `folder`,
+/// which is then open to all users, because the checkout may be in a folder that only root can enter.
+pub fn camfire_without_root(folder: &Path) -> Command {
+    const NOBODY: u32 = 65534;
+    // The files of a process belong to its effective user.
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return camfire();
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.join("camfire");
+    std::fs::copy(env!("CARGO_BIN_EXE_camfire"), &copy).unwrap();
+    let mut command = clean(Command::new(copy));
+    command.uid(NOBODY).gid(NOBODY).env("HOME", folder).current_dir(folder);
     command
 }
 
