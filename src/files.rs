@@ -159,6 +159,14 @@ impl Directory {
         Ok(file.into())
     }
 
+    /// Opens a file for reading and writing. Creates it if it is missing.
+    ///
+    /// Errors: it cannot be opened or created; a link is not followed.
+    pub fn open_or_create_file(&self, name: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(sys::openat(&self.0, name, flags, PRIVATE_FILE)?.into())
+    }
+
     /// Writes a new file, in place of anything but a directory that has its name. A link is replaced, and
     /// what it points to stays. On errors no file is left.
     ///
@@ -303,6 +311,18 @@ pub fn check_trusted(path: &Path, file: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
+/// Who, other than root and this process's user, may change an open file, in words that follow its name. None
+/// if nobody may.
+pub fn changeable_by_others(file: &Metadata) -> Option<String> {
+    // The files of a process belong to its effective user.
+    let own = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
+    if file.uid() != 0 && file.uid() != own {
+        return Some(format!("belongs to another user (number {}), who can change it", file.uid()));
+    }
+    (file.mode() & 0o002 != 0)
+        .then(|| "can be changed by all users of this machine; run chmod o-w on it".into())
+}
+
 /// The names in a path, the last one first. `..` is one of them.
 fn names_reversed(path: &Path) -> Vec<OsString> {
     let name = |component| match component {
@@ -405,6 +425,21 @@ mod tests {
         std::fs::rename(&file, inner.join("old")).unwrap();
         std::fs::write(&file, "").unwrap();
         assert_eq!(check_trusted(&file, &opened), Err("a file that is not replaced while it is read".into()));
+    }
+
+    #[test]
+    fn files_of_other_users_and_files_that_all_may_write_are_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let found = || changeable_by_others(&std::fs::metadata(&file).unwrap());
+        assert_eq!(found(), None);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(found().unwrap().contains("chmod o-w"));
+        if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+            chown(&file, Some(65534), None).unwrap();
+            assert!(found().unwrap().contains("65534"));
+        }
     }
 
     #[test]

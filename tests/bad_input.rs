@@ -1,7 +1,10 @@
 //! Invalid input: the error message names the location, the exit status is 2, and nothing panics.
 
-use crate::support::{camfire_output, root, stderr, stdout};
-use std::path::{Path, PathBuf};
+use crate::support::{camfire_output, camfire_without_root, root, stderr, stdout};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 fn model_bytes() -> Vec<u8> {
     std::fs::read(root().join("models/squeezenet_v1.1_int8.tflite")).unwrap()
@@ -154,4 +157,22 @@ fn check_reports_configuration_errors_as_json_too() {
         .map(|line| line["kind"].as_str().unwrap().to_string())
         .collect();
     assert_eq!(kinds, ["problem", "problem"]);
+}
+
+#[test]
+fn check_warns_of_a_configuration_that_others_can_change_and_reports_one_that_it_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("camfire.toml");
+    std::fs::write(&file, "[cameras.test]\nsource = 'test://'\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let check = camfire_output(&["check", "--config", file.to_str().unwrap()]);
+    let text = stdout(&check);
+    assert!(check.status.success() && text.contains("camfire.toml: can be changed by all users"), "{text}");
+
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    let mut check = camfire_without_root(folder.path());
+    let check = check.args(["check", "--config", file.to_str().unwrap()]).output().unwrap();
+    let text = stdout(&check);
+    assert_eq!(check.status.code(), Some(2), "{text}");
+    assert!(text.contains("camfire.toml: cannot be read: Permission denied"), "{text}");
 }

@@ -1,6 +1,8 @@
 //! The interface to systemd: notifications, the journal, signals and the unit file.
 
-use crate::support::{Broker, Camfire, DEADLINE, camfire, free_port, root, send_signal, wait_for};
+use crate::support::{
+    Broker, Camfire, DEADLINE, camfire, camfire_output, free_port, root, send_signal, stderr, wait_for,
+};
 use std::{
     os::unix::net::UnixDatagram,
     process::Command,
@@ -139,4 +141,29 @@ fn the_unit_file_is_valid_and_sandboxed() {
         .output()
         .unwrap();
     assert!(security.status.success(), "{}", String::from_utf8_lossy(&security.stdout));
+}
+
+#[test]
+fn a_second_daemon_with_the_same_outbox_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("camfire.toml");
+    let outbox = folder.path().join("outbox.db");
+    std::fs::write(&file, format!("outbox.file = '{}'\nmqtt.port = {}\n", outbox.display(), free_port()))
+        .unwrap();
+    let mut first = Camfire::run_file(&file, &[]);
+    first.wait_log("camfire is running");
+    wait_for("the outbox", || outbox.exists().then_some(()));
+    let second = camfire_output(&["run", "--config", file.to_str().unwrap()]);
+    let text = stderr(&second);
+    assert_eq!(second.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("process {} (", first.id())) && text.contains("outbox.db"), "{text}");
+    // However the first one ends.
+    first.end("KILL");
+    let mut third = Camfire::run_file(&file, &[]);
+    third.wait_log("camfire is running");
+    wait_for("the lock", || {
+        let owner = std::fs::read_to_string(folder.path().join("outbox.db.lock")).ok()?;
+        (owner == third.id().to_string()).then_some(())
+    });
+    third.end("TERM");
 }

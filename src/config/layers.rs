@@ -185,6 +185,9 @@ impl Layers {
                 if let Err(required) = files::check_trusted(path, &metadata) {
                     self.untrusted.insert(name.clone(), required);
                 }
+                if let Some(others) = files::changeable_by_others(&metadata) {
+                    self.warnings.push(format!("{name}: {others}"));
+                }
                 self.add_text(&name, &text, Some(metadata.permissions().mode()));
                 self.files.push(path.to_path_buf());
             }

@@ -17,12 +17,13 @@
 //! | `web` | serves metrics and health, if configured | stop is requested and its responses are finished |
 //! | the caller | stats, watchdog, signals | |
 
+mod instance;
 mod plan;
 pub mod reload;
 mod stages;
 mod stats;
 
-use self::{stages::Stage, stats::StatsReporter};
+use self::{instance::Instance, stages::Stage, stats::StatsReporter};
 
 use crate::{
     camera::template,
@@ -106,6 +107,8 @@ pub struct Daemon {
     next_stats: Duration,
     /// Time of the start, for the metrics.
     started_at: Timestamp,
+    /// None without an outbox file.
+    instance: Option<Instance>,
 }
 
 /// A camera: what outlives its pipeline, and the stage that runs it.
@@ -123,8 +126,8 @@ impl Daemon {
     /// `control` takes requests to the node. The events' ids are derived from `seed`, so that analysing the
     /// same recording again gives the same ids.
     ///
-    /// Errors: a camera without a valid pipeline template ([`ErrorKind::Input`]), or a system that cannot
-    /// start an engine session or a thread ([`ErrorKind::System`]). An unreachable camera or broker is no
+    /// Errors: a camera without a valid pipeline template ([`ErrorKind::Input`]), another daemon that uses the
+    /// same outbox, or a system that cannot start an engine session or a thread ([`ErrorKind::System`]). An unreachable camera or broker is no
     /// error.
     ///
     /// [`ErrorKind::Input`]: crate::error::ErrorKind::Input
@@ -138,6 +141,10 @@ impl Daemon {
         seed: u64,
     ) -> Result<Daemon, Error> {
         let pipelines = config.cameras.iter().map(template::candidates).collect::<Result<Vec<_>, _>>()?;
+        let instance = match (publishing, &config.outbox.file) {
+            (Publishing::Mqtt, Some(outbox)) => Instance::claim(outbox)?,
+            _ => None,
+        };
         // A recording is analysed with the settings of its configuration.
         let saved = match publishing {
             Publishing::Mqtt => Arc::new(SavedSettings::open(config.commands.settings_file.clone())?),
@@ -145,6 +152,7 @@ impl Daemon {
         };
         log_saved(&config, &saved);
         let mut daemon = Daemon::new(config, model, *publishing, clock, control, saved, seed);
+        daemon.instance = instance;
         daemon.start_store()?;
         if *publishing == Publishing::Mqtt {
             daemon.start_publisher()?;
@@ -204,6 +212,7 @@ impl Daemon {
             renewals: None,
             next_stats: clock.monotonic() + config.stats.interval,
             started_at: clock.now(),
+            instance: None,
             config,
             clock,
         };

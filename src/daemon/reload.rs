@@ -26,6 +26,7 @@
 
 use super::{
     Daemon, STAGE_STOP_TIMEOUT, STAGE_TIMEOUT,
+    instance::Instance,
     plan::{CameraChange, Plan, WorkersChange},
     stages,
 };
@@ -79,6 +80,8 @@ pub struct Prepared {
     classifiers: Vec<Classifier>,
     /// The new address of the web server.
     listener: Option<TcpListener>,
+    /// The claim on the new outbox file.
+    instance: Option<Instance>,
 }
 
 impl Reloader {
@@ -147,6 +150,12 @@ impl Prepared {
         }
         problems.extend(outbox::check_move(&running.config.outbox, &config.outbox).err());
         problems.extend(settings_file_problem(&running.config, &config));
+        let instance = match &config.outbox.file {
+            Some(file) if running.config.outbox.file.as_ref() != Some(file) => {
+                keep(Instance::claim(file), &mut problems).flatten()
+            }
+            _ => None,
+        };
         let listener = match config.web.listen {
             Some(listen) if plan.web && running.config.web.listen != Some(listen) => {
                 let bound = web::bind(listen).map_err(|error| format!("web.listen: {listen}: {error}"));
@@ -178,7 +187,7 @@ impl Prepared {
             tracing::warn!("{warning}");
         }
         let model = if plan.model { model } else { running.model.clone() };
-        Ok(Prepared { config, model, plan, pipelines, classifiers, listener })
+        Ok(Prepared { config, model, plan, pipelines, classifiers, listener, instance })
     }
 }
 
@@ -241,7 +250,7 @@ impl Daemon {
     ///
     /// Errors: the system cannot start a thread. The daemon is incomplete then and must be stopped.
     pub fn reload(&mut self, prepared: Prepared) -> Result<(Config, Model), Error> {
-        let Prepared { config, model, plan, pipelines, classifiers, listener } = prepared;
+        let Prepared { config, model, plan, pipelines, classifiers, listener, instance } = prepared;
         let before = std::mem::replace(&mut self.config, config);
         self.move_settings();
         let cameras = self.config.cameras.clone();
@@ -264,6 +273,10 @@ impl Daemon {
             // Ends when the sender is dropped. The last states of the stopped cameras must not be taken for
             // those of the new ones.
             let _ = is_accepted.recv_timeout(STAGE_TIMEOUT);
+        }
+        // The outbox has moved.
+        if instance.is_some() {
+            self.instance = instance;
         }
         if plan.web {
             // A new address is bound already. With the same one, the old server must end first.
