@@ -4,6 +4,7 @@
 use super::{
     annotate::Target,
     burnt_in::Places,
+    log,
     output::{self, MessagePrinter},
     setup::{self, ConfigArguments, Signals},
     truth::{self, Extent, Truth},
@@ -78,10 +79,8 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Error> {
     // Events go to stdout, so the log only has warnings. Camera states are not logged, because they describe
     // retries that a clip does not get.
     match config.log.level {
-        config::LogLevel::Info => {
-            setup::start_log_without(config::LogLevel::Warn, Some(CAMERA_STATUS_MODULE))
-        }
-        level => setup::start_log(level),
+        config::LogLevel::Info => log::start_without(config::LogLevel::Warn, Some(CAMERA_STATUS_MODULE)),
+        level => log::start(level),
     };
     let model = Model::open(&config.engine.network, &config.groups)?;
     if let Some(truth) = &mut truth {

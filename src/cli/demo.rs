@@ -4,6 +4,7 @@
 //! subscribes to it like any client. Without mosquitto it prints a notice and reads from the daemon directly.
 
 use super::{
+    log,
     output::{self, MessagePrinter},
     setup::{self, Signals},
     watch,
@@ -68,7 +69,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
     };
     let config = configuration(&arguments, &clip, broker.as_ref())?;
-    setup::start_log(config.log.level);
+    log::start(config.log.level);
     let model = Model::open(&config.engine.network, &config.groups)?;
     gst::init()?;
 

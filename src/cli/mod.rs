@@ -11,6 +11,8 @@ pub mod check;
 pub mod classify;
 pub mod demo;
 pub mod doctor;
+mod journal;
+mod log;
 pub mod output;
 mod photo;
 pub mod run;

@@ -1,6 +1,9 @@
 //! `camfire run`: runs the daemon until a signal ends it.
 
-use super::setup::{self, ConfigArguments, LogFilter, Signals};
+use super::{
+    log::{self, LogFilter},
+    setup::{ConfigArguments, Signals},
+};
 use crate::{
     camera::gst,
     clock::SystemClock,
@@ -26,7 +29,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let config = arguments.config;
     let loaded = config.load()?;
-    let log = setup::start_log(loaded.config.log.level);
+    let log = log::start(loaded.config.log.level);
     gst::init()?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

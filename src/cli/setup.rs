@@ -1,15 +1,15 @@
-//! Shared set-up of the subcommands: reads the configuration, starts logging, catches signals.
+//! Shared set-up of the subcommands: reads the configuration and catches signals.
 
 use crate::{
     camera::template,
-    config::{self, Loaded, LogLevel, Network, Problems},
+    config::{self, Loaded, Network, Problems},
     error::{Error, ErrorKind},
     workers::model,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
-    io::{IsTerminal, Read},
-    os::{linux::fs::MetadataExt, unix::net::UnixStream},
+    io::Read,
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -17,18 +17,6 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
-};
-use tracing_subscriber::{
-    Registry,
-    filter::{LevelFilter, Targets},
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::{Format, Full, Writer, format},
-    },
-    layer::SubscriberExt,
-    registry::LookupSpan,
-    reload,
-    util::SubscriberInitExt,
 };
 
 /// Options of all subcommands that read a configuration.
@@ -121,90 +109,6 @@ fn engine_choice(name: &str) -> Result<engine::Choice, String> {
 fn kernel_set(name: &str) -> Result<engine::KernelSet, String> {
     let names = || engine::KernelSet::ALL.map(engine::KernelSet::name).join(", ");
     engine::KernelSet::of_name(name).ok_or_else(|| format!("must be one of {}", names()))
-}
-
-/// Starts logging to stderr. Under systemd, lines carry the journal's priorities.
-pub fn start_log(level: LogLevel) -> LogFilter {
-    start_log_without(level, None)
-}
-
-/// Decides which messages are logged.
-pub struct LogFilter(reload::Handle<Targets, Registry>);
-
-impl LogFilter {
-    /// Changes the minimum severity.
-    pub fn set_level(&self, level: LogLevel) {
-        // Fails only if the log has ended.
-        let _ = self.0.reload(targets(level, None));
-    }
-}
-
-/// Like [`start_log`], without the log of one module.
-pub fn start_log_without(level: LogLevel, module: Option<&'static str>) -> LogFilter {
-    let (levels, handle) = reload::Layer::new(targets(level, module));
-    let registry = tracing_subscriber::registry().with(levels);
-    // Without the note about a failed write, which panics: stderr can be a terminal that has been closed.
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .log_internal_errors(false);
-    if is_journal() {
-        let journal = Journal(format().with_target(false).with_level(false).with_ansi(false).without_time());
-        registry.with(lines.with_ansi(false).event_format(journal)).init();
-    } else {
-        registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init();
-    }
-    LogFilter(handle)
-}
-
-/// The levels of the parts of the program.
-fn targets(level: LogLevel, module: Option<&'static str>) -> Targets {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Libraries log warnings only, even at debug level. GStreamer's messages have their own target.
-    Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("camfire", level)
-        .with_target("gstreamer", level)
-        .with_targets(module.map(|module| (module, LevelFilter::OFF)))
-}
-
-/// Formats lines for the journal: a priority such as `<4>` in front (sd-daemon(3)) and no time, because the
-/// journal has its own. Fields stay in the line, where `journalctl` shows them.
-struct Journal(Format<Full, ()>);
-
-impl<S, N> FormatEvent<S, N> for Journal
-where
-    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &tracing::Event<'_>,
-    ) -> std::fmt::Result {
-        let priority = match *event.metadata().level() {
-            tracing::Level::ERROR => 3,
-            tracing::Level::WARN => 4,
-            tracing::Level::INFO => 6,
-            tracing::Level::DEBUG | tracing::Level::TRACE => 7,
-        };
-        write!(writer, "<{priority}>")?;
-        self.0.format_event(context, writer, event)
-    }
-}
-
-/// Whether stderr is the journal's socket: systemd sets `$JOURNAL_STREAM` to its device and inode.
-fn is_journal() -> bool {
-    let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return false };
-    std::fs::metadata("/proc/self/fd/2")
-        .is_ok_and(|stderr| journal == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
 /// Signal handling. The first SIGTERM or SIGINT is reported, the second ends the process at once.

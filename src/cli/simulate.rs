@@ -3,8 +3,8 @@
 //! rolled out.
 
 use super::{
-    output,
-    setup::{self, ConfigArguments, Signals},
+    log, output,
+    setup::{ConfigArguments, Signals},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -110,7 +110,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         LogLevel::Info => LogLevel::Warn,
         level => level,
     };
-    setup::start_log(level);
+    log::start(level);
     if let Some(folder) = &arguments.state {
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::caused(ErrorKind::Input, format!("--state {}", folder.display()), e))?;
