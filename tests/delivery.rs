@@ -1,7 +1,9 @@
 //! Durable messages arrive although the broker, the disk or camfire fail; commands, Home Assistant and TLS. A
 //! subscriber with a persistent session checks the sequence numbers of every message.
 
-use crate::support::{Broker, Camfire, DEADLINE, Received, camfire, clip, free_port, root, stderr, wait_for};
+use crate::support::{
+    Broker, Camfire, DEADLINE, Received, camfire, clip, free_port, root, send_signal, stderr, wait_for,
+};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use std::{
@@ -239,6 +241,84 @@ fn a_full_disk_drops_the_oldest_messages_and_publishes_a_gap() {
     assert_eq!(counted, lost, "{:?}", archive.gaps);
     // A message that is deleted while it is in flight is reported as lost, although it arrives.
     assert!(archive.count() >= 3000 - lost, "{:?}", archive.gaps);
+}
+
+/// The disk of outbox and pictures is full for a while: everything is still analysed and delivered.
+#[test]
+fn a_full_disk_interrupts_neither_analysis_nor_delivery() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let config = folder.path().join("camfire.toml");
+    let text = format!(
+        "outbox.file = '{0}/outbox.db'\npictures.directory = '{0}/pictures'\nstats.interval = '1s'\n\
+         [cameras.clip]\nsource = '{1}'\nloop = true\nrealtime = true\nlabels = ['any', 'unknown']\n",
+        disk.display(),
+        clip()
+    );
+    std::fs::write(&config, text).unwrap();
+    let broker = Broker::start();
+    let subscriber = broker.subscribe();
+    let mut unshare = Command::new("unshare");
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    // The process number is that of camfire, whose root shows its own mounts.
+    let script = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
+    let mut camfire = unshare
+        .args(["--mount", "sh", "-c", script])
+        .arg(&disk)
+        .args([env!("CARGO_BIN_EXE_camfire"), "run", "--config"])
+        .arg(&config)
+        .args(broker.flags())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("unshare is part of util-linux");
+    let log: Arc<Mutex<String>> = Arc::default();
+    let (lines, pipe) = (log.clone(), BufReader::new(camfire.stderr.take().unwrap()));
+    std::thread::spawn(move || {
+        pipe.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push_str(&(line + "\n")));
+    });
+    let count = |text: &str| log.lock().unwrap().matches(text).count();
+    let event = |what: &str| subscriber.wait(what, |m| m.topic.ends_with("clip/events"));
+    event("an event");
+    let filler = format!("/proc/{}/root{}/filler", camfire.id(), disk.display());
+    // Fills the disk to its last byte; the write that fails is the last.
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    wait_for("the report", || (count("Pictures cannot be stored") > 0).then_some(()));
+    // Both the analysis and the delivery go on.
+    for _ in 0..2 {
+        subscriber.clear();
+        event("an event while the disk is full");
+    }
+    let stats = subscriber.wait_topic("/stats").json();
+    assert_eq!(stats["delivery"]["connected"], true, "{stats}");
+    assert_eq!(count("Pictures cannot be stored"), 1, "{}", log.lock().unwrap());
+    assert!(count("Outbox cannot be written") <= 1, "{}", log.lock().unwrap());
+    std::fs::remove_file(&filler).unwrap();
+    // What is held is on disk again, and new pictures are stored.
+    let pictures = format!("/proc/{}/root{}/pictures", camfire.id(), disk.display());
+    let newest = || newest_file(Path::new(&pictures));
+    let before = newest();
+    wait_for("a new picture", || (newest() > before).then_some(()));
+    subscriber.clear();
+    let stats = subscriber.wait_topic("/stats").json();
+    assert_eq!(stats["delivery"]["lost"], 0, "{stats}");
+    send_signal("TERM", camfire.id());
+    assert!(camfire.wait().unwrap().success(), "{}", log.lock().unwrap());
+}
+
+/// When the newest picture below a folder was written.
+fn newest_file(folder: &Path) -> Option<std::time::SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let of = |entry: std::fs::DirEntry| match entry.path() {
+        path if path.is_dir() => newest_file(&path),
+        path if path.extension().is_some_and(|e| e == "jpg") => entry.metadata().ok()?.modified().ok(),
+        _ => None,
+    };
+    entries.filter_map(of).max()
 }
 
 fn is_root() -> bool {

@@ -57,7 +57,7 @@ impl Store {
         let Some(directory) = self.settings.directory.clone() else { return };
         let config::Pictures { max_bytes, max_age, .. } = self.settings;
         let interval = (max_age / SWEEPS_PER_MAX_AGE).clamp(MIN_SWEEP_INTERVAL, MAX_SWEEP_INTERVAL);
-        let mut last_error = None;
+        let mut faults = Faults::default();
         let mut dropping = false;
         let mut retention = Retention::new(directory.clone(), max_bytes, max_age);
         let mut swept_at = None;
@@ -77,6 +77,8 @@ impl Store {
             }
             match filing {
                 Ok(filing) => outcome = self.write(&directory, filing, &mut retention).and(outcome),
+                // Nothing was tried, so a fault may last.
+                Err(RecvTimeoutError::Timeout) if faults.is_present() => continue,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if dropped > 0 {
@@ -89,13 +91,14 @@ impl Store {
                 }
             }
             self.counters.file_bytes.store(retention.bytes(), Ordering::Relaxed);
-            match (outcome, &last_error) {
-                (Ok(()), _) => {}
-                (Err(error), Some(before)) if error.kind() == *before => {}
-                (Err(error), _) => {
-                    tracing::warn!(directory = %directory.display(), %error, "Pictures cannot be stored.");
-                    last_error = Some(error.kind());
+            let directory = directory.display();
+            match faults.note(outcome.as_ref().err().map(io::Error::kind), now) {
+                Some(Noted::Began) => {
+                    let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+                    tracing::warn!(%directory, error, "Pictures cannot be stored.");
                 }
+                Some(Noted::Ended) => tracing::info!(%directory, "Pictures are stored again."),
+                None => {}
             }
         }
     }
@@ -143,6 +146,44 @@ impl Store {
             self.counters.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         freed
+    }
+}
+
+/// Time without an error after which a fault has ended. A nearly full disk has space for some pictures and not
+/// for others, which is one fault and not many.
+const FAULT_END: Duration = Duration::from_secs(60);
+
+/// Decides which outcomes are logged: the first error of a kind, and the end of all errors.
+#[derive(Default)]
+struct Faults {
+    kind: Option<io::ErrorKind>,
+    last_at: Duration,
+}
+
+/// What is logged.
+#[derive(Debug, PartialEq)]
+enum Noted {
+    Began,
+    Ended,
+}
+
+impl Faults {
+    fn is_present(&self) -> bool {
+        self.kind.is_some()
+    }
+
+    /// Takes the outcome of an attempt at the monotonic time `now`: the kind of its error, or None.
+    fn note(&mut self, error: Option<io::ErrorKind>, now: Duration) -> Option<Noted> {
+        if error.is_some() {
+            self.last_at = now;
+            let is_known = std::mem::replace(&mut self.kind, error) == error;
+            return (!is_known).then_some(Noted::Began);
+        }
+        let has_ended = self.kind.is_some() && now.saturating_sub(self.last_at) >= FAULT_END;
+        if has_ended {
+            self.kind = None;
+        }
+        has_ended.then_some(Noted::Ended)
     }
 }
 
@@ -229,6 +270,22 @@ mod tests {
         for folder in [pictures.clone(), pictures.join("yard"), pictures.join("yard/2026-01-01")] {
             assert_eq!(mode(&folder), 0o40_700, "{}", folder.display());
         }
+    }
+
+    #[test]
+    fn a_fault_is_logged_once_and_its_end_when_it_does_not_return() {
+        use io::ErrorKind::{PermissionDenied, StorageFull};
+        let mut faults = Faults::default();
+        let mut note = |error, at_s| faults.note(error, Duration::from_secs(at_s));
+        assert_eq!(note(None, 0), None);
+        assert_eq!(note(Some(StorageFull), 100), Some(Noted::Began));
+        assert_eq!(note(None, 101), None, "a small picture had space");
+        assert_eq!(note(Some(StorageFull), 150), None);
+        assert_eq!(note(Some(PermissionDenied), 160), Some(Noted::Began));
+        assert_eq!(note(None, 219), None);
+        assert_eq!(note(None, 220), Some(Noted::Ended));
+        assert_eq!(note(None, 221), None);
+        assert_eq!(note(Some(PermissionDenied), 222), Some(Noted::Began));
     }
 
     #[test]
