@@ -1,5 +1,6 @@
-//! Cameras whose clock is off, steps or stops: the same events as from one that is right. The camera is a
-//! small scripted RTSP server that writes its own RTP times and sender reports.
+//! Clocks that are off, step or stop. Cameras with such a clock give the same events as one that is right: the
+//! camera is a small scripted RTSP server that writes its own RTP times and sender reports. The node's own time
+//! of day is changed with libfaketime, as NTP does on a board without a battery.
 
 use crate::support::{Broker, Camfire, Subscriber, launch_to_end, root, wait_for};
 use serde_json::Value;
@@ -194,4 +195,72 @@ fn a_camera_with_a_wrong_clock_gives_the_same_events_as_one_that_is_right() {
     messages.wait("the stopped clock in the status", |message| {
         message.topic.ends_with("/stopped/status") && message.json()["clock"]["fault"] == "stream_time"
     });
+}
+
+/// libfaketime for programs with threads, where Debian has it.
+fn libfaketime() -> Option<std::path::PathBuf> {
+    let architectures = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let libraries = architectures.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.into_iter().find(|library| library.exists())
+}
+
+#[test]
+fn a_node_whose_clock_is_set_has_unique_ids_and_true_durations() {
+    let library = libfaketime().expect("the package libfaketime");
+    let folder = tempfile::tempdir().unwrap();
+    let offset = folder.path().join("offset");
+    std::fs::write(&offset, "-400d").unwrap();
+    let config = format!(
+        "stats.interval = '1s'\noutbox.file = '{}'\n[cameras.clip]\nsource = '{}'\nloop = true\n\
+         realtime = true\nlabels = ['any', 'unknown']\n",
+        folder.path().join("outbox.db").display(),
+        crate::support::clip()
+    );
+    let broker = Broker::start();
+    let subscriber = broker.subscribe();
+    let environment = [
+        ("LD_PRELOAD", library.display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", offset.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".to_string()),
+        // Only the time of day is set; the monotonic clock never jumps.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_string()),
+    ];
+    let mut camfire = Camfire::run_with(&config, &broker.flags(), &environment);
+    let age_s = |event: &Value| {
+        let at: jiff::Timestamp = event["at"].as_str().unwrap().parse().unwrap();
+        jiff::Timestamp::now().duration_since(at).as_secs()
+    };
+    let event = |kind: &str, from_s: i64, to_s: i64| {
+        let is_one = |m: &crate::support::Received| {
+            m.topic.ends_with("clip/events")
+                && m.json()["type"] == kind
+                && (from_s..to_s).contains(&age_s(&m.json()))
+        };
+        subscriber.wait(&format!("an {kind} of {from_s} to {to_s} s ago"), is_one).json()
+    };
+    const DAY_S: i64 = 86_400;
+    event("start", 399 * DAY_S, 401 * DAY_S);
+    // NTP finds the right time, then a wrong server sets it back by an hour.
+    std::fs::write(&offset, "+0d").unwrap();
+    event("end", -60, 60);
+    event("start", -60, 60);
+    std::fs::write(&offset, "-1h").unwrap();
+    event("end", 3540, 3660);
+    event("start", 3540, 3660);
+    camfire.end("TERM");
+    let events: Vec<Value> =
+        subscriber.all().iter().filter(|m| m.topic.ends_with("clip/events")).map(|m| m.json()).collect();
+    let mut ids: Vec<&str> = Vec::new();
+    for (number, event) in (1..).zip(&events) {
+        assert_eq!(event["seq"], number, "the sequence goes on");
+        let duration_s = event["duration_s"].as_f64().unwrap();
+        assert!((0.0..300.0).contains(&duration_s), "{event}");
+        if event["type"] == "start" {
+            ids.push(event["id"].as_str().unwrap());
+        }
+    }
+    let starts = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert!(starts >= 3 && ids.len() == starts, "{ids:?}");
 }
