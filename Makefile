@@ -3,7 +3,7 @@
 build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 run_packages := $(build_packages) mosquitto mosquitto-clients gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
 # prometheus provides promtool. On Debian the package also starts the Prometheus server on port 9090.
-test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus python3-jinja2 python3-yaml
+test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus python3-jinja2 python3-yaml libfaketime
 
 # For make model: a folder of ImageNet photos named NNNN_name.jpg (NNNN: the class).
 PHOTOS ?= photos
@@ -15,10 +15,12 @@ INPUT ?= 227
 # For make measure-seeing: the folder that models/everyday/prepare.py has made. Empty: no crops are measured.
 WORK ?=
 SECONDS_EACH ?= 1800
+# For make soak: how long.
+HOURS ?= 2
 # For make scenes: the random seed.
 SEED ?= 1
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery model clip scenes scenes-short
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -30,6 +32,7 @@ help:
 	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program,"
 	@echo "                       WORK=folder of held-out crops, see models/everyday/README.md)"
 	@echo "make measure-delivery  measurements of docs/delivery.md and docs/fleet.md (WHAT=\"bytes fleet\" selects)"
+	@echo "make soak              run the packaged camfire for hours with what goes wrong in that time (HOURS=n)"
 	@echo "make memcheck          run the engine's tests under valgrind"
 	@echo "make fuzz              fuzz model loading and commands, 30 minutes per target (SECONDS_EACH=n)"
 	@echo "make model             rebuild the model from the published weights (PHOTOS=folder)"
@@ -124,6 +127,18 @@ build/model-venv: models/requirements.txt
 	@touch $@
 
 build/everyday-venv: models/everyday/requirements.txt
+	python3 -m venv $@
+	$@/bin/pip install --quiet -r $<
+	@touch $@
+
+# The packaged binary, unpacked, because installing it would start the service.
+soak: deb build/soak-venv
+	@development/need.sh $(run_packages) python3-gi gir1.2-gst-rtsp-server-1.0
+	rm -rf build/soak/root
+	dpkg-deb -x $$(ls -t build/packages/camfire_*_amd64.deb | head -1) build/soak/root
+	build/soak-venv/bin/python benches/soak/run.py build/soak/root/usr/bin/camfire $(HOURS) build/soak
+
+build/soak-venv: benches/soak/requirements.txt
 	python3 -m venv $@
 	$@/bin/pip install --quiet -r $<
 	@touch $@
