@@ -11,6 +11,7 @@ pub mod check;
 pub mod classify;
 pub mod demo;
 pub mod doctor;
+pub mod generate;
 mod journal;
 mod log;
 pub mod output;
