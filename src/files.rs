@@ -41,6 +41,13 @@ pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     }
 }
 
+/// Opens a device for reading and writing. Does not wait for it.
+///
+/// Errors: it cannot be opened.
+pub fn open_device(path: &Path) -> io::Result<File> {
+    Ok(sys::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
 /// Reads a regular file of at most `max_bytes` bytes.
 ///
 /// Errors: as for [`open_regular`], or the file is larger.

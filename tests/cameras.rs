@@ -1,13 +1,13 @@
 //! Every kind of source that works on a machine without cameras, and the status of cameras that fail.
 
 use crate::support::{
-    Broker, Camfire, Subscriber, camfire_output, clip,
+    Broker, Camfire, Subscriber, camfire_output, camfire_without_root, clip,
     http::HttpServer,
     launch_to_end, root,
     rtsp::{RtspServer, Stream},
-    stderr, stdout,
+    send_signal, stderr, stdout,
 };
-use std::path::Path;
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 fn camera(source: &str, more: &str) -> String {
     format!("[cameras.yard]\nsource = '{source}'\n{more}")
@@ -403,4 +403,26 @@ fn packet_loss_does_not_end_the_stream() {
         message.topic.ends_with("/yard/detections") && message.json()["frame"].as_u64() > Some(40)
     });
     assert!(camfire.end("TERM").success());
+}
+
+#[test]
+fn a_device_that_the_user_may_not_open_is_denied_and_the_group_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = folder.path().join("video0");
+    std::fs::write(&device, "").unwrap();
+    std::fs::set_permissions(&device, PermissionsExt::from_mode(0)).unwrap();
+    let config = folder.path().join("camfire.toml");
+    let broker = Broker::start();
+    let subscriber = broker.subscribe();
+    std::fs::write(&config, format!("[cameras.usb]\nsource = 'v4l2://{}'\n", device.display())).unwrap();
+    std::fs::set_permissions(&config, PermissionsExt::from_mode(0o644)).unwrap();
+    let mut camfire = camfire_without_root(folder.path());
+    let check = camfire.arg("check").arg("--config").arg(&config).output().unwrap();
+    assert!(stdout(&check).contains("usermod -aG video"), "{}", stdout(&check));
+    let mut camfire = camfire_without_root(folder.path());
+    let mut daemon = camfire.arg("run").arg("--config").arg(&config).args(broker.flags()).spawn().unwrap();
+    let status = subscriber.wait_state("usb", "denied");
+    assert!(status["reason"].as_str().unwrap().contains("usermod -aG video"), "{status}");
+    send_signal("TERM", daemon.id());
+    assert!(daemon.wait().unwrap().success());
 }

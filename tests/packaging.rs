@@ -1,5 +1,5 @@
-//! What the Debian package is made of: man pages and completions, and the configuration that it installs. `make
-//! test-deb` tests the built package.
+//! What the Debian package is made of: man pages and completions, and the configuration that it installs.
+//! `make test-deb` tests the built package.
 
 use crate::support::{camfire, camfire_output, root, stdout};
 use std::fs;

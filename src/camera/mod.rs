@@ -2,7 +2,8 @@
 //!
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer; [`rtsp`] speaks to RTSP
-//! cameras and [`http`] to those that speak HTTP; [`auth`] answers both when they ask for a password.
+//! cameras and [`http`] to those that speak HTTP; [`auth`] answers both when they ask for a password;
+//! [`device`] checks that a local camera may be opened.
 //! [`template`] defines the pipelines for each kind of source and [`choice`] selects one; [`decode`]
 //! decides which frames are decoded and [`pace`] which are analysed; [`timing`] gives them their times;
 //! [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera
@@ -12,6 +13,7 @@
 mod auth;
 pub mod choice;
 mod decode;
+pub mod device;
 pub mod gst;
 pub mod http;
 mod pace;
@@ -155,6 +157,15 @@ impl Failure {
         Failure::new(FailureKind::OtherCodec(codec), reason)
     }
 
+    /// The failure of a local camera whose device cannot be opened.
+    fn of_device(error: &std::io::Error) -> Failure {
+        let kind = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => FailureKind::Denied,
+            _ => FailureKind::Unreachable,
+        };
+        Failure::new(kind, error.to_string())
+    }
+
     fn state(&self) -> CameraState {
         match self.kind {
             FailureKind::Stalled => CameraState::Stalled,
@@ -285,7 +296,9 @@ impl CameraStage {
         choice.opening(started);
         report.attempt(choice);
         let ended = match choice.current() {
-            Ok(pipeline) => gst::run_once(self, pipeline, choice.usable_codecs(), report),
+            Ok(pipeline) => device::check(&self.camera.source)
+                .map_err(|error| Failure::of_device(&error))
+                .and_then(|()| gst::run_once(self, pipeline, choice.usable_codecs(), report)),
             Err(missing) => Err(Failure::new(FailureKind::Unsupported, missing)),
         };
         let streamed = report.end_of_attempt(self.clock.monotonic());

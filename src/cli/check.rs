@@ -2,7 +2,7 @@
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{choice::PipelineChoice, gst, template},
+    camera::{choice::PipelineChoice, device, gst, template},
     config::{Camera, Config, Everyday, Loaded, Network, Problem, Source},
     control::saved::SavedSettings,
     error::Error,
@@ -155,12 +155,13 @@ fn camera_problems(camera: &Camera) -> Vec<(String, String)> {
         problems.push((selected_by.to_string(), missing));
     }
     let opened = match &camera.source {
-        Source::File { path, .. } => files::open_regular(path).map(drop).map_err(|error| (path, error)),
-        Source::V4l2 { device } => std::fs::File::open(device).map(drop).map_err(|error| (device, error)),
-        _ => Ok(()),
+        Source::File { path, .. } => {
+            files::open_regular(path).map(drop).map_err(|error| format!("{}: {error}", path.display()))
+        }
+        source => device::check(source).map_err(|error| error.to_string()),
     };
-    if let Err((path, error)) = opened {
-        problems.push(("source".to_string(), format!("{}: {error}", path.display())));
+    if let Err(error) = opened {
+        problems.push(("source".to_string(), error));
     }
     problems
 }

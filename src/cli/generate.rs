@@ -20,8 +20,8 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-/// Writes a man page for `camfire` and one for each visible subcommand of `command`, and completions for bash,
-/// zsh and fish.
+/// Writes a man page for `camfire` and one for each visible subcommand of `command`, and completions for
+/// bash, zsh and fish.
 pub fn run(arguments: Arguments, command: clap::Command) -> Result<ExitCode, Error> {
     let folder = arguments.folder;
     write(&folder, command)

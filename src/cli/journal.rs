@@ -1,9 +1,9 @@
 //! Entries in systemd's journal, with fields: `journalctl -u camfire CAMFIRE_CAMERA=yard`.
 //!
-//! The protocol is that of systemd's native journal protocol: one datagram per entry, of lines
-//! `NAME=value`, or for values with newlines the name, the length in 8 bytes and the value. The message is the
-//! same text as on stderr, fields included, because `journalctl` shows only the message by default. This is
-//! why the crate tracing-journald is not used: its message has no fields.
+//! The protocol is systemd's native journal protocol: one datagram per entry, of lines `NAME=value`, or for
+//! values with newlines the name, the length in 8 bytes and the value. The message is the same text as on
+//! stderr, fields included, because `journalctl` shows only the message by default. The crate tracing-journald
+//! leaves the fields out of its message, so it is not used.
 
 use super::log::priority;
 use std::{

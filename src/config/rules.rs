@@ -64,7 +64,8 @@ pub(super) fn apply(
         raw.cameras.into_iter().filter_map(|(name, camera)| rules.camera(name, camera)).collect();
     let has_no_cameras = !rules.layers.origins.keys().any(|key| key.starts_with("cameras."));
     if has_no_cameras {
-        let warning = "No camera is configured: add a section [cameras.NAME] with a source, such as source = \"test://\"";
+        let warning = "No camera is configured, so there is nothing to do: add a section [cameras.NAME] with a source, \
+                       such as source = \"test://\", then run 'camfire check' and 'systemctl reload camfire'";
         rules.layers.warnings.push(warning.into());
     }
     let pictures = Pictures {

@@ -126,9 +126,9 @@ impl Daemon {
     /// `control` takes requests to the node. The events' ids are derived from `seed`, so that analysing the
     /// same recording again gives the same ids.
     ///
-    /// Errors: a camera without a valid pipeline template ([`ErrorKind::Input`]), another daemon that uses the
-    /// same outbox, or a system that cannot start an engine session or a thread ([`ErrorKind::System`]). An unreachable camera or broker is no
-    /// error.
+    /// Errors: a camera without a valid pipeline template ([`ErrorKind::Input`]), another daemon that uses
+    /// the same outbox, or a system that cannot start an engine session or a thread
+    /// ([`ErrorKind::System`]). An unreachable camera or broker is no error.
     ///
     /// [`ErrorKind::Input`]: crate::error::ErrorKind::Input
     /// [`ErrorKind::System`]: crate::error::ErrorKind::System

@@ -149,8 +149,8 @@ impl Store {
     }
 }
 
-/// Time without an error after which a fault has ended. A nearly full disk has space for some pictures and not
-/// for others, which is one fault and not many.
+/// Time without an error after which a fault has ended. A nearly full disk has space for some pictures and
+/// not for others, which is one fault and not many.
 const FAULT_END: Duration = Duration::from_secs(60);
 
 /// Decides which outcomes are logged: the first error of a kind, and the end of all errors.

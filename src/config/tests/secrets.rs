@@ -84,10 +84,7 @@ fn a_password_has_exactly_one_source() {
 #[test]
 fn questionable_settings_cause_warnings() {
     let none = loaded(&text("")).warnings;
-    assert_eq!(
-        none,
-        ["No camera is configured: add a section [cameras.NAME] with a source, such as source = \"test://\""]
-    );
+    assert!(none.len() == 1 && none[0].contains("add a section [cameras.NAME]"), "{none:?}");
 
     let in_address = loaded(&text("[cameras.a]\nsource = \"rtsp://me:hunter2@h/s\"")).warnings;
     assert_eq!(
