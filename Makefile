@@ -15,10 +15,12 @@ INPUT ?= 227
 # For make measure-seeing: the folder that models/everyday/prepare.py has made. Empty: no crops are measured.
 WORK ?=
 SECONDS_EACH ?= 1800
+# For make deny: 1 also fetches the database of known vulnerabilities and checks against it.
+ADVISORIES ?=
 # For make scenes: the random seed.
 SEED ?= 1
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery model clip scenes scenes-short
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery configuration-reference deny model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -30,6 +32,9 @@ help:
 	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program,"
 	@echo "                       WORK=folder of held-out crops, see models/everyday/README.md)"
 	@echo "make measure-delivery  measurements of docs/delivery.md and docs/fleet.md (WHAT=\"bytes fleet\" selects)"
+	@echo "make configuration-reference  renew docs/configuration.md"
+	@echo "make deny              check licences, versions and sources of the dependencies (ADVISORIES=1: and"
+	@echo "                       known vulnerabilities)"
 	@echo "make memcheck          run the engine's tests under valgrind"
 	@echo "make fuzz              fuzz model loading and commands, 30 minutes per target (SECONDS_EACH=n)"
 	@echo "make model             rebuild the model from the published weights (PHOTOS=folder)"
@@ -88,6 +93,21 @@ measure-delivery: build/delivery-venv
 	@development/need.sh $(run_packages)
 	cargo build --release --locked
 	build/delivery-venv/bin/python benches/delivery.py $(WHAT)
+
+# tests/documents.rs fails if the page is not current.
+configuration-reference:
+	@development/need.sh $(build_packages)
+	@mkdir -p build
+	cargo run --locked --bin camfire -- reference > build/configuration.md
+	mv build/configuration.md docs/configuration.md
+
+# The first run installs cargo-deny in build/tools, which takes minutes. fuzz/ is a workspace of its own.
+deny:
+	@development/need.sh build-essential pkg-config
+	[ "$$(build/tools/bin/cargo-deny --version 2> /dev/null)" = "cargo-deny 0.20.2" ] || \
+		cargo install --locked --root build/tools cargo-deny@0.20.2
+	build/tools/bin/cargo-deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)
+	build/tools/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml check --config deny.toml licenses sources
 
 # Finds memory errors in the compiled code. Miri is not an option: it needs a nightly compiler and cannot run
 # assembly.
