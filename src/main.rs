@@ -73,6 +73,9 @@ enum Command {
     Simulate(cli::simulate::Arguments),
     /// Subscribe to a broker and print events as they arrive
     Watch(cli::watch::Arguments),
+    /// Print the reference of all configuration keys
+    #[command(hide = true)]
+    Reference(cli::reference::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => cli::bench::run(arguments),
         Command::Simulate(arguments) => cli::simulate::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
+        Command::Reference(arguments) => cli::reference::run(arguments),
     };
     result.unwrap_or_else(|error| {
         cli::output::note!("camfire: {error}");

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod doctor;
 pub mod output;
 mod photo;
+pub mod reference;
 pub mod run;
 mod setup;
 pub mod simulate;
