@@ -17,12 +17,14 @@ WORK ?=
 SECONDS_EACH ?= 1800
 # For make soak: how long.
 HOURS ?= 2
+# For make deny: 1 also fetches the database of known vulnerabilities and checks against it.
+ADVISORIES ?=
 # For make scenes: the random seed.
 SEED ?= 1
 # For make deb and deb-arm64: the version of the package, if not that of the crate.
 VERSION ?=
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb model clip scenes scenes-short
+.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference deny model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -39,6 +41,9 @@ help:
 	@echo "make deb-arm64         build the Debian package for arm64"
 	@echo "make lint-deb          check both packages with lintian"
 	@echo "make test-deb          install both packages in fresh Debian 12 and 13 roots and use them (needs root)"
+	@echo "make configuration-reference  renew docs/configuration.md"
+	@echo "make deny              check licences, versions and sources of the dependencies (ADVISORIES=1: and"
+	@echo "                       known vulnerabilities)"
 	@echo "make memcheck          run the engine's tests under valgrind"
 	@echo "make fuzz              fuzz model loading and commands, 30 minutes per target (SECONDS_EACH=n)"
 	@echo "make model             rebuild the model from the published weights (PHOTOS=folder)"
@@ -118,6 +123,20 @@ test-deb: deb deb-arm64
 	# Cargo has nothing to do; only the version of this one differs.
 	packaging/build-deb.sh amd64 99.0-1
 	tests/packages/run.sh
+# tests/documents.rs fails if the page is not current.
+configuration-reference:
+	@development/need.sh $(build_packages)
+	@mkdir -p build
+	cargo run --locked --bin camfire -- reference > build/configuration.md
+	mv build/configuration.md docs/configuration.md
+
+# The first run installs cargo-deny in build/tools, which takes minutes. fuzz/ is a workspace of its own.
+deny:
+	@development/need.sh build-essential pkg-config
+	[ "$$(build/tools/bin/cargo-deny --version 2> /dev/null)" = "cargo-deny 0.20.2" ] || \
+		cargo install --locked --root build/tools cargo-deny@0.20.2
+	build/tools/bin/cargo-deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)
+	build/tools/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml check --config deny.toml licenses sources
 
 # Finds memory errors in the compiled code. Miri is not an option: it needs a nightly compiler and cannot run
 # assembly.

@@ -76,6 +76,9 @@ enum Command {
     /// Write man pages and shell completions into a folder
     #[command(hide = true)]
     Generate(cli::generate::Arguments),
+    /// Print the reference of all configuration keys
+    #[command(hide = true)]
+    Reference(cli::reference::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => cli::simulate::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
         Command::Generate(arguments) => cli::generate::run(arguments, Arguments::command()),
+        Command::Reference(arguments) => cli::reference::run(arguments),
     };
     result.unwrap_or_else(|error| {
         cli::output::note!("camfire: {error}");

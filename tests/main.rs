@@ -16,6 +16,7 @@ mod clocks;
 mod commands;
 mod delivery;
 mod demo;
+mod documents;
 mod elements;
 mod everyday;
 mod faults;

@@ -16,6 +16,7 @@ mod journal;
 mod log;
 pub mod output;
 mod photo;
+pub mod reference;
 pub mod run;
 mod setup;
 pub mod simulate;

@@ -163,39 +163,48 @@ impl Key {
         })
     }
 
-    /// Returns the rule of this key's kind, with a suggestion if `value` is near a valid one.
+    /// Returns the rule of this key's kind, with an example or, if `value` is near a valid one, a suggestion.
     fn rule(&self, value: &Value) -> String {
-        let duration_rule = |min, max, whole: &str| {
-            let (min, max) = (duration::format(min), duration::format(max));
-            let example = self.default.filter(|default| *default != AUTO).unwrap_or("10s");
-            format!("must be a duration{whole} from {min} to {max}, such as \"{example}\"")
-        };
-        match &self.kind {
-            KeyKind::Text(_) | KeyKind::Secret => "must be a string in quotes".into(),
-            KeyKind::Integer(min, max) => format!("must be a whole number from {min} to {max}"),
-            KeyKind::Positive(max) => format!("must be a number above 0 and up to {max}"),
-            KeyKind::Number(min, max) => format!("must be a number from {min} to {max}"),
-            KeyKind::Strings => "must be a list of strings, such as [\"cat\", \"dog\"]".into(),
-            KeyKind::Classes => {
-                "must be a list of at least one class, such as [\"tabby\", \"beagle\"]".into()
+        let example = match &self.kind {
+            KeyKind::Strings => ", such as [\"cat\", \"dog\"]".into(),
+            KeyKind::Classes => ", such as [\"tabby\", \"beagle\"]".into(),
+            KeyKind::Polygon => ", such as [[0, 0], [0.5, 0], [0.5, 1]]".into(),
+            KeyKind::Polygons => ", such as [[[0, 0], [0.5, 0], [0.5, 1]]]".into(),
+            KeyKind::Duration(..) | KeyKind::AutoDuration(..) | KeyKind::WholeSeconds(..) => {
+                let default = self.default.filter(|default| *default != AUTO);
+                format!(", such as \"{}\"", default.unwrap_or("10s"))
             }
-            KeyKind::Polygon => "must be a list of corners, such as [[0, 0], [0.5, 0], [0.5, 1]]".into(),
-            KeyKind::Polygons => {
-                "must be a list of polygons, each a list of corners, such as [[[0, 0], [0.5, 0], [0.5, 1]]]"
-                    .into()
-            }
-            KeyKind::Rectangle => "must be [left, top, width, height] as fractions of the image".into(),
-            KeyKind::Boolean => "must be true or false".into(),
-            KeyKind::Duration(min, max) => duration_rule(*min, *max, ""),
-            KeyKind::AutoDuration(min, max) => duration_rule(*min, *max, "") + ", or \"auto\"",
-            KeyKind::WholeSeconds(min, max) => duration_rule(*min, *max, " in whole seconds"),
             KeyKind::Choice(words) => {
                 let near = value.as_str().and_then(|text| nearest(text, words));
-                let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-                format!("must be one of {}{hint}", words.join(", "))
+                near.map_or(String::new(), |near| format!("; did you mean {near}?"))
             }
-            KeyKind::Table => "must be a table".into(),
-            KeyKind::Scalar => "must be a string in quotes, a whole number, true or false".into(),
+            _ => String::new(),
+        };
+        format!("must be {}{example}", self.accepted())
+    }
+
+    /// The values that this key's kind accepts, as a phrase.
+    pub(super) fn accepted(&self) -> String {
+        let range = |min: &Duration, max: &Duration| {
+            format!("from {} to {}", duration::format(*min), duration::format(*max))
+        };
+        match &self.kind {
+            KeyKind::Text(_) | KeyKind::Secret => "a string in quotes".into(),
+            KeyKind::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            KeyKind::Positive(max) => format!("a number above 0 and up to {max}"),
+            KeyKind::Number(min, max) => format!("a number from {min} to {max}"),
+            KeyKind::Strings => "a list of strings".into(),
+            KeyKind::Classes => "a list of at least one class".into(),
+            KeyKind::Polygon => "a list of corners".into(),
+            KeyKind::Polygons => "a list of polygons, each a list of corners".into(),
+            KeyKind::Rectangle => "[left, top, width, height] as fractions of the image".into(),
+            KeyKind::Boolean => "true or false".into(),
+            KeyKind::Duration(min, max) => format!("a duration {}", range(min, max)),
+            KeyKind::AutoDuration(min, max) => format!("\"auto\" or a duration {}", range(min, max)),
+            KeyKind::WholeSeconds(min, max) => format!("a duration in whole seconds {}", range(min, max)),
+            KeyKind::Choice(words) => format!("one of {}", words.join(", ")),
+            KeyKind::Table => "a table".into(),
+            KeyKind::Scalar => "a string in quotes, a whole number, true or false".into(),
         }
     }
 

@@ -16,6 +16,7 @@ mod lookup;
 pub mod polygon;
 mod problems;
 mod raw;
+pub mod reference;
 mod renamed;
 mod rules;
 mod service_links;

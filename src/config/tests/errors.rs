@@ -198,10 +198,8 @@ fn every_broken_rule_is_reported_in_one_exact_line() {
         ),
         (
             "[cameras.a]\nsource = \"test://\"\nstall_timeout = \"never\"",
-            &[
-                "3: cameras.a.stall_timeout = \"never\": must be a duration from 1s to 1day, such as \"10s\", \
-               or \"auto\"",
-            ],
+            &["3: cameras.a.stall_timeout = \"never\": must be \"auto\" or a duration from 1s to 1day, \
+               such as \"10s\""],
         ),
         (
             "[cameras.a]\nsource = \"test://\"\nsnapshot_source = \"rtsp://h/s\"",
