@@ -97,17 +97,10 @@ fn log_start(config: &Config, model: &Model) {
     }
 }
 
-/// What `systemctl status` shows while `config` runs. Without a camera, logs what to do next: a fresh
-/// installation has none.
+/// What `systemctl status` shows while `config` runs. Without a camera, as after a fresh installation, the log has
+/// a warning that says what to do.
 fn status(config: &Config) -> &'static str {
-    if !config.cameras.is_empty() {
-        return "";
-    }
-    tracing::info!(
-        "No camera is configured, so camfire is idle. Add one to /etc/camfire/camfire.toml, validate it with \
-         'camfire check', then run 'systemctl reload camfire'."
-    );
-    "Idle: no camera is configured."
+    if config.cameras.is_empty() { "Idle: no camera is configured." } else { "" }
 }
 
 /// Reloads the configuration if `prepare` finds that it can be used; otherwise everything stays as it is.
