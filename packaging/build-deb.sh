@@ -71,7 +71,7 @@ mkdir -p build/deb
 $run "$binary" generate build/deb
 cargo metadata --format-version 1 --locked --filter-platform "$target" | python3 packaging/licences.py |
     gzip -9n > build/deb/third-party-licences.gz
-gzip -9nc CHANGELOG.md > build/deb/CHANGELOG.md.gz
+gzip -9nc CHANGELOG.md > build/deb/changelog.gz
 sed 's/^$/./; s/^/ /' LICENSE-MIT > build/deb/mit
 sed -e '/^@MIT@$/{r build/deb/mit' -e 'd}' packaging/copyright > build/deb/copyright
 rm build/deb/mit
@@ -79,7 +79,7 @@ cargo_version=$(cargo pkgid --locked | sed 's/.*[#@]//')
 cat > build/deb/changelog << END
 camfire (${version:-$cargo_version-1}) unstable; urgency=medium
 
-  * Version $cargo_version. Its changes are in CHANGELOG.md.gz.
+  * Version $cargo_version. Its changes are in changelog.gz.
 
  -- The camfire authors <camfire@users.noreply.github.com>  $(date -uRd "@$SOURCE_DATE_EPOCH")
 END

@@ -48,7 +48,9 @@ fn the_installed_configuration_is_valid_idle_and_its_examples_work() {
     let file = root().join("packaging/camfire.toml");
     let check =
         |path: &std::path::Path| stdout(&camfire_output(&["check", "--config", path.to_str().unwrap()]));
-    assert_eq!(check(&file), format!("ok: {}; 0 cameras\n", file.display()));
+    let found = check(&file);
+    assert!(found.ends_with(&format!("ok: {}; 0 cameras\n", file.display())), "{found}");
+    assert_eq!(found.matches("warning").count(), 1, "{found}");
     // As a user would: every "#" that stands before an example is removed.
     let text = fs::read_to_string(&file).unwrap();
     let lines = text.lines().map(|line| match line.strip_prefix('#') {

@@ -29,6 +29,9 @@ registered=
 finish() {
     status=$?
     [ -z "$registered" ] || echo -1 > "$binfmt/qemu-aarch64"
+    for mounted in "$scratch"/*/proc "$scratch"/*/var/cache/apt/archives; do
+        ! mountpoint -q "$mounted" || umount "$mounted"
+    done
     rm -rf --one-file-system "$scratch"
     if [ $status = 0 ]; then echo "test-deb: all passed"; else echo "test-deb: FAILED" >&2; fi
 }

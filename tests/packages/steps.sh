@@ -71,19 +71,19 @@ installed() {
         examples/passwords.conf examples/jetson.conf; do
         test -s /usr/share/doc/camfire/$path || { echo "no $path" >&2; exit 1; }
     done
-    expect "check" "ok: $config; 0 cameras" "$(camfire check)"
+    expect "check" "ok: $config; 0 cameras" "$(camfire check | grep -v '^warning: No camera is configured')"
     # Everything that is needed is there, whichever broker is not.
     camfire doctor > /tmp/doctor || true
     expect "doctor" "" "$(grep '^NO ' /tmp/doctor | grep -v broker || true)"
 }
 
-# The service as it is after the installation. It says what to do next, and nothing is wrong.
+# The service as it is after the installation. It says what to do next, and nothing else is wrong.
 idle() {
     mosquitto -d
     start_daemon
     wait_for "the note" grep -q "No camera is configured" /tmp/camfire.log
     stop_daemon
-    expect "warnings" "" "$(grep -E 'WARN|ERROR' /tmp/camfire.log || true)"
+    expect "warnings" "" "$(grep -E 'WARN|ERROR' /tmp/camfire.log | grep -v 'No camera is configured' || true)"
 }
 
 # Five lines of configuration to the first event.
