@@ -59,7 +59,9 @@ enum Command {
     Demo(cli::demo::Arguments),
     /// Validate a configuration
     Check(cli::check::Arguments),
-    /// Report what this machine supports: GStreamer, cameras, CPU, engine, broker
+    /// Write a first configuration: find cameras and the broker, try them, and write a file
+    Init(cli::init::Arguments),
+    /// Report what works and what is missing: machine, GStreamer, cameras and their streams, broker
     Doctor(cli::doctor::Arguments),
     /// Analyse a recording and print its events
     Analyze(cli::analyze::Arguments),
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => cli::run::run(arguments),
         Command::Demo(arguments) => cli::demo::run(arguments),
         Command::Check(arguments) => cli::check::run(arguments),
+        Command::Init(arguments) => cli::init::run(arguments),
         Command::Doctor(arguments) => cli::doctor::run(arguments),
         Command::Analyze(arguments) => cli::analyze::run(arguments),
         Command::Classify(arguments) => cli::classify::run(arguments),

@@ -9,6 +9,9 @@
 //! [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera
 //! that can be reached again; [`report`] publishes the status. The stage has a thread of its own. Frames
 //! leave through the camera's slot, its status through messages.
+//!
+//! Commands look at cameras without a stage: [`opening`] opens one for a moment, [`stream_facts`] is what is
+//! learnt from that, and [`onvif`] finds cameras on the local network.
 
 mod auth;
 pub mod choice;
@@ -16,11 +19,14 @@ mod decode;
 pub mod device;
 pub mod gst;
 pub mod http;
+pub mod onvif;
+pub mod opening;
 mod pace;
 mod probe;
 mod report;
 mod retry;
 pub mod rtsp;
+pub mod stream_facts;
 pub mod template;
 mod timing;
 mod watchdog;

@@ -27,8 +27,12 @@ pub struct Arguments {
 
 /// Prints every problem. The exit status is 0 without problems, otherwise 2.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let json = arguments.json;
-    let loaded = match arguments.config.read() {
+    report(&arguments.config, arguments.json)
+}
+
+/// Validates a configuration and prints every problem. Also what `camfire init` ends with.
+pub fn report(config: &ConfigArguments, json: bool) -> Result<ExitCode, Error> {
+    let loaded = match config.read() {
         Ok(loaded) => loaded,
         Err(problems) => {
             for problem in problems.iter() {

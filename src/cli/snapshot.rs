@@ -2,13 +2,8 @@
 
 use super::{output, setup::ConfigArguments};
 use crate::{
-    camera::{
-        FailureKind,
-        choice::{NextStart, PipelineChoice},
-        gst, template,
-    },
-    clock::{Clock, SystemClock},
-    config::{Camera, Config},
+    camera::{gst, opening},
+    config::Config,
     error::{Error, ErrorKind},
     frame::Image,
     vision::{
@@ -56,7 +51,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         return Err(Error::new(ErrorKind::Input, message));
     };
     gst::init()?;
-    let frame = capture(camera)?;
+    let frame = opening::snapshot(camera).map_err(|failure| {
+        Error::new(ErrorKind::Source, format!("cameras.{}: {}", camera.name, failure.reason))
+    })?;
     let (width, height) = upright_size(&frame);
     let (width, height) = (width.round() as usize, height.round() as usize);
     let unreadable = |e| Error::caused(ErrorKind::Source, "cannot read the frame", e);
@@ -92,37 +89,4 @@ fn write_heatmap(config: &Config, frame: &Image, file: &Path) -> Result<String, 
     let png = picture::grey_png(&heatmap.grey, heatmap.width, heatmap.height);
     std::fs::write(file, png).map_err(|e| Error::caused(ErrorKind::System, file.display().to_string(), e))?;
     Ok(format!("{} ({label} {:.2})", file.display(), best.score))
-}
-
-/// The first frame, from the best pipeline that delivers one.
-fn capture(camera: &Camera) -> Result<Image, Error> {
-    let clock = SystemClock::new();
-    let mut choice = PipelineChoice::new(template::snapshot_candidates(camera)?, gst::missing);
-    let mut codecs_tried = 0;
-    loop {
-        let refuse =
-            |reason: String| Error::new(ErrorKind::Source, format!("cameras.{}: {reason}", camera.name));
-        let pipeline = choice.current().map_err(refuse)?;
-        let failure = match gst::first_image(camera, pipeline, choice.usable_codecs(), &clock) {
-            Ok(frame) => return Ok(frame),
-            Err(failure) => failure,
-        };
-        let can_retry = match failure.kind {
-            FailureKind::OtherCodec(codec) if codecs_tried < 2 => {
-                codecs_tried += 1;
-                choice.set_codec(codec)
-            }
-            FailureKind::OtherContent(content) if codecs_tried < 2 => {
-                codecs_tried += 1;
-                choice.set_content(content)
-            }
-            FailureKind::Unsupported | FailureKind::NoDecoderOutput | FailureKind::Stalled => {
-                choice.start_failed(&failure.reason, clock.monotonic()) == NextStart::AtOnce
-            }
-            _ => false,
-        };
-        if !can_retry {
-            return Err(refuse(failure.reason));
-        }
-    }
 }

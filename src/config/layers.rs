@@ -29,7 +29,7 @@ use toml::{
 };
 
 /// The main file, unless another one is given.
-const MAIN_FILE: &str = "/etc/camfire/camfire.toml";
+pub const MAIN_FILE: &str = "/etc/camfire/camfire.toml";
 
 /// Maximum size of a configuration file.
 const MAX_FILE_BYTES: u64 = 8 << 20;

@@ -29,14 +29,14 @@ mod validators;
 
 pub use duration::parse as parse_duration;
 pub use inputs::{CameraValidator, Findings, Inputs, Main, Naming, Validator};
-pub use layers::Locations;
+pub use layers::{Locations, MAIN_FILE};
 pub use lookup::dotted;
 
 pub use problems::{Problem, Problems};
 pub use source::file_path;
 pub use suggest::nearest;
 pub use types::*;
-pub use validators::{ANY, UNKNOWN};
+pub use validators::{ANY, RESERVED_NAMES, UNKNOWN};
 
 use std::{path::PathBuf, thread};
 

@@ -15,7 +15,7 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_TOPIC_BYTES: usize = 256;
 
 /// Topics of the node itself, which are on the same level as those of cameras.
-const RESERVED_NAMES: [&str; 5] = ["answer", "command", "gap", "stats", "status"];
+pub const RESERVED_NAMES: [&str; 5] = ["answer", "command", "gap", "stats", "status"];
 
 /// One line of text.
 pub(super) fn line(text: &str) -> Result<(), String> {

@@ -13,18 +13,20 @@
 mod bounds;
 mod build;
 mod capture;
+mod devices;
 mod errors;
 mod feed;
-mod first_image;
 mod gate;
 mod sample_sink;
 mod source;
 mod teardown;
 mod transcode;
+mod visit;
 
 pub use capture::{CaptureObserver, MIN_CLIP_DURATION, run_once};
-pub use first_image::first_image;
+pub use devices::{LocalCamera, Place, local_cameras};
 pub use transcode::{Paths, clip_duration, transcode};
+pub use visit::{first_image, stream_facts};
 
 use super::template::{self, Pipeline, Template};
 use crate::{
