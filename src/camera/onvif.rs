@@ -1,8 +1,8 @@
 //! Finds ONVIF cameras on the local network with WS-Discovery: a question over UDP multicast, or to addresses
 //! that multicast does not reach, and the answers that come within a few seconds.
 //!
-//! Anyone on the network can answer. So the number, the size and the XML of the answers are bounded, texts are
-//! reduced to printable ASCII, and a camera's address is that of the packet, not what its text claims.
+//! Anyone on the network can answer. So the number, the size and the XML of the answers are bounded, texts
+//! are reduced to printable ASCII, and a camera's address is that of the packet, not what its text claims.
 
 use super::readable;
 use std::{

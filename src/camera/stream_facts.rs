@@ -1,8 +1,8 @@
 //! What is learnt about a camera's stream by watching it for a few seconds: codec, size, frame rate and
 //! keyframe interval. Pure.
 //!
-//! Rates and intervals are measured in the stream's own time, because a camera may send the first seconds in a
-//! burst, and a decoder that cannot keep up delays what follows.
+//! Rates and intervals are measured in the stream's own time, because a camera may send the first seconds in
+//! a burst, and a decoder that cannot keep up delays what follows.
 
 use std::time::Duration;
 
@@ -107,8 +107,8 @@ impl StreamRecord {
         }
     }
 
-    /// The facts after the stream was watched for `watched` from its first image. `is_live`: frames come in real
-    /// time, so that the decoder can be measured.
+    /// The facts after the stream was watched for `watched` from its first image. `is_live`: frames come in
+    /// real time, so that the decoder can be measured.
     pub fn facts(&self, watched: Duration, is_live: bool, transport: Option<&'static str>) -> StreamFacts {
         let steps = self.steps();
         let span: Duration = steps.iter().sum();

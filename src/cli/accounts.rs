@@ -1,5 +1,5 @@
-//! Users and groups of the machine, and who may open a file: what `/etc/passwd`, `/etc/group`, the unit of the
-//! service and a file's permissions tell.
+//! Users and groups of the machine, and who may open a file: what `/etc/passwd`, `/etc/group`, the unit of
+//! the service and a file's permissions tell.
 
 use super::machine_files::{names, read};
 use std::{collections::BTreeSet, fs::Metadata, os::unix::fs::MetadataExt, path::Path};

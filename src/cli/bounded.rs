@@ -1,13 +1,9 @@
 //! Waits for calls that may hang, such as a driver that is asked for its devices, but only for a time.
 
-use std::{
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
-    time::Duration,
-};
+use std::{sync::mpsc, thread, time::Duration};
 
-/// Runs `work` on a thread of its own and returns its result. Returns None if it takes longer than `time`: the
-/// thread is then left behind and ends with the process.
+/// Runs `work` on a thread of its own and returns its result. Returns None if it takes longer than `time`:
+/// the thread is then left behind and ends with the process.
 pub fn within<T: Send + 'static>(time: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     start(work).wait(time)
 }
@@ -30,10 +26,7 @@ pub fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Ca
 impl<T> Call<T> {
     /// The result, or None if it is not there within `time`, or the call has panicked.
     pub fn wait(&self, time: Duration) -> Option<T> {
-        match self.result.recv_timeout(time) {
-            Ok(result) => Some(result),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.result.recv_timeout(time).ok()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The protocol is systemd's native journal protocol: one datagram per entry, of lines `NAME=value`, or for
 //! values with newlines the name, the length in 8 bytes and the value. The message is the same text as on
-//! stderr, fields included, because `journalctl` shows only the message by default. The crate tracing-journald
-//! leaves the fields out of its message, so it is not used.
+//! stderr, fields included, because `journalctl` shows only the message by default. The crate
+//! tracing-journald leaves the fields out of its message, so it is not used.
 
 use super::log::priority;
 use std::{

@@ -100,8 +100,8 @@ fn log_start(config: &Config, model: &Model) {
     }
 }
 
-/// What `systemctl status` shows while `config` runs. Without a camera, as after a fresh installation, the log has
-/// a warning that says what to do.
+/// What `systemctl status` shows while `config` runs. Without a camera, as after a fresh installation, the
+/// log has a warning that says what to do.
 fn status(config: &Config) -> &'static str {
     if config.cameras.is_empty() { "Idle: no camera is configured." } else { "" }
 }

@@ -1,8 +1,8 @@
 //! Opens a camera for a moment, outside of the daemon: for its first image, or to measure its stream.
 //!
-//! `camfire snapshot`, `camfire doctor` and `camfire init` use it. Pipelines, sessions, readers and limits are
-//! those of the daemon; what is missing is what a moment does not need: pacing, the gate's decisions and the
-//! analysis. Every image is decoded.
+//! `camfire snapshot`, `camfire doctor` and `camfire init` use it. Pipelines, sessions, readers and limits
+//! are those of the daemon; what is missing is what a moment does not need: pacing, the gate's decisions and
+//! the analysis. Every image is decoded.
 
 use super::{
     bounds,

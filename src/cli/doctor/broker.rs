@@ -16,8 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Reports on all brokers, which are asked side by side. If one answers, another that does not is no fault.
 pub fn findings(config: &Mqtt) -> Vec<Finding> {
     let one = |broker: &_| Mqtt { brokers: vec![Clone::clone(broker)], ..config.clone() };
-    let calls: Vec<_> =
-        config.brokers.iter().map(|broker| one(broker)).map(|one| (mqtt::broker(&one), start(one))).collect();
+    let calls: Vec<_> = config.brokers.iter().map(one).map(|one| (mqtt::broker(&one), start(one))).collect();
     let answers: Vec<_> = calls.into_iter().map(|(name, call)| (name, wait(&call))).collect();
     let is_any_usable = answers.iter().any(|(_, answer)| answer.is_ok());
     let login = match &config.login {

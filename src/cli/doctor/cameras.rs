@@ -17,8 +17,8 @@ use std::{
 /// Formats of a camera that are listed.
 const MAX_FORMATS: usize = 4;
 
-/// Reports on the machine whose files are below `root`. Having no camera is no fault; one that cannot be opened
-/// is.
+/// Reports on the machine whose files are below `root`. Having no camera is no fault; one that cannot be
+/// opened is.
 pub fn findings(root: &Path) -> Vec<Finding> {
     let cameras = local_cameras::find(root);
     let mut findings: Vec<Finding> = cameras.v4l2.iter().map(|camera| node(root, camera)).collect();

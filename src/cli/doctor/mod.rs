@@ -9,8 +9,8 @@ pub mod broker;
 mod cameras;
 mod engine;
 mod finding;
-mod gstreamer;
 mod machine;
+mod pipelines;
 pub mod streams;
 
 use super::setup::ConfigArguments;
@@ -50,16 +50,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let network = config.as_ref().map(|config| config.engine.network.clone()).unwrap_or_default();
     let mut findings = machine::findings(root, &board);
     findings.extend(engine::findings(&network));
-    let gstreamer = gst::init().map_err(|error| error.to_string());
-    let has_gstreamer = gstreamer.is_ok();
-    findings.extend(gstreamer::findings(gstreamer));
-    if has_gstreamer {
+    let initialised = gst::init().map_err(|error| error.to_string());
+    let has_pipelines = initialised.is_ok();
+    findings.extend(pipelines::findings(initialised));
+    if has_pipelines {
         findings.extend(cameras::findings(root));
     }
     findings.extend(configuration);
     if let Some(config) = &config {
         findings.extend(broker::findings(&config.mqtt));
-        if has_gstreamer {
+        if has_pipelines {
             findings.extend(streams(root, config, &board));
         }
     }

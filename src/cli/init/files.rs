@@ -31,7 +31,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Chooses the file to write: `main` if it does not exist, or else `cameras.toml` in `conf.d` beside it.
+    /// Chooses the file to write: `main` if it does not exist, or else [`LAYER`] in `conf.d` beside it.
     ///
     /// Errors ([`ErrorKind::Input`]): it exists, or there is no `conf.d`; the text says what to do.
     pub fn choose(main: &Path) -> Result<Target, Error> {

@@ -1,8 +1,8 @@
 //! `camfire init`: writes a first configuration.
 //!
-//! It finds cameras and the broker ([`search`]), asks what it must ([`questions`]), opens each camera and logs in
-//! to the broker before anything is written, and then writes ([`text`], [`files`]) and validates the result as
-//! `camfire check` does. What exists is never overwritten.
+//! It finds cameras and the broker ([`search`]), asks what it must ([`questions`]), opens each camera and
+//! logs in to the broker before anything is written, and then writes ([`text`], [`files`]) and validates the
+//! result as `camfire check` does. What exists is never overwritten.
 
 mod files;
 mod questions;
@@ -68,8 +68,8 @@ pub struct Arguments {
     root: PathBuf,
 }
 
-/// Finds, asks, tries, writes. The exit status is 1 if something that was written does not work, or if there is
-/// nothing to write.
+/// Finds, asks, tries, writes. The exit status is 1 if something that was written does not work, or if there
+/// is nothing to write.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let main = arguments.config.clone().unwrap_or_else(|| MAIN_FILE.into());
     let target = Target::choose(&main)?;

@@ -1,8 +1,8 @@
 //! Reads the explanations in `config/camfire.toml`, which is written for people: comments, sections, keys.
 //!
-//! A comment explains the keys or the section directly below it. Keys without a comment of their own belong to
-//! the comment above the previous key or, behind a section's head, to that of the section. An example is a
-//! line that starts with `#` and no space.
+//! A comment explains the keys or the section directly below it. Keys without a comment of their own belong
+//! to the comment above the previous key or, behind a section's head, to that of the section. An example is
+//! a line that starts with `#` and no space.
 
 /// The file that ships with camfire.
 pub(super) const MANUAL: &str = include_str!("../../../config/camfire.toml");

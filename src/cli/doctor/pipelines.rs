@@ -33,8 +33,8 @@ pub fn findings(initialised: Result<(), String>) -> Vec<Finding> {
     findings
 }
 
-/// The pipelines, on one line, and what is missing for each of the others. That a machine lacks what only some
-/// boards have is no fault.
+/// The pipelines, on one line, and what is missing for each of the others. That a machine lacks what only
+/// some boards have is no fault.
 fn pipelines() -> Vec<Finding> {
     let (mut usable, mut findings) = (Vec::new(), Vec::new());
     for (name, template) in template::all() {
