@@ -169,7 +169,7 @@ fn check_warns_of_a_configuration_that_others_can_change_and_reports_one_that_it
     let text = stdout(&check);
     assert!(check.status.success() && text.contains("camfire.toml: can be changed by all users"), "{text}");
 
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
     let mut check = camfire_without_root(folder.path());
     let check = check.args(["check", "--config", file.to_str().unwrap()]).output().unwrap();
     let text = stdout(&check);

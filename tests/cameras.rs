@@ -410,7 +410,7 @@ fn a_device_that_the_user_may_not_open_is_denied_and_the_group_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let device = folder.path().join("video0");
     std::fs::write(&device, "").unwrap();
-    std::fs::set_permissions(&device, PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&device, PermissionsExt::from_mode(0o000)).unwrap();
     let config = folder.path().join("camfire.toml");
     let broker = Broker::start();
     let subscriber = broker.subscribe();

@@ -99,7 +99,7 @@ fn a_paused_camera_stays_paused_through_everything() {
     // The file belongs to the service's user. Another user may still check the configuration.
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     let settings_file = folder.path().join("settings.json");
-    std::fs::set_permissions(&settings_file, PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&settings_file, PermissionsExt::from_mode(0o000)).unwrap();
     let mut check = camfire_without_root(folder.path());
     let check = check.args(["check", "--config", file.to_str().unwrap()]).output().unwrap();
     std::fs::set_permissions(&settings_file, PermissionsExt::from_mode(0o600)).unwrap();

@@ -5,7 +5,7 @@ use crate::support::{camfire, camfire_output, root, stderr, stdout};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// A page, with the path that it has in the repository.
@@ -214,7 +214,10 @@ fn dead_links(page: &Page) -> Vec<String> {
         }
         let (file, anchor) =
             link.split_once('#').map_or((*link, None), |(file, anchor)| (file, Some(anchor)));
-        let target: PathBuf = if file.is_empty() { root().join(&page.path) } else { folder.join(file) };
+        if file.is_empty() {
+            return anchor.is_some_and(|anchor| !page.anchors().contains(anchor));
+        }
+        let target = folder.join(file);
         let has_anchor = |anchor: &str| {
             let text = fs::read_to_string(&target).unwrap_or_default();
             Page { path: String::new(), text }.anchors().contains(anchor)
