@@ -3,11 +3,11 @@
 //! [`CameraStage::run`] opens the camera, streams, and after a failure reports it once, waits and tries
 //! again. [`gst`] makes one attempt and is the only module that uses GStreamer; [`rtsp`] speaks to RTSP
 //! cameras and [`http`] to those that speak HTTP; [`auth`] answers both when they ask for a password.
-//! [`template`] defines the pipelines for each kind of source and [`choice`] selects one; [`decode`] decides
-//! which frames are decoded and [`pace`] which are analysed; [`timing`] gives them their times; [`retry`] sets
-//! the delay after a failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera that can be reached
-//! again; [`report`] publishes the status. The stage has a thread of its own. Frames leave through the
-//! camera's slot, its status through messages.
+//! [`template`] defines the pipelines for each kind of source and [`choice`] selects one; [`decode`]
+//! decides which frames are decoded and [`pace`] which are analysed; [`timing`] gives them their times;
+//! [`retry`] sets the delay after a failure; [`watchdog`] detects a stalled attempt, [`probe`] a camera
+//! that can be reached again; [`report`] publishes the status. The stage has a thread of its own. Frames
+//! leave through the camera's slot, its status through messages.
 
 mod auth;
 pub mod choice;

@@ -8,9 +8,9 @@
 //! camera.
 //!
 //! [`message`] parses what arrives, [`sdp`] finds the tracks, [`auth`](super::auth) answers challenges,
-//! [`packets`] decides which packets are passed on, [`flow`] how many may be on their way, [`udp`] opens ports
-//! for datagrams. Every answer is bounded in bytes and time, every exchange in connections, redirects and
-//! logins.
+//! [`packets`] decides which packets are passed on, [`flow`] how many may be on their way, [`udp`] opens
+//! ports for datagrams. Every answer is bounded in bytes and time, every exchange in connections, redirects
+//! and logins.
 
 mod client;
 mod flow;
