@@ -137,12 +137,11 @@ def boot(site):
     site.machine.start()
     site.machine.output("mkdir -p /payload && mount -o ro /dev/vdb /payload")
     site.machine.write("/etc/fstab", "/dev/vda / ext4 defaults 0 1\n/dev/vdb /payload ext4 ro 0 0\n")
-    check(site.machine.run("ls /usr/lib/x86_64-linux-gnu/gstreamer-1.0").code != 0, "the image has GStreamer plugins")
     check(site.machine.run("command -v camfire").code != 0, "the image has camfire")
     return site.machine.output("uname -r; systemd-analyze time | head -n 1").replace("\n", ", ")
 
 
-@step("apt installs the package and its dependencies", 200)
+@step("apt installs the package, whose dependencies suffice", 200)
 def install(site):
     machine = site.machine
     # What is there before shows what is left after the purge.
@@ -169,10 +168,9 @@ def idle(site):
 @step("mosquitto starts, and the node is online", 90)
 def broker(site):
     machine = site.machine
-    machine.output("apt-get install --yes --quiet=2 mosquitto")
     # The subscriber is outside; Debian's mosquitto listens on loopback only.
     machine.write("/etc/mosquitto/conf.d/outside.conf", "listener 1883\nallow_anonymous true\nmax_queued_messages 0\n")
-    machine.output("systemctl restart mosquitto")
+    machine.output("systemctl enable --now mosquitto")
     # A name of its own, so that the topics are known. Still no camera.
     site.configure('node.name = "porch"\ncommands.accept = true\n')
     machine.output("systemctl reload camfire")

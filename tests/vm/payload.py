@@ -19,7 +19,8 @@ def make(package, clip, folder):
     repack(package, later, folder / "repack", content / SECOND)
     size_kib = sum(file.stat().st_size for file in content.iterdir()) // 1024 + 4096
     disk = folder / "payload.img"
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-L", "payload", "-d", content, disk, f"{size_kib}k"], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-L", "payload", "-d", content, disk, f"{size_kib}k"],
+                   stdout=subprocess.DEVNULL, check=True)
     return disk, version, later
 
 
@@ -29,6 +30,9 @@ def repack(package, version, folder, target):
     control = folder / "DEBIAN/control"
     lines = [f"Version: {version}" if line.startswith("Version:") else line for line in control.read_text().splitlines()]
     control.write_text("\n".join(lines) + "\n")
+    # A later version usually has another default configuration, so dpkg must keep the one that the user changed.
+    with open(folder / "etc/camfire/camfire.toml", "a") as config:
+        config.write("# A line that an earlier version does not have.\n")
     # Nobody waits for the smallest archive here.
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", folder, target],
                    stdout=subprocess.DEVNULL, check=True)
