@@ -20,8 +20,12 @@ WORK ?=
 SECONDS_EACH ?= 1800
 # For make scenes: the random seed.
 SEED ?= 1
+# For make deb and deb-arm64: the version of the package, if not that of the crate.
+VERSION ?=
+# For make test-vm: a package. Empty: make deb builds one.
+DEB ?=
 
-.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery model clip scenes scenes-short
+.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery deb deb-arm64 lint-deb test-deb model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -34,6 +38,10 @@ help:
 	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program,"
 	@echo "                       WORK=folder of held-out crops, see models/everyday/README.md)"
 	@echo "make measure-delivery  measurements of docs/delivery.md and docs/fleet.md (WHAT=\"bytes fleet\" selects)"
+	@echo "make deb               build the Debian package for amd64 (VERSION=x.y.z-n; tools: see packaging/build-deb.sh)"
+	@echo "make deb-arm64         build the Debian package for arm64"
+	@echo "make lint-deb          check both packages with lintian"
+	@echo "make test-deb          install both packages in fresh Debian 12 and 13 roots and use them (needs root)"
 	@echo "make memcheck          run the engine's tests under valgrind"
 	@echo "make fuzz              fuzz model loading and commands, 30 minutes per target (SECONDS_EACH=n)"
 	@echo "make model             rebuild the model from the published weights (PHOTOS=folder)"
@@ -56,9 +64,10 @@ test:
 test-aarch64:
 	development/test-aarch64.sh
 
-test-vm:
+# Not part of make test: docs/vm-test.md. Debian's Python, because another one has no GObject.
+test-vm: $(if $(DEB),,deb)
 	@development/need.sh $(vm_packages)
-	/usr/bin/python3 tests/vm/run.py --deb "$(DEB)"
+	/usr/bin/python3 tests/vm/run.py --deb "$(or $(DEB),$$(ls -t build/packages/camfire_*_amd64.deb | head -n 1))"
 
 bench:
 	@development/need.sh $(run_packages)
@@ -96,6 +105,27 @@ measure-delivery: build/delivery-venv
 	@development/need.sh $(run_packages)
 	cargo build --release --locked
 	build/delivery-venv/bin/python benches/delivery.py $(WHAT)
+
+# The first build installs cargo-deb 3.8.0 and cargo-auditable 0.7.7 in build/tools. The profile dist takes
+# minutes. The path of the package is the last line.
+deb:
+	@development/need.sh $(build_packages) binutils dpkg-dev git python3
+	packaging/build-deb.sh amd64 $(VERSION)
+
+deb-arm64:
+	@development/need.sh $(build_packages) binutils git python3
+	development/test-aarch64.sh --no-run
+	packaging/build-deb.sh arm64 $(VERSION)
+
+lint-deb: deb deb-arm64
+	@development/need.sh lintian
+	packaging/lint-deb.sh
+
+test-deb: deb deb-arm64
+	@development/need.sh debootstrap qemu-user-static
+	# Cargo has nothing to do; only the version of this one differs.
+	packaging/build-deb.sh amd64 99.0-1
+	tests/packages/run.sh
 
 # Finds memory errors in the compiled code. Miri is not an option: it needs a nightly compiler and cannot run
 # assembly.

@@ -40,7 +40,7 @@ mod web;
 mod wire;
 mod workers;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Edge video analytics: analyses camera streams and publishes the results over MQTT.
@@ -73,6 +73,9 @@ enum Command {
     Simulate(cli::simulate::Arguments),
     /// Subscribe to a broker and print events as they arrive
     Watch(cli::watch::Arguments),
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Generate(cli::generate::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => cli::bench::run(arguments),
         Command::Simulate(arguments) => cli::simulate::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
+        Command::Generate(arguments) => cli::generate::run(arguments, Arguments::command()),
     };
     result.unwrap_or_else(|error| {
         cli::output::note!("camfire: {error}");

@@ -198,30 +198,47 @@ fn documented_packages(document: &str, heading: &str) -> BTreeSet<String> {
     text.split_whitespace().filter(|word| *word != "\\").map(str::to_string).collect()
 }
 
+/// The packages of a relation of the Debian package, such as `depends`, without versions and alternatives.
+fn related_packages(deb: &toml::Value, relation: &str) -> BTreeSet<String> {
+    let names = deb[relation].as_str().unwrap().split(", ");
+    names.map(|name| name.split(' ').next().unwrap().to_string()).collect()
+}
+
 #[test]
 fn the_documents_name_the_packages_that_a_build_and_a_run_need() {
     let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
     let makefile = read("Makefile");
-    let build = make_packages(&makefile, "build_packages");
+    let manifest: toml::Value = toml::from_str(&read("Cargo.toml")).unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let plugins = |relation: &str, deb: &toml::Value| {
+        let mut packages = related_packages(deb, relation);
+        packages.retain(|package| package.starts_with("gstreamer1.0-"));
+        packages
+    };
+    let run = plugins("depends", deb);
+    assert_eq!(run, plugins("depends", &deb["variants"]["arm64"]));
+    let suggested = plugins("suggests", deb);
     let service = read("docs/service.md");
-    assert_eq!(documented_packages(&service, "To build"), build);
-    let run = documented_packages(&service, "To run");
-    let readme = read("README.md");
-    assert_eq!(documented_packages(&readme, "## Packages"), build.union(&run).cloned().collect());
+    for (packages, relation) in [(&run, "required"), (&suggested, "suggested")] {
+        for package in packages {
+            assert!(service.contains(&format!("| `{package}` | {relation} |")), "{package} {relation}");
+        }
+    }
+    let build = make_packages(&makefile, "build_packages");
+    let mut listed = documented_packages(&read("README.md"), "For another system");
+    assert!(listed.remove("libssl3"));
+    assert_eq!(listed, build.union(&run).cloned().collect());
     let of_demo = make_packages(&makefile, "run_packages");
-    assert!(
-        run.iter().all(|package| package == "libssl3" || of_demo.contains(package)),
-        "{run:?} {of_demo:?}"
-    );
+    assert!(run.is_subset(&of_demo), "{run:?} {of_demo:?}");
 
     // What the templates need is among them, but for boards.
-    let of_boards =
-        ["gstreamer1.0-libcamera", "nvidia-l4t-camera", "nvidia-l4t-gstreamer", "libgstreamer1.0-0"];
+    let of_boards = ["nvidia-l4t-camera", "nvidia-l4t-gstreamer", "libgstreamer1.0-0"];
     for file in std::fs::read_dir(root().join("pipelines")).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         for package in text.lines().filter_map(|line| line.strip_prefix("package = ")) {
             let package = package.trim_matches('"');
-            assert!(run.contains(package) || of_boards.contains(&package), "{package}");
+            let is_named = run.contains(package) || suggested.contains(package);
+            assert!(is_named || of_boards.contains(&package), "{package}");
         }
     }
     // What camfire adds to every pipeline, and what `analyze --annotate` uses, by the installed package.

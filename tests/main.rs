@@ -24,6 +24,7 @@ mod homeassistant;
 mod hostile_files;
 mod http;
 mod metrics;
+mod packaging;
 mod recorded;
 mod reload;
 mod rtsp;

@@ -11,6 +11,7 @@ pub mod check;
 pub mod classify;
 pub mod demo;
 pub mod doctor;
+pub mod generate;
 pub mod output;
 mod photo;
 pub mod run;

@@ -38,10 +38,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let command = reloader.clone();
     let control = Arc::new(NodeControl::new(Box::new(move || command.prepare())));
     reloader.set_running(loaded.config.clone(), model.clone());
+    let status = status(&loaded.config);
     let clock = Arc::new(SystemClock::new());
     let seed = fastrand::u64(..);
     let mut daemon = Daemon::start(loaded.config, &model, &Publishing::Mqtt, clock, control.clone(), seed)?;
-    notify(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     let mut is_healthy = true;
     let exit = loop {
         if signals.wait(Duration::from_secs(1)) {
@@ -96,6 +97,19 @@ fn log_start(config: &Config, model: &Model) {
     }
 }
 
+/// What `systemctl status` shows while `config` runs. Without a camera, logs what to do next: a fresh
+/// installation has none.
+fn status(config: &Config) -> &'static str {
+    if !config.cameras.is_empty() {
+        return "";
+    }
+    tracing::info!(
+        "No camera is configured, so camfire is idle. Add one to /etc/camfire/camfire.toml, validate it with \
+         'camfire check', then run 'systemctl reload camfire'."
+    );
+    "Idle: no camera is configured."
+}
+
 /// Reloads the configuration if `prepare` finds that it can be used; otherwise everything stays as it is.
 /// systemd is told of the beginning and of the end.
 fn reload(
@@ -107,14 +121,15 @@ fn reload(
     let now = NotifyState::monotonic_usec_now().ok();
     notify(&[Some(NotifyState::Reloading), now].into_iter().flatten().collect::<Vec<_>>());
     let is_usable = prepare();
+    let mut text = if is_usable { "" } else { "The new configuration was refused; see the log." };
     if let Some(prepared) = reloader.take().filter(|_| is_usable) {
         tracing::info!("Reloading the configuration.");
         let (config, model) = daemon.reload(prepared)?;
         log.set_level(config.log.level);
+        text = status(&config);
         reloader.set_running(config, model);
     }
-    let status = if is_usable { "" } else { "The new configuration was refused; see the log." };
-    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(text)]);
     Ok(())
 }
 

@@ -47,6 +47,8 @@ const USED_IN: &[(&str, &[&str])] = &[
     ("signal_hook", &["src/cli/"]),
     ("sd_notify", &["src/cli/"]),
     ("clap", &["src/cli/", "src/main.rs"]),
+    ("clap_complete", &["src/cli/generate.rs"]),
+    ("clap_mangen", &["src/cli/generate.rs"]),
     ("env::var", &["src/cli/", "src/main.rs", "engine/src/kernels/conformance.rs"]),
     ("env::var_os", &["src/cli/", "src/main.rs"]),
     ("env::vars", &["src/cli/", "src/main.rs"]),
