@@ -70,8 +70,10 @@ options = {{ max_width = 320, max_height = 240, max_fps = 2 }}
     def wait_active(self, other_than=None):
         """Waits until the service is active, in another process than `other_than`. Returns the process id."""
         def pid():
-            state, pid = self.machine.output("systemctl show camfire --property ActiveState,MainPID --value").split()
-            return pid if state == "active" and pid not in ("0", other_than) else None
+            lines = self.machine.output("systemctl show camfire --property ActiveState --property MainPID").splitlines()
+            values = dict(line.split("=") for line in lines)
+            is_other = values["MainPID"] not in ("0", other_than)
+            return values["MainPID"] if values["ActiveState"] == "active" and is_other else None
 
         return self.machine.clock.wait("camfire to be active", pid)
 
