@@ -26,7 +26,7 @@ import payload
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # Frames of the RTSP camera per second. Under emulation, more are not all analysed.
-RTSP_RATE = 2
+RTSP_RATE = 1
 JOURNAL_LINES = 40
 # For all steps. Their own limits in checks.py add up to more, because not all need theirs.
 LIMIT_MIN = 10
