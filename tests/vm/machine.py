@@ -13,7 +13,7 @@ MEMORY = "2G"
 HOST_ADDRESS = "10.0.2.2"
 KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 audit=1 systemd.show_status=no quiet mitigations=off"
 # The pause between two looks at something that is waited for.
-PAUSE_S = 0.2
+PAUSE_S = 0.3
 # How long the guest agent may take for the answer that shows that it runs.
 AGENT_ANSWER_S = 3
 

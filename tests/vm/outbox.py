@@ -21,7 +21,10 @@ def read(disk, folder):
     """Replays the file system's journal, as the next boot would, copies the outbox into `folder`, and reads it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    subprocess.run(["e2fsck", "-E", "journal_only", "-p", disk], stdout=subprocess.DEVNULL, check=True)
+    fsck = subprocess.run(["e2fsck", "-E", "journal_only", "-p", disk], capture_output=True, text=True)
+    # 1: the journal has been replayed.
+    if fsck.returncode > 1:
+        raise OSError(f"e2fsck: {fsck.stdout}{fsck.stderr}")
     for name in ("outbox.db", "outbox.db-wal"):
         subprocess.run(["debugfs", "-R", f"dump {FOLDER}/{name} {folder / name}", disk], capture_output=True, check=True)
     return Outbox(folder / "outbox.db")
