@@ -4,6 +4,9 @@ build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libg
 run_packages := $(build_packages) mosquitto mosquitto-clients gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
 # prometheus provides promtool. On Debian the package also starts the Prometheus server on port 9090.
 test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus python3-jinja2 python3-yaml libfaketime
+# For the machine itself, for the RTSP camera, and for the subscriber. QEMU is unpacked if it is not installed.
+vm_packages := mmdebstrap uidmap fakeroot e2fsprogs mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 
 # For make model: a folder of ImageNet photos named NNNN_name.jpg (NNNN: the class).
 PHOTOS ?= photos
@@ -23,12 +26,15 @@ ADVISORIES ?=
 SEED ?= 1
 # For make deb and deb-arm64: the version of the package, if not that of the crate.
 VERSION ?=
+# For make test-vm: a package. Empty: make deb builds one.
+DEB ?=
 
-.PHONY: help run test test-aarch64 bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference deny model clip scenes scenes-short
+.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference deny model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
 	@echo "make test-aarch64      run the engine's tests for aarch64 under emulation (part of make test)"
+	@echo "make test-vm           install the package in a virtual machine and check the service (DEB=file.deb)"
 	@echo "make bench             measure the inference time on this machine"
 	@echo "make layers            measure the inference time per layer (MODEL=file.tflite, KERNELS=set)"
 	@echo "make cycle-model       estimate the inference time on Raspberry Pi 4 and 5 with a static cycle model"
@@ -65,6 +71,11 @@ test:
 
 test-aarch64:
 	development/test-aarch64.sh
+
+# Not part of make test: docs/vm-test.md. Debian's Python, because another one has no GObject.
+test-vm: $(if $(DEB),,deb)
+	@development/need.sh $(vm_packages)
+	/usr/bin/python3 tests/vm/run.py --deb "$(or $(DEB),$$(ls -t build/packages/camfire_*_amd64.deb | head -n 1))"
 
 bench:
 	@development/need.sh $(run_packages)
