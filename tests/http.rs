@@ -386,6 +386,8 @@ fn a_pipeline_that_has_worked_is_kept_over_failures() {
     assert_eq!(status["reason"], "the answer is text/html, no image or video");
     subscriber.clear_topic("/detections");
     subscriber.wait_topic("/yard/detections");
+    // The status and the detections come from two threads.
+    wait_for("the camera to be live again", || (states(&subscriber, "yard").len() >= 5).then_some(()));
     assert_eq!(states(&subscriber, "yard"), ["starting", "live", "unreachable", "unsupported", "live"]);
     let statuses = subscriber.all().into_iter().filter(|message| message.topic.ends_with("/yard/status"));
     // The first one was published before the camera was opened.
