@@ -32,7 +32,7 @@ mode() {
 
 # The daemon with what the unit sets.
 start_daemon() {
-    runuser -u camfire -- env STATE_DIRECTORY=/var/lib/camfire \
+    setpriv --reuid camfire --regid camfire --init-groups env STATE_DIRECTORY=/var/lib/camfire \
         GST_REGISTRY=/var/cache/camfire/gstreamer-registry.bin camfire run 2> /tmp/camfire.log &
     daemon=$!
     wait_for "camfire to run" grep -q "camfire is running" /tmp/camfire.log
