@@ -5,7 +5,6 @@
 //! stderr, fields included, because `journalctl` shows only the message by default. The crate
 //! tracing-journald leaves the fields out of its message, so it is not used.
 
-use super::log::priority;
 use std::{
     fmt::{self, Write as _},
     io,
@@ -27,6 +26,16 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 const MAX_VALUE_BYTES: usize = 16 << 10;
 /// Maximum length in bytes of all fields together, the message aside.
 const MAX_FIELDS_BYTES: usize = 64 << 10;
+
+/// The priority of a level in the journal (syslog(3)).
+pub(super) fn priority(level: tracing::Level) -> u8 {
+    match level {
+        tracing::Level::ERROR => 3,
+        tracing::Level::WARN => 4,
+        tracing::Level::INFO => 6,
+        tracing::Level::DEBUG | tracing::Level::TRACE => 7,
+    }
+}
 
 /// Sends log messages to the journal.
 pub(super) struct Journal {

@@ -1,6 +1,6 @@
 //! The log: lines on stderr, or structured entries in systemd's journal.
 
-use super::journal::Journal;
+use super::journal::{Journal, priority};
 use crate::config::LogLevel;
 use std::{
     io::IsTerminal,
@@ -70,16 +70,6 @@ fn targets(level: LogLevel, module: Option<&'static str>) -> Targets {
         .with_target("camfire", level)
         .with_target("gstreamer", level)
         .with_targets(module.map(|module| (module, LevelFilter::OFF)))
-}
-
-/// The priority of a level in the journal (syslog(3)).
-pub(super) fn priority(level: tracing::Level) -> u8 {
-    match level {
-        tracing::Level::ERROR => 3,
-        tracing::Level::WARN => 4,
-        tracing::Level::INFO => 6,
-        tracing::Level::DEBUG | tracing::Level::TRACE => 7,
-    }
 }
 
 /// Where the log goes.
