@@ -286,4 +286,5 @@ def main():
     sys.exit(not judge(rows, subscriber, stats))
 
 
-main()
+if __name__ == "__main__":
+    main()
