@@ -75,7 +75,7 @@ step() {
 step_alone() {
     say "$*"
     # shellcheck disable=SC2016 # expanded by the inner shell
-    unshare --net --pid --fork --kill-child sh -c \
+    unshare --mount --net --pid --fork --kill-child sh -c \
         'ip link set lo up && root=$1 && shift && mount -t proc proc "$root/proc" && exec chroot "$root" sh /root/steps.sh "$@"' \
         sh "$root" "$@"
 }

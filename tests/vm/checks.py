@@ -94,8 +94,10 @@ options = {{ max_width = 320, max_height = 240, max_fps = 2 }}
         return self.machine.output(f"journalctl --unit camfire --output cat --after-cursor '{cursor}'")
 
     def cursor(self):
-        """The present end of the journal."""
-        return self.machine.output("journalctl --quiet --lines 1 --show-cursor --output cat | sed -n 's/^-- cursor: //p'")
+        """The present end of camfire's log. An entry of another unit will not do: journalctl would skip the first
+        one of camfire after it."""
+        return self.machine.output(
+            "journalctl --unit camfire --lines 1 --show-cursor --output cat | sed -n 's/^-- cursor: //p'")
 
     def wait_frames(self, start, cameras=CAMERAS, count=FRAMES):
         """Waits until each of the cameras has delivered frames since message number `start`."""
