@@ -265,25 +265,10 @@ def adaptive():
 class Rtsp:
     """An RTSP server that runs in a separate process."""
 
-    SERVER = """
-import gi, sys
-gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0')
-from gi.repository import Gst, GstRtspServer, GLib
-Gst.init(None)
-server = GstRtspServer.RTSPServer()
-server.set_address('127.0.0.1'); server.set_service(sys.argv[1])
-factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch('( ' + sys.argv[2] + ' )'); factory.set_shared(True)
-server.get_mount_points().add_factory('/cam', factory)
-server.attach(None); GLib.MainLoop().run()
-"""
-
     def __init__(self, width=640, height=360, fps=15):
         self.port = free_port()
-        launch = (f"videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width={width},height={height},"
-                  f"framerate={fps}/1 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} ! "
-                  "rtph264pay config-interval=-1 name=pay0 pt=96")
-        self.process = subprocess.Popen(["/usr/bin/python3", "-c", self.SERVER, str(self.port), launch])
+        command = ["/usr/bin/python3", ROOT / "benches/rtsp_camera.py", *map(str, (self.port, width, height, fps))]
+        self.process = subprocess.Popen(command)
         while socket.socket().connect_ex(("127.0.0.1", self.port)):
             time.sleep(0.05)
         self.url = f"rtsp://127.0.0.1:{self.port}/cam"

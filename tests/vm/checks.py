@@ -155,7 +155,7 @@ def boot(site):
 def install(site):
     machine = site.machine
     # What is there before shows what is left after the purge.
-    machine.output("find / -xdev -not -path '/proc/*' | sort > /root/before; getent passwd group | sort > /root/accounts")
+    machine.output("find / -xdev -not -path '/proc/*' | sort > /srv/before; getent passwd group | sort > /srv/accounts")
     machine.output(f"apt-get install --yes --quiet=2 /payload/{payload.FIRST}")
     version = machine.output("dpkg-query --show --showformat '${Version}' camfire")
     check(version == site.versions[0], f"installed is {version}")
@@ -406,10 +406,10 @@ def purge(site):
         check(machine.run(f"[ -e {path} ]").code == 0, f"remove has deleted {path}")
     machine.output("apt-get purge --yes --quiet=2 camfire")
     left = machine.output(
-        "find / -xdev -not -path '/proc/*' | sort | comm -13 /root/before - | grep -i camfire"
+        "find / -xdev -not -path '/proc/*' | sort | comm -13 /srv/before - | grep -i camfire"
         " | grep -v -e '^/var/cache/apt/' -e '^/var/lib/dpkg/' -e '^/var/log/' || true")
     check(not left, f"files are left:\n{left}")
     check(machine.run("systemctl cat camfire").code != 0, "the unit is left")
-    accounts = machine.output("getent passwd group | sort | comm -13 /root/accounts - | grep -i camfire || true")
+    accounts = machine.output("getent passwd group | sort | comm -13 /srv/accounts - | grep -i camfire || true")
     check(not accounts, f"accounts are left:\n{accounts}")
     check(machine.run("dpkg-query --show camfire").code != 0, "dpkg still knows the package")

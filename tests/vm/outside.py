@@ -1,23 +1,13 @@
 """What stands around the machine, on this host: an RTSP camera, and a subscriber that records what is published."""
 
 import json
+import pathlib
 import socket
 import subprocess
 import threading
 import time
 
-RTSP_SERVER = """
-import gi, sys
-gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0')
-from gi.repository import Gst, GstRtspServer, GLib
-Gst.init(None)
-server = GstRtspServer.RTSPServer()
-server.set_address('127.0.0.1'); server.set_service(sys.argv[1])
-factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch('( ' + sys.argv[2] + ' )'); factory.set_shared(True)
-server.get_mount_points().add_factory('/cam', factory)
-server.attach(None); GLib.MainLoop().run()
-"""
+CAMERA = pathlib.Path(__file__).resolve().parents[2] / "benches/rtsp_camera.py"
 
 
 def free_port():
@@ -31,11 +21,9 @@ class RtspCamera:
 
     def __init__(self, frames_per_second):
         self.port = free_port()
-        launch = (f"videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=240,"
-                  f"framerate={frames_per_second}/1 ! x264enc tune=zerolatency speed-preset=ultrafast "
-                  f"key-int-max={frames_per_second} ! rtph264pay config-interval=-1 name=pay0 pt=96")
         # Debian's Python: another one has no GObject.
-        self.process = subprocess.Popen(["/usr/bin/python3", "-c", RTSP_SERVER, str(self.port), launch])
+        command = ["/usr/bin/python3", CAMERA, *map(str, (self.port, 320, 240, frames_per_second))]
+        self.process = subprocess.Popen(command)
 
     def stop(self):
         self.process.kill()
