@@ -70,13 +70,13 @@ make_root() {
 # port is free.
 step() {
     say "$*"
-    chroot "$root" sh /root/steps.sh "$@"
+    chroot "$root" sh /srv/steps.sh "$@"
 }
 step_alone() {
     say "$*"
     # shellcheck disable=SC2016 # expanded by the inner shell
     unshare --mount --net --pid --fork --kill-child sh -c \
-        'ip link set lo up && root=$1 && shift && mount -t proc proc "$root/proc" && exec chroot "$root" sh /root/steps.sh "$@"' \
+        'ip link set lo up && root=$1 && shift && mount -t proc proc "$root/proc" && exec chroot "$root" sh /srv/steps.sh "$@"' \
         sh "$root" "$@"
 }
 
@@ -95,8 +95,8 @@ for name; do
     mount -t proc proc "$root/proc"
     mkdir -p "$roots/archives-$name" "$root/var/cache/apt/archives"
     mount --bind "$roots/archives-$name" "$root/var/cache/apt/archives"
-    cp tests/packages/steps.sh "$root/root/"
-    cp "$(package "$version" "$architecture")" "$root/root/camfire_$architecture.deb"
+    cp tests/packages/steps.sh "$root/srv/"
+    cp "$(package "$version" "$architecture")" "$root/srv/camfire_$architecture.deb"
     cp assets/demo.mp4 tests/data/scenes/crossing.mp4 engine/tests/data/golden/chelsea.png "$root/srv/"
 
     # Emulated, apt installs only what must be there: faster, and it shows that the dependencies are enough.
@@ -109,7 +109,7 @@ for name; do
     step_alone analysis
     cp "$root/srv/results" "$roots/results/$name"
     if [ "$architecture" = amd64 ]; then
-        cp "$(package $upgrade_version amd64)" "$root/root/upgrade.deb"
+        cp "$(package $upgrade_version amd64)" "$root/srv/upgrade.deb"
         step upgrade
         step remove
     fi

@@ -45,7 +45,7 @@ stop_daemon() {
 
 install() {
     apt-get update -qq
-    cd /root
+    cd /srv
     # shellcheck disable=SC2086,SC2068 # options
     apt install -y $@ ./camfire_*.deb > /tmp/apt.log 2>&1 || { tail -n 40 /tmp/apt.log >&2; exit 1; }
 }
@@ -63,6 +63,7 @@ installed() {
     for page in camfire camfire-run camfire-check camfire-doctor camfire-analyze camfire-watch; do
         zcat /usr/share/man/man1/$page.1.gz | grep -q '^\.TH' || { echo "no man page $page" >&2; exit 1; }
     done
+    zcat /usr/share/man/man5/camfire.toml.5.gz | grep -q '^\.TH'
     grep -q "complete.*camfire" /usr/share/bash-completion/completions/camfire
     test -s /usr/share/zsh/vendor-completions/_camfire
     test -s /usr/share/fish/vendor_completions.d/camfire.fish
@@ -123,7 +124,7 @@ analysis() {
 upgrade() {
     cp $config /srv/edited.toml
     outbox=$(sha256sum < /var/lib/camfire/outbox.db)
-    apt install -y /root/upgrade.deb > /tmp/apt.log 2>&1 || { tail -n 40 /tmp/apt.log >&2; exit 1; }
+    apt install -y /srv/upgrade.deb > /tmp/apt.log 2>&1 || { tail -n 40 /tmp/apt.log >&2; exit 1; }
     expect "version" 99.0-1 "$(dpkg-query -W -f='${Version}' camfire)"
     cmp /srv/edited.toml $config
     expect "$config" "root:camfire 640" "$(mode $config)"
