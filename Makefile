@@ -137,9 +137,8 @@ test-deb: deb deb-arm64
 # tests/documents.rs fails if the page is not current.
 configuration-reference:
 	@development/need.sh $(build_packages)
-	@mkdir -p build
-	cargo run --locked --bin camfire -- reference > build/configuration.md
-	mv build/configuration.md docs/configuration.md
+	cargo run --locked --bin camfire -- generate build/generated
+	cp build/generated/configuration.md docs/
 
 # The first run installs cargo-deny in build/tools, which takes minutes. fuzz/ is a workspace of its own.
 deny:

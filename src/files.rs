@@ -318,12 +318,15 @@ pub fn check_trusted(path: &Path, file: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
+/// The number of this process's effective user, to whom its files in `/proc` belong. 0 is root.
+pub fn own_user() -> u32 {
+    std::fs::metadata("/proc/self").map_or(0, |own| own.uid())
+}
+
 /// Who, other than root and this process's user, may change an open file, in words that follow its name. None
 /// if nobody may.
 pub fn changeable_by_others(file: &Metadata) -> Option<String> {
-    // The files of a process belong to its effective user.
-    let own = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
-    if file.uid() != 0 && file.uid() != own {
+    if file.uid() != 0 && file.uid() != own_user() {
         return Some(format!("belongs to another user (number {}), who can change it", file.uid()));
     }
     (file.mode() & 0o002 != 0)
@@ -443,7 +446,7 @@ mod tests {
         assert_eq!(found(), None);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(found().unwrap().contains("chmod o-w"));
-        if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        if own_user() == 0 {
             chown(&file, Some(65534), None).unwrap();
             assert!(found().unwrap().contains("65534"));
         }

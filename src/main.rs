@@ -75,12 +75,9 @@ enum Command {
     Simulate(cli::simulate::Arguments),
     /// Subscribe to a broker and print events as they arrive
     Watch(cli::watch::Arguments),
-    /// Write man pages and shell completions into a folder
+    /// Write man pages, shell completions and the configuration reference into a folder
     #[command(hide = true)]
     Generate(cli::generate::Arguments),
-    /// Print the reference of all configuration keys
-    #[command(hide = true)]
-    Reference(cli::reference::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -97,7 +94,6 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => cli::simulate::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
         Command::Generate(arguments) => cli::generate::run(arguments, Arguments::command()),
-        Command::Reference(arguments) => cli::reference::run(arguments),
     };
     result.unwrap_or_else(|error| {
         cli::output::note!("camfire: {error}");

@@ -13,6 +13,7 @@
 //! are tried first. A camera that announces a codec or a kind of content restricts the candidates until then.
 
 use super::{
+    FailureKind,
     http::Content,
     template::{Codec, Pipeline},
 };
@@ -24,6 +25,9 @@ use std::time::Duration;
 const HARDWARE_STARTS: u32 = 2;
 /// Starts without a picture in a row after which a pipeline that has proved itself is given up.
 const PROVEN_STARTS: u32 = 3;
+/// Times in a row that another pipeline is selected because the camera announces another codec or other
+/// content, before that is a failure.
+const MAX_CHANGES: u32 = 2;
 /// How long such a pipeline stays given up if another one delivers pictures. The other one is not
 /// interrupted for it.
 const COME_BACK_AFTER: Duration = Duration::from_secs(600);
@@ -36,6 +40,8 @@ pub struct PipelineChoice {
     codec: Option<Codec>,
     /// The kind of content that the camera has announced.
     content: Option<Content>,
+    /// Changes of the two in a row, without a picture.
+    changes: u32,
 }
 
 #[derive(Debug)]
@@ -73,7 +79,7 @@ impl PipelineChoice {
             Candidate { pipeline, missing, proven: false, failed_starts: 0, failure: None, given_up_at: None }
         };
         let candidates = pipelines.into_iter().map(candidate).collect();
-        PipelineChoice { candidates, codec: None, content: None }
+        PipelineChoice { candidates, codec: None, content: None, changes: 0 }
     }
 
     /// The pipeline to use now.
@@ -101,9 +107,27 @@ impl PipelineChoice {
         }
     }
 
+    /// Selects a pipeline for what the camera has announced, if that is why the current one failed. Returns
+    /// whether to start again at once: not if no candidate fits, nor if the camera keeps changing.
+    pub fn follow(&mut self, kind: FailureKind) -> bool {
+        let has_changed = self.changes < MAX_CHANGES
+            && match kind {
+                FailureKind::OtherCodec(codec) => self.set_codec(codec),
+                FailureKind::OtherContent(content) => self.set_content(content),
+                _ => false,
+            };
+        self.changes += u32::from(has_changed);
+        has_changed
+    }
+
+    /// Allows changes again, after a pause.
+    pub fn paused(&mut self) {
+        self.changes = 0;
+    }
+
     /// Sets the codec that the camera has announced. Returns false, and changes nothing, if no candidate
     /// supports it.
-    pub fn set_codec(&mut self, codec: Codec) -> bool {
+    fn set_codec(&mut self, codec: Codec) -> bool {
         let is_supported = self.candidates.iter().any(|candidate| candidate.supports(codec));
         if is_supported {
             self.codec = Some(codec);
@@ -113,7 +137,7 @@ impl PipelineChoice {
 
     /// Sets the kind of content that the camera has announced. Returns false, and changes nothing, if no
     /// candidate is for it.
-    pub fn set_content(&mut self, content: Content) -> bool {
+    fn set_content(&mut self, content: Content) -> bool {
         let is_supported = self.candidates.iter().any(|candidate| candidate.is_for(content));
         if is_supported {
             self.content = Some(content);
@@ -152,6 +176,7 @@ impl PipelineChoice {
 
     /// Records that the current pipeline delivered pictures.
     pub fn start_succeeded(&mut self) {
+        self.changes = 0;
         if let Some(index) = self.current_index() {
             let candidate = &mut self.candidates[index];
             candidate.proven = true;

@@ -46,16 +46,13 @@ use crate::{
 };
 use choice::{NextStart, PipelineChoice};
 use http::Content;
+pub use probe::host_and_port;
 use report::StatusReporter;
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 use template::{Codec, Pipeline};
-
-/// Times in a row that the pipeline is changed because the camera announces another codec or other content,
-/// before that is a failure.
-const MAX_CHANGES: u32 = 2;
 
 /// Characters of a reason. Some quote the camera.
 const MAX_REASON_CHARS: usize = 400;
@@ -208,7 +205,6 @@ impl CameraStage {
         let mut choice = PipelineChoice::new(self.pipelines.clone(), gst::missing);
         let mut report = StatusReporter::new(&self);
         let mut retry = retry::RetryDelay::new(self.camera.max_backoff, fastrand::u64(..));
-        let mut changes = 0;
         report.starting(&choice);
         loop {
             if !self.control.settings().watching {
@@ -219,9 +215,6 @@ impl CameraStage {
                 }
             }
             let (next, streamed) = self.attempt(&mut choice, &mut report);
-            if streamed.is_some() {
-                changes = 0;
-            }
             let hanging = self.counters.hanging_pipelines.load(Ordering::Relaxed);
             if hanging >= retry::MAX_HANGING_PIPELINES && !matches!(next, Next::Stop) {
                 if self.give_up(hanging, &choice, &mut report) {
@@ -240,13 +233,7 @@ impl CameraStage {
                 }
                 Next::Failed(failure) => failure,
             };
-            let can_change = match failure.kind {
-                FailureKind::OtherCodec(codec) => changes < MAX_CHANGES && choice.set_codec(codec),
-                FailureKind::OtherContent(content) => changes < MAX_CHANGES && choice.set_content(content),
-                _ => false,
-            };
-            if can_change {
-                changes += 1;
+            if choice.follow(failure.kind) {
                 continue;
             }
             let was_proven = choice.is_proven();
@@ -270,7 +257,7 @@ impl CameraStage {
             if self.wait_for_camera(delay, failure.kind) {
                 break;
             }
-            changes = 0;
+            choice.paused();
         }
         report.stopped();
     }

@@ -5,6 +5,7 @@
 //! are reduced to printable ASCII, and a camera's address is that of the packet, not what its text claims.
 
 use super::readable;
+use crate::config::percent_decode;
 use std::{
     collections::BTreeMap,
     io,
@@ -135,32 +136,11 @@ fn camera_name(answer: &str) -> Option<String> {
             let (start, value) = scope.split_once(&format!("/{kind}/"))?;
             start.ends_with("www.onvif.org").then_some(value)
         });
-        readable(&decode(value.unwrap_or_default()), MAX_NAME_CHARS)
+        readable(&String::from_utf8_lossy(&percent_decode(value.unwrap_or_default())), MAX_NAME_CHARS)
     };
     let (name, hardware) = (scope("name"), scope("hardware"));
     let is_repeated = name.to_lowercase().contains(&hardware.to_lowercase());
     Some(if is_repeated { name } else { format!("{name} {hardware}").trim().to_string() })
-}
-
-/// Decodes `%20` and the like.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        match (byte, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => {
-                // Two hex digits are at most 255.
-                bytes.push((high * 16 + low) as u8);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Opens a camera once, outside of the daemon, and tries its pipelines as the daemon would.
 
 use super::{
-    Failure, FailureKind, MAX_CHANGES,
+    Failure, FailureKind,
     choice::{NextStart, PipelineChoice},
     gst,
     stream_facts::StreamFacts,
@@ -59,7 +59,6 @@ fn open<T>(
     attempt: impl Fn(&Pipeline, Vec<Codec>) -> Result<T, Failure>,
 ) -> Result<Opened<T>, Failure> {
     let mut choice = PipelineChoice::new(pipelines, gst::missing);
-    let mut changes = 0;
     loop {
         let refuse = |reason: String| Failure::new(FailureKind::Unsupported, reason);
         let pipeline = choice.current().map_err(refuse)?.clone();
@@ -70,13 +69,7 @@ fn open<T>(
             }
             Err(failure) => failure,
         };
-        let can_change = match failure.kind {
-            FailureKind::OtherCodec(codec) => changes < MAX_CHANGES && choice.set_codec(codec),
-            FailureKind::OtherContent(content) => changes < MAX_CHANGES && choice.set_content(content),
-            _ => false,
-        };
-        if can_change {
-            changes += 1;
+        if choice.follow(failure.kind) {
             continue;
         }
         let is_next = failure.counts_against_pipeline()

@@ -4,6 +4,7 @@
 //! Rates and intervals are measured in the stream's own time, because a camera may send the first seconds in
 //! a burst, and a decoder that cannot keep up delays what follows.
 
+use super::template::Codec;
 use std::time::Duration;
 
 /// Frames that are recorded at most.
@@ -128,10 +129,7 @@ impl StreamRecord {
     fn codec(&self) -> String {
         match self.media_type.as_deref() {
             None | Some("video/x-raw") => "raw video".into(),
-            Some("video/x-h264") => "H.264".into(),
-            Some("video/x-h265") => "H.265".into(),
-            Some("image/jpeg") => "JPEG".into(),
-            Some(other) => other.into(),
+            Some(name) => Codec::of_media_type(name).map_or_else(|| name.into(), |codec| codec.to_string()),
         }
     }
 

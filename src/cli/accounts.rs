@@ -94,17 +94,8 @@ fn supplementary_groups(root: &Path) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::machine_files::tests::machine as root;
     use std::os::unix::fs::PermissionsExt;
-
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let file = root.path().join(file);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, text).unwrap();
-        }
-        root
-    }
 
     const PASSWD: (&str, &str) =
         ("etc/passwd", "root:x:0:0::/root:/bin/sh\ncamfire:x:990:989::/var/lib/camfire:/usr/sbin/nologin\n");

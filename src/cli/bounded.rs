@@ -1,6 +1,7 @@
 //! Waits for calls that may hang, such as a driver that is asked for its devices, but only for a time.
 
-use std::{sync::mpsc, thread, time::Duration};
+use crate::lifecycle;
+use std::{sync::mpsc, time::Duration};
 
 /// Runs `work` on a thread of its own and returns its result. Returns None if it takes longer than `time`:
 /// the thread is then left behind and ends with the process.
@@ -16,7 +17,8 @@ pub struct Call<T> {
 /// Starts a call, so that several run side by side.
 pub fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Call<T> {
     let (sender, result) = mpsc::channel();
-    thread::spawn(move || {
+    // If the system cannot start a thread, the sender is dropped, and there is no result.
+    let _ = lifecycle::spawn_helper("call", move || {
         // The caller may have given up.
         let _ = sender.send(work());
     });
@@ -24,7 +26,7 @@ pub fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Ca
 }
 
 impl<T> Call<T> {
-    /// The result, or None if it is not there within `time`, or the call has panicked.
+    /// The result. None if it is not there within `time`, or the call was not started or has panicked.
     pub fn wait(&self, time: Duration) -> Option<T> {
         self.result.recv_timeout(time).ok()
     }

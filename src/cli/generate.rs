@@ -1,7 +1,10 @@
-//! `camfire generate`, a hidden subcommand: writes man pages and shell completions from the definition of the
-//! command line, for packages.
+//! `camfire generate`, a hidden subcommand: writes what follows from the definitions of the command line and
+//! of the configuration, for packages and for docs/.
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    config::reference,
+    error::{Error, ErrorKind},
+};
 use clap_complete::Shell;
 use std::{
     fs, io,
@@ -16,12 +19,12 @@ const COMMAND: &str = "camfire";
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  camfire generate build/generated")]
 pub struct Arguments {
-    /// Folder for the files: man/*.1 and completions/*
+    /// Folder for the files: man/*, completions/* and configuration.md
     folder: PathBuf,
 }
 
-/// Writes a man page for `camfire` and one for each visible subcommand of `command`, and completions for
-/// bash, zsh and fish.
+/// Writes a man page for `camfire`, for each visible subcommand of `command` and for the configuration,
+/// completions for bash, zsh and fish, and the reference of all configuration keys.
 pub fn run(arguments: Arguments, command: clap::Command) -> Result<ExitCode, Error> {
     let folder = arguments.folder;
     write(&folder, command)
@@ -41,6 +44,8 @@ fn write(folder: &Path, command: clap::Command) -> io::Result<()> {
         visible = visible.subcommand(subcommand.clone());
     }
     clap_mangen::generate_to(visible.clone(), &man)?;
+    fs::write(man.join("camfire.toml.5"), reference::man_page())?;
+    fs::write(folder.join("configuration.md"), reference::markdown())?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut visible, COMMAND, &completions)?;
     }

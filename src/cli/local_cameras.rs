@@ -8,9 +8,11 @@ use super::{
     bounded,
     machine_files::{names, printable, read},
 };
-use crate::camera::gst::{self, LocalCamera, Place};
+use crate::{
+    camera::gst::{self, LocalCamera, Place},
+    files,
+};
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -84,7 +86,7 @@ fn v4l2(root: &Path, listed: &[LocalCamera]) -> Vec<V4l2Camera> {
         Some(V4l2Camera {
             name,
             formats: known.map(|camera| camera.formats.clone()).unwrap_or_default(),
-            refused: File::open(root.join("dev").join(&node)).err().map(|error| error.to_string()),
+            refused: files::open_device(&root.join("dev").join(&node)).err().map(|error| error.to_string()),
             node: path,
         })
     };

@@ -22,7 +22,6 @@ mod log;
 mod machine_files;
 pub mod output;
 mod photo;
-pub mod reference;
 pub mod run;
 mod setup;
 pub mod simulate;

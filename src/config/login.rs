@@ -119,7 +119,7 @@ fn credential_file(layers: &mut Layers, key: &str, path: &Path) -> Option<String
 }
 
 /// Reads the password in a file, without the newline that editors and `echo` append.
-fn read_password(path: &Path) -> io::Result<String> {
+pub fn read_password(path: &Path) -> io::Result<String> {
     // Not only regular files: a shell passes the output of a program as a pipe.
     let bytes = files::read_open(&fs::File::open(path)?, MAX_PASSWORD_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;

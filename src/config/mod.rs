@@ -30,13 +30,13 @@ mod validators;
 pub use duration::parse as parse_duration;
 pub use inputs::{CameraValidator, Findings, Inputs, Main, Naming, Validator};
 pub use layers::{Locations, MAIN_FILE};
+pub use login::read_password;
 pub use lookup::dotted;
-
 pub use problems::{Problem, Problems};
-pub use source::file_path;
+pub use source::{file_path, percent_decode};
 pub use suggest::nearest;
 pub use types::*;
-pub use validators::{ANY, RESERVED_NAMES, UNKNOWN};
+pub use validators::{ANY, RESERVED_NAMES, UNKNOWN, broker as parse_broker};
 
 use std::{path::PathBuf, thread};
 

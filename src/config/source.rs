@@ -203,7 +203,7 @@ fn percent_decode_text(text: &str) -> Option<String> {
 }
 
 /// Decodes `%20` and the like. A `%` that is not followed by two hex digits is kept.
-fn percent_decode(text: &str) -> Vec<u8> {
+pub fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut i = 0;

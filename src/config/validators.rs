@@ -111,7 +111,7 @@ pub(super) fn host(text: &str) -> Result<(), String> {
 
 /// Splits `HOST` or `HOST:PORT` into host and port. An IPv6 address with a port is in brackets. Without a
 /// port, `default_port` is returned.
-pub(super) fn broker(text: &str, default_port: u16) -> Result<(String, u16), String> {
+pub fn broker(text: &str, default_port: u16) -> Result<(String, u16), String> {
     let rule = || "must be HOST or HOST:PORT, such as \"broker.lan:1883\" or \"[fe80::1]:1883\"".to_string();
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) => (address, rest.strip_prefix(':').or(rest.is_empty().then_some(""))),

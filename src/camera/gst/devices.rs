@@ -3,6 +3,7 @@
 //! Only the providers for V4L2 and libcamera are asked. Others, such as PipeWire's, list the same cameras
 //! again. A driver may hang when it is asked, so the caller must not wait for the answer forever.
 
+use crate::camera::template::Codec;
 use gstreamer::{self as gst, prelude::*};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -78,9 +79,8 @@ fn formats(caps: &gst::Caps) -> Vec<String> {
 /// list.
 fn names(format: &gst::StructureRef) -> Vec<String> {
     match format.name().as_str() {
+        // The usual word for a camera's stream of JPEG images.
         "image/jpeg" => vec!["MJPEG".into()],
-        "video/x-h264" => vec!["H.264".into()],
-        "video/x-h265" => vec!["H.265".into()],
         "video/x-raw" => match format.value("format") {
             Ok(value) => match value.get::<gst::List>() {
                 Ok(list) => list.iter().filter_map(|value| value.get::<String>().ok()).collect(),
@@ -88,7 +88,9 @@ fn names(format: &gst::StructureRef) -> Vec<String> {
             },
             Err(_) => vec!["raw video".into()],
         },
-        other => vec![other.to_string()],
+        other => {
+            vec![Codec::of_media_type(other).map_or_else(|| other.into(), |codec| codec.to_string())]
+        }
     }
 }
 

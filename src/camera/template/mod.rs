@@ -113,6 +113,16 @@ impl Codec {
             _ => None,
         }
     }
+
+    /// The codec with a media type of GStreamer such as `video/x-h264`. Returns None for other types.
+    pub fn of_media_type(name: &str) -> Option<Codec> {
+        match name {
+            "video/x-h264" => Some(Codec::H264),
+            "video/x-h265" => Some(Codec::H265),
+            "image/jpeg" => Some(Codec::Jpeg),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Codec {

@@ -59,15 +59,10 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::machine_files::tests::machine;
 
     fn board(files: &[(&str, &str)]) -> Board {
-        let root = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let file = root.path().join(file);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, text).unwrap();
-        }
-        Board::read(root.path())
+        Board::read(machine(files).path())
     }
 
     #[test]

@@ -106,10 +106,8 @@ fn service(root: &Path, cameras: &[V4l2Camera]) -> Finding {
     groups.dedup();
     let nodes: Vec<String> =
         refused.into_iter().map(|(node, group)| format!("{node} (group {group})")).collect();
-    let remedy = format!(
-        "sudo systemctl edit camfire, and add under [Service]: SupplementaryGroups={}",
-        groups.join(" ")
-    );
+    let remedy =
+        format!("sudo usermod -aG {} {SERVICE_USER} && sudo systemctl restart camfire", groups.join(","));
     Finding::fault(what, format!("{SERVICE_USER} may not open {}: {remedy}", nodes.join(", ")))
 }
 
@@ -156,8 +154,8 @@ mod tests {
         assert!(refused.is_fault(), "{refused:?}");
         assert_eq!(
             refused.text,
-            "camfire may not open /dev/video0 (group video): sudo systemctl edit camfire, and add under \
-             [Service]: SupplementaryGroups=video"
+            "camfire may not open /dev/video0 (group video): sudo usermod -aG video camfire && sudo systemctl \
+             restart camfire"
         );
         file("etc/systemd/system/camfire.service", "SupplementaryGroups=video\n");
         assert!(of("service user").text.contains("may open /dev/video0"));

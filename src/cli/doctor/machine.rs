@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{path::Path, process::Command, time::Duration};
 
-/// What one camera and the networks take (docs/capture.md), and some room for the system.
+/// What one camera and the networks take (docs/soak.md), and some room for the system.
 const MIN_AVAILABLE_MIB: u64 = 192;
 /// From here on most boards slow down, if they do not tell their limit.
 const HOT_C: f64 = 80.0;
@@ -106,7 +106,7 @@ fn memory(root: &Path) -> Vec<Finding> {
         vec![Finding::good("memory", text).with("total_mib", total).with("available_mib", available)];
     if available < MIN_AVAILABLE_MIB {
         let text = format!(
-            "{available} MiB are available: camfire takes 96 MiB with one camera and up to 17 MiB for each \
+            "{available} MiB are available: camfire takes 110 MiB with one camera and up to 30 MiB for each \
              further one, and without memory the system stops programs"
         );
         findings.push(Finding::advice("memory", text));
@@ -242,17 +242,7 @@ fn clock() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::{super::board::Family, *};
-
-    /// A directory with these files.
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let file = root.path().join(file);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, text).unwrap();
-        }
-        root
-    }
+    use crate::cli::machine_files::tests::machine as root;
 
     fn board(family: Family) -> Board {
         Board { model: None, family }

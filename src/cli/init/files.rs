@@ -4,11 +4,12 @@
 use crate::{
     cli::accounts::Account,
     error::{Error, ErrorKind},
+    files::own_user,
 };
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -97,7 +98,7 @@ impl Target {
         // The configuration last: it names the others.
         for (file, text, is_password) in passwords.chain([(self.file.clone(), text.to_string(), false)]) {
             let mode = if is_password { PASSWORD_MODE } else { CONFIG_MODE };
-            let owner = account.filter(|_| is_root()).map(|account| match is_password {
+            let owner = account.filter(|_| own_user() == 0).map(|account| match is_password {
                 true => (account.uid, account.gid),
                 false => (0, account.gid),
             });
@@ -125,14 +126,10 @@ fn fill(mut file: File, text: &str, mode: u32, owner: Option<(u32, u32)>) -> io:
     file.sync_all()
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, os::unix::fs::MetadataExt};
 
     #[test]
     fn nothing_that_exists_is_overwritten() {
@@ -167,7 +164,7 @@ mod tests {
             .collect();
         assert_eq!((found[0].0.as_str(), found[0].1), ("secret\n", 0o600));
         assert_eq!((found[1].0.as_str(), found[1].1), ("text", 0o640));
-        if is_root() {
+        if own_user() == 0 {
             assert_eq!((found[0].2, found[0].3, found[1].2, found[1].3), (60000, 60001, 0, 60001));
         }
     }

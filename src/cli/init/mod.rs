@@ -196,7 +196,10 @@ impl Init {
         if answer.is_empty() {
             return Ok(false);
         }
-        mqtt.brokers = vec![broker_address(&answer, 1883)?];
+        match broker_address(&answer, 1883) {
+            Ok(broker) => mqtt.brokers = vec![broker],
+            Err(error) => output::note!("{error}"),
+        }
         Ok(true)
     }
 
@@ -269,7 +272,8 @@ impl Init {
                 source = self.questions.text("Address of its stream", &source)?;
             }
             let mut login = None;
-            if candidate.is_network && !has_login(&source) {
+            let has_login = load_camera(&name, &source, None).is_ok_and(|camera| camera.login.is_some());
+            if candidate.is_network && !has_login {
                 user = self.questions.text("User name (empty or -: none)", &user)?;
                 if !user.is_empty() && user != "-" {
                     let password = self.questions.password("Password")?;
@@ -384,27 +388,13 @@ fn load_camera(name: &str, source: &str, login: Option<Login>) -> Result<Camera,
     camera.ok_or_else(|| "the environment replaces it".to_string())
 }
 
-/// Whether an address contains a user name.
-fn has_login(source: &str) -> bool {
-    let authority = source.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
-    authority.is_some_and(|authority| authority.contains('@'))
-}
-
-/// Errors ([`ErrorKind::Input`]): the port is no port.
+/// The host and port that the user has typed.
+///
+/// Errors ([`ErrorKind::Input`]): the rule that they break.
 fn broker_address(text: &str, port: u16) -> Result<Broker, Error> {
-    let invalid = || Error::new(ErrorKind::Input, format!("{text:?} must be HOST or HOST:PORT"));
-    let (host, port) = match text.rsplit_once(':') {
-        // An IPv6 address without brackets has no port.
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, port.parse().ok().filter(|port| *port > 0).ok_or_else(invalid)?)
-        }
-        _ => (text, port),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.is_empty() || host.contains(char::is_whitespace) {
-        true => Err(invalid()),
-        false => Ok(Broker { host: host.to_string(), port }),
-    }
+    let (host, port) = config::parse_broker(text, port)
+        .map_err(|rule| Error::new(ErrorKind::Input, format!("{text:?} {rule}")))?;
+    Ok(Broker { host, port })
 }
 
 /// Errors ([`ErrorKind::Input`]): the name has no address.
@@ -415,33 +405,7 @@ fn onvif_address(text: &str) -> Result<SocketAddr, Error> {
     addresses.next().ok_or_else(|| Error::new(ErrorKind::Input, format!("--onvif {text}: it has no address")))
 }
 
-/// The password in a file, without the newline at its end.
 fn password_in(file: &Path) -> Result<String, Error> {
-    let unreadable = |error| Error::caused(ErrorKind::Input, file.display().to_string(), error);
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    Ok(text.strip_suffix('\n').unwrap_or(&text).to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_brokers_may_have_a_port() {
-        let address = |text| broker_address(text, 1883).map(|broker| (broker.host, broker.port)).ok();
-        let some = |host: &str, port| Some((host.to_string(), port));
-        assert_eq!(address("broker.lan"), some("broker.lan", 1883));
-        assert_eq!(address("broker.lan:8883"), some("broker.lan", 8883));
-        assert_eq!(address("fd00::1"), some("fd00::1", 1883));
-        assert_eq!(address("[fd00::1]:1884"), some("fd00::1", 1884));
-        for wrong in ["", ":1883", "a:0", "a:b", "a b", "a:70000"] {
-            assert_eq!(address(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_login_in_an_address_is_recognised() {
-        assert!(has_login("rtsp://viewer:a@b@h/x"));
-        assert!(!has_login("rtsp://h/x@y"));
-    }
+    config::read_password(file)
+        .map_err(|error| Error::caused(ErrorKind::Input, file.display().to_string(), error))
 }

@@ -1,7 +1,7 @@
 //! Finds cameras that the configuration does not have yet: local ones, and ONVIF cameras on the network.
 
 use crate::{
-    camera::{gst::Place, onvif},
+    camera::{gst::Place, host_and_port, onvif},
     cli::{local_cameras, output, stream_urls},
     config::{Camera, Source},
 };
@@ -90,12 +90,8 @@ impl Candidate {
     }
 }
 
-/// The host of a URL, without port.
-fn host(url: &str) -> Option<&str> {
-    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
-    let without_port =
-        authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
-    Some(without_port.map_or(authority, |(host, _)| host))
+fn host(url: &str) -> Option<String> {
+    host_and_port(url).map(|(host, _)| host)
 }
 
 #[cfg(test)]
