@@ -3,7 +3,8 @@
 build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 run_packages := $(build_packages) mosquitto mosquitto-clients gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
 # prometheus provides promtool. On Debian the package also starts the Prometheus server on port 9090.
-test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus python3-jinja2 python3-yaml libfaketime
+test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus python3-jinja2 python3-yaml libfaketime \
+	chromium chromium-driver
 # For the machine itself, for the RTSP camera, and for the subscriber. QEMU is unpacked if it is not installed.
 vm_packages := mmdebstrap uidmap fakeroot e2fsprogs mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly

@@ -353,6 +353,21 @@ pub struct Percentiles {
     pub p99: f64,
 }
 
+/// Extrapolates to the bytes per day. Returns None in the first ten minutes, which are not representative.
+pub fn per_day(bytes: u64, uptime: Duration) -> Option<u64> {
+    const DAY_S: f64 = 86_400.0;
+    let is_known = uptime >= Duration::from_secs(600);
+    is_known.then(|| (bytes as f64 * DAY_S / uptime.as_secs_f64()) as u64)
+}
+
+/// Serializes a value rounded to 0.1, or null.
+pub fn optional_tenths<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => tenths(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// Serializes a value rounded to 0.1.
 pub fn tenths<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 10.0).round() / 10.0)

@@ -7,13 +7,13 @@
 use rustix::fs::{self as sys, Access, AtFlags, CWD, FileType, Mode, OFlags};
 use std::{
     ffi::OsString,
-    fs::{DirBuilder, File, Metadata},
+    fs::{DirBuilder, File, Metadata, OpenOptions},
     io::{self, Read, Write},
     os::{
         fd::OwnedFd,
         unix::{
             ffi::OsStrExt,
-            fs::{DirBuilderExt, MetadataExt},
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
         },
     },
     path::{Component, Path, PathBuf},
@@ -39,6 +39,14 @@ pub fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
         false if metadata.is_dir() => Err(rustix::io::Errno::ISDIR.into()),
         false => Err(io::Error::other("is not a regular file")),
     }
+}
+
+/// Free and total bytes of the file system that holds `path`, as an ordinary user may use them.
+///
+/// Errors: as from the system.
+pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+    let found = sys::statvfs(path)?;
+    Ok((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
 }
 
 /// Opens a device for reading and writing. Does not wait for it.
@@ -90,6 +98,30 @@ pub fn create_private_directories(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Replaces a file as a whole, so that it is never incomplete, and waits until it is on disk. It is private
+/// to the process's user. Missing directories are created.
+///
+/// Errors: the system's. The old file is then still there.
+pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let partial = path.with_extension("part");
+    // A new file, so no link is followed.
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&partial, path));
+    if let Err(error) = written {
+        // It is incomplete.
+        let _ = std::fs::remove_file(&partial);
+        return Err(error);
+    }
+    File::open(folder)?.sync_all()
+}
+
 /// An open directory. Names are those of its own entries. A link is never followed, so nothing outside of the
 /// directory is read or changed, even if somebody replaces an entry meanwhile.
 #[derive(Debug)]
@@ -133,6 +165,24 @@ impl Directory {
     pub fn subdirectory(&self, name: &Path) -> io::Result<Directory> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Directory(sys::openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Opens a regular file below the directory for reading. No link is followed.
+    ///
+    /// Errors: as from the system; `path` does not stay below the directory, or is not a regular file.
+    pub fn open_below(&self, path: &Path) -> io::Result<File> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut folder = self.subdirectory(Path::new("."))?;
+        for component in path.parent().into_iter().flat_map(Path::components) {
+            let Component::Normal(name) = component else { return Err(io::ErrorKind::InvalidInput.into()) };
+            folder = folder.subdirectory(Path::new(name))?;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file: File = sys::openat(&folder.0, Path::new(name), flags, Mode::empty())?.into();
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(file)
     }
 
     /// Opens a subdirectory. Creates it if it is missing.

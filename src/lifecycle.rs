@@ -93,11 +93,16 @@ impl Heartbeats {
     /// A stage's loop iterates while frames flow, while it waits for an unreachable camera or broker, and
     /// while it is idle. If it hangs, only a restart of the process helps.
     pub fn hung(&self, now: Duration, timeout: Duration) -> Vec<String> {
-        let is_hung = |heartbeat: &&Heartbeat| {
+        self.ages(now).into_iter().filter(|(_, age)| *age > timeout).map(|(name, _)| name).collect()
+    }
+
+    /// The names of all stages, with the time since their last heartbeat.
+    pub fn ages(&self, now: Duration) -> Vec<(String, Duration)> {
+        let age = |heartbeat: &Heartbeat| {
             let beat = Duration::from_millis(heartbeat.last_beat_ms.load(Ordering::Relaxed));
-            now.saturating_sub(beat) > timeout
+            (heartbeat.name.to_string(), now.saturating_sub(beat))
         };
-        self.lock().iter().filter(is_hung).map(|heartbeat| heartbeat.name.to_string()).collect()
+        self.lock().iter().map(age).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Heartbeat>> {

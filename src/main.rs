@@ -33,6 +33,7 @@ mod lifecycle;
 mod procfs;
 mod publish;
 mod queue;
+mod recent_log;
 mod store;
 mod sync;
 mod vision;
@@ -75,6 +76,8 @@ enum Command {
     Simulate(cli::simulate::Arguments),
     /// Subscribe to a broker and print events as they arrive
     Watch(cli::watch::Arguments),
+    /// Set a password or a token for the web server
+    WebPassword(cli::web_password::Arguments),
     /// Write man pages, shell completions and the configuration reference into a folder
     #[command(hide = true)]
     Generate(cli::generate::Arguments),
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => cli::bench::run(arguments),
         Command::Simulate(arguments) => cli::simulate::run(arguments),
         Command::Watch(arguments) => cli::watch::run(arguments),
+        Command::WebPassword(arguments) => cli::web_password::run(arguments),
         Command::Generate(arguments) => cli::generate::run(arguments, Arguments::command()),
     };
     result.unwrap_or_else(|error| {

@@ -1,4 +1,5 @@
-//! Memory and CPU time of this process, and disk writes of a thread, read from `/proc`.
+//! Memory and CPU time of this process, and disk writes of a thread, read from `/proc`; the machine's
+//! temperature from `/sys`.
 
 use std::fs;
 
@@ -16,6 +17,17 @@ pub fn resident_bytes() -> Option<u64> {
 /// CPU time of all threads in user and kernel mode, in seconds, or None if it cannot be read.
 pub fn cpu_s() -> Option<f64> {
     ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// The highest temperature that the kernel's thermal zones report, in degrees Celsius. None without a sensor.
+pub fn temperature_c() -> Option<f64> {
+    let zones = fs::read_dir("/sys/class/thermal").ok()?.filter_map(Result::ok);
+    let zones = zones.filter(|entry| entry.file_name().to_string_lossy().starts_with("thermal_zone"));
+    let celsius = |entry: fs::DirEntry| {
+        let millidegrees: f64 = fs::read_to_string(entry.path().join("temp")).ok()?.trim().parse().ok()?;
+        Some(millidegrees / 1e3)
+    };
+    zones.filter_map(celsius).max_by(f64::total_cmp)
 }
 
 /// Bytes that the calling thread has caused to be written to disk, in whole pages, or None if they cannot be

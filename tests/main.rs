@@ -28,6 +28,7 @@ mod http;
 mod init;
 mod metrics;
 mod packaging;
+mod page;
 mod recorded;
 mod reload;
 mod rtsp;

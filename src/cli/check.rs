@@ -3,7 +3,7 @@
 use super::{output, setup::ConfigArguments};
 use crate::{
     camera::{choice::PipelineChoice, device, gst, template},
-    config::{Camera, Config, Everyday, Loaded, Network, Problem, Source},
+    config::{Camera, Config, Everyday, Loaded, Location, Network, Problem, Source},
     control::saved::SavedSettings,
     error::Error,
     files,
@@ -44,6 +44,10 @@ pub fn report(config: &ConfigArguments, json: bool) -> Result<ExitCode, Error> {
     for warning in &loaded.warnings {
         print(json, "warning", warning);
     }
+    if let Some(fault) = &loaded.page_fault {
+        print(json, "warning", &format!("the settings of the page are damaged and not used: {fault}"));
+    }
+    page_settings(config, &loaded).iter().for_each(|note| print(json, "note", note));
     let mut problems = problems(&loaded);
     // Without systemd's variables, the file of the installed service is where its state directory is.
     let settings = loaded.config.commands.settings_file.clone().unwrap_or_else(|| INSTALLED_SETTINGS.into());
@@ -86,6 +90,20 @@ fn unreadable_settings(file: &Path) -> String {
          is not shown; check as root or as the service's user",
         file.display()
     )
+}
+
+/// What was set on the page of the web server, one line per setting.
+fn page_settings(config: &ConfigArguments, loaded: &Loaded) -> Vec<String> {
+    let Some(page) = config.page_file().map(|file| file.display().to_string()) else { return Vec::new() };
+    let line = |(key, location): (&str, &Location)| match location {
+        Location::File { name, line: Some(line), .. } if *name == page => {
+            // Sections are no settings.
+            let is_section = key.split('.').count() == 2 || key.split('.').nth_back(1) == Some("regions");
+            (!is_section).then(|| format!("{key}: set on the page ({name}:{line})"))
+        }
+        _ => None,
+    };
+    loaded.locations.below("cameras").filter_map(line).collect()
 }
 
 /// What commands have set, one line per setting.

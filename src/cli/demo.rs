@@ -115,8 +115,11 @@ fn configuration(arguments: &Arguments, clip: &Path, broker: Option<&Broker>) ->
     let mut flags = vec![
         ("cameras.clip.source".to_string(), format!("file://{}", clip.display())),
         ("outbox.file".to_string(), outbox.display().to_string()),
+        ("pictures.directory".to_string(), clip.with_file_name("pictures").display().to_string()),
     ];
+    // Without a broker, the daemon has no web server.
     if let Some(broker) = broker {
+        flags.push(("web.listen".to_string(), format!("{}:{}", Ipv4Addr::LOCALHOST, free_port()?)));
         flags.push(("mqtt.host".to_string(), Ipv4Addr::LOCALHOST.to_string()));
         flags.push(("mqtt.port".to_string(), broker.port.to_string()));
     }
@@ -125,11 +128,21 @@ fn configuration(arguments: &Arguments, clip: &Path, broker: Option<&Broker>) ->
     Ok(setup::load(main, flags)?.config)
 }
 
+/// A loopback port that nobody uses now.
+fn free_port() -> Result<u16, Error> {
+    let failed = |error| Error::caused(ErrorKind::System, "cannot find a free port", error);
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+    Ok(probe.local_addr().map_err(failed)?.port())
+}
+
 fn print_introduction(config: &Config, broker: &Option<Broker>) {
     output::note!("camfire demo: plays the bundled clip in a loop, as a camera would send it.");
     if let Some(broker) = broker {
         output::note!("The broker listens on 127.0.0.1:{}. To see all messages:", broker.port);
         output::note!("  mosquitto_sub -h 127.0.0.1 -p {} -v -t '{}/#'", broker.port, config.mqtt.base_topic);
+    }
+    if let Some(address) = config.web.listen {
+        output::note!("The page: http://{address}/");
     }
     output::note!("Prints a line per event; Ctrl-C stops it. Waiting for the first object ...\n");
 }
@@ -192,9 +205,7 @@ impl Broker {
         let (config, log) = (folder.join("mosquitto.conf"), folder.join("mosquitto.log"));
         // Another process can take the free port before mosquitto does. Then another port is tried.
         for _ in 0..5 {
-            let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-            let port = probe.local_addr().map_err(failed)?.port();
-            drop(probe);
+            let port = free_port()?;
             // As root, mosquitto would switch to another user and lose the parent-death signal set below.
             let text =
                 format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n");

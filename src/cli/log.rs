@@ -1,7 +1,10 @@
 //! The log: lines on stderr, or structured entries in systemd's journal.
 
-use super::journal::{Journal, priority};
-use crate::config::LogLevel;
+use super::{
+    journal::{Journal, priority},
+    recent_warnings::RecentWarnings,
+};
+use crate::{config::LogLevel, recent_log::RecentLog};
 use std::{
     io::IsTerminal,
     os::{linux::fs::MetadataExt, unix::fs::FileTypeExt},
@@ -37,8 +40,17 @@ pub fn start(level: LogLevel) -> LogFilter {
 
 /// Like [`start`], without the log of one module.
 pub fn start_without(level: LogLevel, module: Option<&'static str>) -> LogFilter {
+    start_with(level, module, RecentLog::default())
+}
+
+/// Like [`start`], and keeps the last warnings in `recent`.
+pub fn start_keeping(level: LogLevel, recent: RecentLog) -> LogFilter {
+    start_with(level, None, recent)
+}
+
+fn start_with(level: LogLevel, module: Option<&'static str>, recent: RecentLog) -> LogFilter {
     let (levels, handle) = reload::Layer::new(targets(level, module));
-    let registry = tracing_subscriber::registry().with(levels);
+    let registry = tracing_subscriber::registry().with(levels).with(RecentWarnings(recent));
     // Without the note about a failed write, which panics: stderr can be a terminal that has been closed.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

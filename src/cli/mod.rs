@@ -18,10 +18,10 @@ pub mod init;
 mod journal;
 mod local_cameras;
 mod log;
-
 mod machine_files;
 pub mod output;
 mod photo;
+mod recent_warnings;
 pub mod run;
 mod setup;
 pub mod simulate;
@@ -29,3 +29,4 @@ pub mod snapshot;
 mod stream_urls;
 mod truth;
 pub mod watch;
+pub mod web_password;

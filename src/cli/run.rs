@@ -7,14 +7,15 @@ use super::{
 use crate::{
     camera::gst,
     clock::SystemClock,
-    config::Config,
-    control::NodeControl,
+    config::{Config, Loaded},
+    control::{NodeControl, PageSettings},
     daemon::{Daemon, Publishing, reload::Reloader},
     error::Error,
+    recent_log::RecentLog,
     workers::model::Model,
 };
 use sd_notify::NotifyState;
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 /// Arguments of `camfire run`.
 #[derive(clap::Args)]
@@ -29,17 +30,29 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let config = arguments.config;
     let loaded = config.load()?;
-    let log = log::start(loaded.config.log.level);
+    let page_file = config.page_file();
+    let recent = RecentLog::default();
+    let log = log::start_keeping(loaded.config.log.level, recent.clone());
     gst::init()?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    set_page_aside(page_file.as_deref(), &loaded);
     let model = Model::open(&loaded.config.engine.network, &loaded.config.groups)?;
     log_start(&loaded.config, &model);
-    let read = move || config.read().map_err(|problems| problems.iter().map(ToString::to_string).collect());
+    let config = Arc::new(config);
+    let page_config = config.clone();
+    let load_page = move |page| page_config.read_with(page);
+    let page = PageSettings { file: page_file.clone(), load: Box::new(load_page) };
+    let read = move || {
+        let loaded =
+            config.read().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        set_page_aside(page_file.as_deref(), &loaded);
+        Ok(loaded)
+    };
     let reloader = Arc::new(Reloader::new(Box::new(read)));
     let command = reloader.clone();
-    let control = Arc::new(NodeControl::new(Box::new(move || command.prepare())));
+    let control = Arc::new(NodeControl::new(Box::new(move || command.prepare()), page, recent));
     reloader.set_running(loaded.config.clone(), model.clone());
     let status = status(&loaded.config);
     let clock = Arc::new(SystemClock::new());
@@ -82,6 +95,24 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         );
     }
     Ok(exit)
+}
+
+/// Renames the file with the settings of the page if it is damaged, so that it is reported once and a new
+/// one can be written.
+fn set_page_aside(file: Option<&Path>, loaded: &Loaded) {
+    let (Some(file), Some(fault)) = (file, &loaded.page_fault) else { return };
+    let aside = file.with_extension(format!("toml.bad-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S")));
+    match std::fs::rename(file, &aside) {
+        Ok(()) => tracing::warn!(
+            reason = fault,
+            aside = %aside.display(),
+            "The settings of the page are damaged: they are set aside, and the configuration is used without them."
+        ),
+        Err(error) => tracing::warn!(
+            reason = fault, %error,
+            "The settings of the page are damaged and cannot be set aside; the configuration is used without them."
+        ),
+    }
 }
 
 fn log_start(config: &Config, model: &Model) {

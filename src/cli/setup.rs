@@ -2,7 +2,7 @@
 
 use crate::{
     camera::template,
-    config::{self, Loaded, Network, Problems},
+    config::{self, Loaded, Network, Problems, page},
     error::{Error, ErrorKind},
     workers::model,
 };
@@ -18,6 +18,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// The state directory of the installed service.
+pub const INSTALLED_STATE: &str = "/var/lib/camfire";
 
 /// Options of all subcommands that read a configuration.
 #[derive(clap::Args)]
@@ -48,11 +51,27 @@ impl ConfigArguments {
 
     /// Like [`ConfigArguments::load`], with the problems as a list.
     pub fn read(&self) -> Result<Loaded, Problems> {
-        let main = match &self.config {
+        self.read_with(self.page_file().map_or(page::Source::None, page::Source::File))
+    }
+
+    /// Like [`ConfigArguments::read`], with the settings of the page from somewhere else.
+    pub fn read_with(&self, page: page::Source) -> Result<Loaded, Problems> {
+        read(self.main(), self.set.clone(), page)
+    }
+
+    /// The file with the settings of the page: in the state directory, also without systemd's variables if
+    /// this is the configuration of the installed service.
+    pub fn page_file(&self) -> Option<PathBuf> {
+        let installed = || self.config.is_none().then(|| PathBuf::from(INSTALLED_STATE));
+        let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from).or_else(installed);
+        state.map(|state| state.join(page::FILE_NAME))
+    }
+
+    fn main(&self) -> config::Main {
+        match &self.config {
             Some(file) => config::Main::File(file.clone()),
             None => config::Main::Default,
-        };
-        read(main, self.set.clone())
+        }
     }
 }
 
@@ -60,14 +79,14 @@ impl ConfigArguments {
 ///
 /// Errors ([`ErrorKind::Input`]): all problems of the configuration, one per line.
 pub fn load(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Error> {
-    read(main, flags).map_err(invalid)
+    read(main, flags, page::Source::None).map_err(invalid)
 }
 
 fn invalid(problems: Problems) -> Error {
     Error::new(ErrorKind::Input, format!("the configuration is invalid\n{problems}"))
 }
 
-fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Problems> {
+fn read(main: config::Main, flags: Vec<(String, String)>, page: page::Source) -> Result<Loaded, Problems> {
     // Variables that are not UTF-8 are converted lossily; none of camfire's is.
     let environment = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -76,7 +95,16 @@ fn read(main: config::Main, flags: Vec<(String, String)>) -> Result<Loaded, Prob
     let state = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
     let (validate_camera, validate) =
         (Some(template::validate as config::CameraValidator), Some(model::validate as config::Validator));
-    config::load(&config::Inputs { main, environment, flags, credentials, state, validate_camera, validate })
+    config::load(&config::Inputs {
+        main,
+        environment,
+        flags,
+        credentials,
+        state,
+        page,
+        validate_camera,
+        validate,
+    })
 }
 
 /// Options that select a network and its engine.

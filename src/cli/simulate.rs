@@ -228,6 +228,7 @@ fn start(
         dialer: Box::new(dialer),
         link_events,
         renewals: crossbeam_channel::never(),
+        history: crossbeam_channel::never(),
         counters: counters.clone(),
         integrations: Integrations::default(),
         states: States { own_topics: [topics.node_status()].into(), initial: Vec::new() },
@@ -287,6 +288,7 @@ fn next_event(
         zones: vec!["lawn".into()],
         visited_zones: vec!["lawn".into()],
         best: Best { at, r#box: [120, 200, 310, 240], pictures: None },
+        path: Vec::new(),
         captured: Some(clock.monotonic()),
         picture: None,
     }

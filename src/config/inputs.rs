@@ -3,7 +3,10 @@
 //! Environment, flags and systemd's directories are passed in, so loading depends on nothing but its inputs
 //! and the files that they name.
 
-use super::types::{Camera, Network};
+use super::{
+    page,
+    types::{Camera, Network},
+};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Everything that a configuration is loaded from.
@@ -20,6 +23,8 @@ pub struct Inputs {
     pub credentials: Option<PathBuf>,
     /// systemd's `$STATE_DIRECTORY`, the default place for the outbox and for pictures.
     pub state: Option<PathBuf>,
+    /// The settings that were made on the page.
+    pub page: page::Source,
     /// Validates each camera against the pipeline templates.
     pub validate_camera: Option<CameraValidator>,
     /// Validates labels and groups against the network.

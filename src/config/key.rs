@@ -31,6 +31,8 @@ pub(super) enum KeyKind {
     Positive(f64),
     /// A number; minimum and maximum.
     Number(f64, f64),
+    /// A number or [`AUTO`]; minimum and maximum.
+    AutoNumber(f64, f64),
     /// A list of strings.
     Strings,
     /// A list of at least one class name.
@@ -66,7 +68,9 @@ impl Key {
     pub(super) fn read_text(&self, text: &str) -> Value {
         let read = match self.kind {
             KeyKind::Integer(..) => text.parse().ok().map(Value::Integer),
-            KeyKind::Positive(_) | KeyKind::Number(..) => text.parse().ok().map(Value::Float),
+            KeyKind::Positive(_) | KeyKind::Number(..) | KeyKind::AutoNumber(..) => {
+                text.parse().ok().map(Value::Float)
+            }
             // Lists are written as in a file.
             KeyKind::Strings
             | KeyKind::Classes
@@ -105,12 +109,13 @@ impl Key {
                 return Ok(ValueKind::Float(*number as f64));
             }
             (KeyKind::Positive(max), Value::Float(number)) if *number > 0.0 && number <= max => {}
-            (KeyKind::Number(min, max), Value::Integer(number))
+            (KeyKind::Number(min, max) | KeyKind::AutoNumber(min, max), Value::Integer(number))
                 if (*min..=*max).contains(&(*number as f64)) =>
             {
                 return Ok(ValueKind::Float(*number as f64));
             }
-            (KeyKind::Number(min, max), Value::Float(number)) if (min..=max).contains(&number) => {}
+            (KeyKind::Number(min, max) | KeyKind::AutoNumber(min, max), Value::Float(number))
+                if (min..=max).contains(&number) => {}
             (KeyKind::Strings, Value::Array(words)) if words.iter().all(Value::is_str) => {
                 return Ok(list(words));
             }
@@ -143,7 +148,7 @@ impl Key {
                 return Ok(element(value));
             }
             (KeyKind::Boolean, Value::Boolean(_)) => {}
-            (KeyKind::AutoDuration(..), Value::String(text)) if text == AUTO => {}
+            (KeyKind::AutoDuration(..) | KeyKind::AutoNumber(..), Value::String(text)) if text == AUTO => {}
             (KeyKind::Duration(min, max) | KeyKind::AutoDuration(min, max), Value::String(text))
                 if duration::parse(text).is_ok_and(|duration| (*min..=*max).contains(&duration)) => {}
             (KeyKind::WholeSeconds(min, max), Value::String(text))
@@ -193,6 +198,7 @@ impl Key {
             KeyKind::Integer(min, max) => format!("a whole number from {min} to {max}"),
             KeyKind::Positive(max) => format!("a number above 0 and up to {max}"),
             KeyKind::Number(min, max) => format!("a number from {min} to {max}"),
+            KeyKind::AutoNumber(min, max) => format!("\"auto\" or a number from {min} to {max}"),
             KeyKind::Strings => "a list of strings".into(),
             KeyKind::Classes => "a list of at least one class".into(),
             KeyKind::Polygon => "a list of corners".into(),

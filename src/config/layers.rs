@@ -9,6 +9,7 @@ use super::{
     inputs::{Inputs, Main},
     key::{Key, KeyKind},
     lookup::{Entry, dotted, lookup},
+    page,
     problems::{self, Location, Problem},
     raw::{self, Raw},
     renamed::RENAMED,
@@ -99,6 +100,7 @@ impl Layers {
                 layers.add_directory_next_to(Path::new(MAIN_FILE));
             }
         }
+        layers.add_page(&inputs.page);
         layers.add_environment(&inputs.environment);
         layers.add_flags(&inputs.flags);
         layers
@@ -214,6 +216,53 @@ impl Layers {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.add_file_error(&directory, &error),
         }
+    }
+
+    /// Adds the settings of the page. They change cameras and regions that exist.
+    fn add_page(&mut self, source: &page::Source) {
+        let (name, text) = match source {
+            page::Source::None => return,
+            page::Source::Text(text) => (page::FILE_NAME.to_string(), text.clone()),
+            page::Source::File(path) => {
+                let bytes = files::read_bounded(path, MAX_FILE_BYTES);
+                let text = bytes.and_then(|bytes| {
+                    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
+                });
+                match text {
+                    Ok(text) => (path.display().to_string(), text),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                    Err(error) => return self.add_file_error(path, &error),
+                }
+            }
+        };
+        let settings = match page::Settings::parse(&text) {
+            Ok(settings) => settings,
+            Err(rule) => {
+                let location = Location::File { layer: self.sources.len(), name, line: None };
+                self.problems.push(Problem { location, key: String::new(), value: None, rule });
+                self.is_incomplete = true;
+                return;
+            }
+        };
+        let known: BTreeSet<String> =
+            self.cameras().map(|camera| format!("cameras.{camera}")).chain(self.regions()).collect();
+        let is_known = |key: &str| {
+            let levels: Vec<&str> = key.split('.').collect();
+            let section = if levels.get(2) == Some(&"regions") { 4 } else { 2 };
+            known.contains(&levels[..section.min(levels.len())].join("."))
+        };
+        let before = self.origins.clone();
+        // All zones are replaced. Otherwise none of the configuration could be removed.
+        for (camera, _) in settings.cameras.iter().filter(|(_, settings)| settings.zones.is_some()) {
+            let zones = format!("cameras.{camera}.zones.");
+            self.origins.retain(|key, _| !key.starts_with(&zones));
+            self.sources.iter_mut().for_each(|layer| layer.0.retain(|key, _| !key.starts_with(&zones)));
+        }
+        self.add_text(&name, &text, None);
+        if let Some(layer) = self.sources.last_mut() {
+            layer.0.retain(|key, _| is_known(key));
+        }
+        self.origins.retain(|key, _| before.contains_key(key) || is_known(key));
     }
 
     fn add_file_error(&mut self, path: &Path, error: &io::Error) {
@@ -406,6 +455,18 @@ pub struct Locations(BTreeMap<String, Origin>);
 impl Locations {
     pub(super) fn new(origins: BTreeMap<String, Origin>) -> Locations {
         Locations(origins)
+    }
+
+    /// Where the value of `key` was set. None if it is the default.
+    pub fn of(&self, key: &str) -> Option<&Location> {
+        self.0.get(key).map(|origin| &origin.location)
+    }
+
+    /// The keys below `section` that were set, such as the zones of a camera.
+    pub fn below(&self, section: &str) -> impl Iterator<Item = (&str, &Location)> {
+        let prefix = format!("{section}.");
+        let below = self.0.range(prefix.clone()..).take_while(move |(key, _)| key.starts_with(&prefix));
+        below.map(|(key, origin)| (key.as_str(), &origin.location))
     }
 
     /// A problem of `key`, located at its value or, if it has none, at its section.

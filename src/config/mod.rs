@@ -13,6 +13,7 @@ mod key;
 mod layers;
 mod login;
 mod lookup;
+pub mod page;
 pub mod polygon;
 mod problems;
 mod raw;
@@ -26,13 +27,14 @@ mod suggest;
 mod tests;
 mod types;
 mod validators;
+pub mod web_passwords;
 
 pub use duration::parse as parse_duration;
 pub use inputs::{CameraValidator, Findings, Inputs, Main, Naming, Validator};
 pub use layers::{Locations, MAIN_FILE};
 pub use login::read_password;
 pub use lookup::dotted;
-pub use problems::{Problem, Problems};
+pub use problems::{Location, Problem, Problems};
 pub use source::{file_path, percent_decode};
 pub use suggest::nearest;
 pub use types::*;
@@ -51,12 +53,30 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where the values were set.
     pub locations: Locations,
+    /// Why the file with the settings of the page is damaged and not used. None if it is not.
+    pub page_fault: Option<String>,
 }
 
 /// Reads, merges and validates a configuration.
 ///
+/// A damaged file with the settings of the page is no problem: the configuration is loaded without it.
+///
 /// Errors: all problems of the configuration.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
+    let problems = match load_layers(inputs) {
+        Ok(loaded) => return Ok(loaded),
+        Err(problems) => problems,
+    };
+    let page::Source::File(path) = &inputs.page else { return Err(problems) };
+    let name = path.display().to_string();
+    let is_of_page =
+        |problem: &&Problem| matches!(&problem.location, Location::File { name: file, .. } if *file == name);
+    let Some(fault) = problems.iter().find(is_of_page).map(ToString::to_string) else { return Err(problems) };
+    let without = Inputs { page: page::Source::None, ..inputs.clone() };
+    Ok(Loaded { page_fault: Some(fault), ..load_layers(&without)? })
+}
+
+fn load_layers(inputs: &Inputs) -> Result<Loaded, Problems> {
     let host = rules::Host {
         name: hostname::get().unwrap_or_default().to_string_lossy().into_owned(),
         cores: thread::available_parallelism().map_or(1, usize::from),
@@ -76,7 +96,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     match (Problems::from_list(layers.problems), config) {
         (None, Some(config)) => {
             let (files, warnings) = (layers.files, layers.warnings);
-            Ok(Loaded { config, files, warnings, locations: Locations::new(layers.origins) })
+            let locations = Locations::new(layers.origins);
+            Ok(Loaded { config, files, warnings, locations, page_fault: None })
         }
         (problems, _) => Err(problems.expect("without a configuration there is at least one problem")),
     }

@@ -142,6 +142,7 @@ sections! {
     web: Web {
         listen: String = KeyKind::Text(validators::listen), "";
         allow_remote: bool = KeyKind::Boolean, "false";
+        password_file: String = KeyKind::Text(validators::line), "";
         hosts: Vec<String> = KeyKind::Strings, "";
     }
 }
@@ -171,6 +172,7 @@ keys! {
         motion_memory: DurationText = KeyKind::Duration(SECOND, DAY), "20s";
         min_size: f64 = KeyKind::Number(0.0, 1.0), "0.03";
         masks: Vec<Corners> = KeyKind::Polygons, "";
+        score: AutoNumberValue = KeyKind::AutoNumber(0.01, 1.0), "auto";
         labels: Vec<String> = KeyKind::Strings, "";
         heatmap: bool = KeyKind::Boolean, "false";
         view_every: DurationText = KeyKind::Duration(Duration::ZERO, HOUR), "0s";
@@ -223,6 +225,28 @@ pub(super) struct DurationText(pub(super) Duration);
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct AutoDurationText(pub(super) Option<Duration>);
+
+/// A number, or None for [`AUTO`].
+#[derive(Deserialize)]
+#[serde(from = "NumberOrWord")]
+pub(super) struct AutoNumberValue(pub(super) Option<f64>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrWord {
+    Number(f64),
+    /// Only [`AUTO`] is valid.
+    Word(#[allow(dead_code, reason = "it says what the text must be")] String),
+}
+
+impl From<NumberOrWord> for AutoNumberValue {
+    fn from(value: NumberOrWord) -> AutoNumberValue {
+        match value {
+            NumberOrWord::Number(number) => AutoNumberValue(Some(number)),
+            NumberOrWord::Word(_) => AutoNumberValue(None),
+        }
+    }
+}
 
 impl TryFrom<String> for AutoDurationText {
     type Error = String;

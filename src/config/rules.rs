@@ -20,6 +20,7 @@ use super::{
         Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Rotation, Source, Stats, Tls, Web,
     },
     validators,
+    web_passwords::WebPasswords,
 };
 use std::{
     net::SocketAddr,
@@ -47,7 +48,7 @@ pub(super) fn apply(
     validate_camera: Option<CameraValidator>,
     validate: Option<Validator>,
 ) -> Config {
-    let mut rules = Rules { layers, host, validate_camera };
+    let mut rules = Rules { layers, host, validate_camera, score: raw.objects.score as f32 };
     let node = Node { name: non_empty(raw.node.name).unwrap_or_else(|| validators::node_name(&host.name)) };
     let mqtt = rules.mqtt(raw.mqtt, &node);
     let outbox = rules.outbox(raw.outbox);
@@ -149,6 +150,8 @@ struct Rules<'a> {
     layers: &'a mut Layers,
     host: &'a Host<'a>,
     validate_camera: Option<CameraValidator>,
+    /// `objects.score`.
+    score: f32,
 }
 
 impl Rules<'_> {
@@ -271,15 +274,20 @@ impl Rules<'_> {
     fn web(&mut self, raw: &raw::Web) -> Web {
         // A rejected value has been reported already.
         let listen = raw.listen.parse::<SocketAddr>().ok();
+        let passwords = self.web_passwords(&raw.password_file);
         let is_remote = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
         if is_remote
+            && passwords.is_none()
             && !raw.allow_remote
-            && !["web.listen", "web.allow_remote"].iter().any(|key| self.layers.is_broken(key))
+            && !["web.listen", "web.allow_remote", "web.password_file"]
+                .iter()
+                .any(|key| self.layers.is_broken(key))
         {
             self.layers.add_problem(
                 "web.listen",
-                "is not a loopback address such as 127.0.0.1 or ::1: anyone who can reach it would see everything without \
-                 a password; set web.allow_remote = true to allow that",
+                "is not a loopback address such as 127.0.0.1 or ::1, and there is no password: run 'sudo camfire \
+                 web-password' and set web.password_file; or set web.allow_remote = true to serve only metrics and \
+                 the health check, to anyone",
             );
         }
         for host in &raw.hosts {
@@ -297,7 +305,33 @@ impl Rules<'_> {
             hosts.map(|host| host.trim_end_matches('.').to_ascii_lowercase()).collect();
         hosts.sort();
         hosts.dedup();
-        Web { listen, hosts }
+        Web { listen, passwords, hosts }
+    }
+
+    /// The passwords of the web server: in `web.password_file`, or in systemd's credential `web-passwords`.
+    fn web_passwords(&mut self, file: &str) -> Option<WebPasswords> {
+        const KEY: &str = "web.password_file";
+        if self.layers.is_broken(KEY) {
+            return None;
+        }
+        let credential = self.credential("web-passwords").filter(|path| path.exists());
+        let path = non_empty(file.to_string()).map(PathBuf::from).or(credential)?;
+        let read = login::read_password(&path).map_err(|error| format!("cannot be read: {error}"));
+        let parsed = read.and_then(|text| {
+            let passwords = WebPasswords::parse(&text)?;
+            if passwords.is_empty() {
+                Err("has no password; run camfire web-password".to_string())
+            } else {
+                Ok(passwords)
+            }
+        });
+        match parsed {
+            Ok(passwords) => Some(passwords),
+            Err(rule) => {
+                self.layers.add_problem(KEY, format!("{}: {rule}", path.display()));
+                None
+            }
+        }
     }
 
     /// Returns None if the camera has no valid source, which is then among the problems.
@@ -377,6 +411,7 @@ impl Rules<'_> {
                 min_size: raw.min_size,
             },
             masks: raw.masks,
+            score: raw.score.0.map_or(self.score, |score| score as f32),
             zones: raw.zones,
             regions: raw.regions.into_iter().map(|(name, region)| self.region(name, region)).collect(),
             labels: raw.labels,

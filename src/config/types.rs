@@ -4,6 +4,7 @@
 //! are in frames per second, and positions and sizes in an image are fractions of its width or height, 0 to
 //! 1.
 
+use super::web_passwords::WebPasswords;
 pub use crate::frame::Rotation;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -238,7 +239,7 @@ pub struct Objects {
 }
 
 /// `[pictures]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Pictures {
     /// Directory for pictures. None: no pictures are kept.
     pub directory: Option<PathBuf>,
@@ -317,8 +318,11 @@ pub struct Frigate {
 /// `[web]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Web {
-    /// Address to listen on: a loopback address unless the user has set `allow_remote`. None: no web server.
+    /// Address to listen on. None: no web server.
     pub listen: Option<SocketAddr>,
+    /// The passwords of the page and its API. None on a loopback address: everybody may use them. None on
+    /// another address: nobody may; only the metrics and the health check are served.
+    pub passwords: Option<WebPasswords>,
     /// Names by which clients may address the server, in lower case, in addition to IP addresses and
     /// loopback names: the machine's own, and the user's.
     pub hosts: Vec<String>,
@@ -349,6 +353,9 @@ pub struct Camera {
     pub motion: Motion,
     /// Polygons within which motion is ignored.
     pub masks: Vec<Vec<(f64, f64)>>,
+    /// Minimum mean score at which a label becomes an object's label: the camera's, or else
+    /// [`Objects::score`].
+    pub score: f32,
     /// Polygons that objects enter and leave, by name.
     pub zones: BTreeMap<String, Vec<(f64, f64)>>,
     /// Parts of the image that are classified at intervals, sorted by name.

@@ -6,9 +6,10 @@
 pub mod saved;
 
 use self::saved::{Saved, SavedCamera, SavedSettings};
-use crate::{config, sync::lock};
+use crate::{config, queue::live::LiveView, recent_log::RecentLog, sync::lock};
 use jiff::Timestamp;
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,7 +23,7 @@ pub struct CameraControl {
     /// The camera's name.
     pub name: Arc<str>,
     /// The settings of the configuration.
-    configured: CameraSettings,
+    configured: Mutex<CameraSettings>,
     settings: Mutex<CameraSettings>,
     /// The settings of all cameras on disk.
     saved: Arc<SavedSettings>,
@@ -30,11 +31,15 @@ pub struct CameraControl {
     is_live: AtomicBool,
     /// Incremented with every change, so that readers need not lock.
     version: AtomicU64,
+    /// The settings have changed since they were published.
+    is_unpublished: AtomicBool,
     snapshot: AtomicBool,
     /// `cameras.NAME.view_every`. Zero: never.
     view_every: Duration,
     /// When the next frame is to be published for those who look at the camera. Monotonic.
     next_view_at: Mutex<Duration>,
+    /// The newest frame, for those who look at it in the web server.
+    pub live: LiveView,
 }
 
 /// The settings of a camera that commands can change.
@@ -46,11 +51,22 @@ pub struct CameraSettings {
     pub rate_fps: f64,
     /// See `cameras.NAME.motion_threshold`.
     pub motion_threshold: f64,
-    /// See `objects.score`.
+    /// See `cameras.NAME.score`.
     pub score: f64,
 }
 
 impl CameraSettings {
+    /// The settings of the configuration.
+    fn of(camera: &config::Camera) -> CameraSettings {
+        CameraSettings {
+            watching: true,
+            rate_fps: camera.rate_fps,
+            motion_threshold: camera.motion.threshold,
+            // Rounded to the number in the configuration instead of the nearest f32.
+            score: (f64::from(camera.score) * 1e6).round() / 1e6,
+        }
+    }
+
     /// These settings, except for those that commands have set.
     fn with(self, saved: &SavedCamera) -> CameraSettings {
         let number = |saved: Option<Saved<f64>>, configured| saved.map_or(configured, |saved| saved.value);
@@ -74,30 +90,22 @@ impl SavedCamera {
 
 impl CameraControl {
     /// Creates the control with the settings of the configuration, except for those that commands have set.
-    pub fn new(
-        camera: &config::Camera,
-        objects: &config::Objects,
-        saved: &Arc<SavedSettings>,
-    ) -> CameraControl {
-        let configured = CameraSettings {
-            watching: true,
-            rate_fps: camera.rate_fps,
-            motion_threshold: camera.motion.threshold,
-            // Rounded to the number in the configuration instead of the nearest f32.
-            score: (f64::from(objects.score) * 1e6).round() / 1e6,
-        };
+    pub fn new(camera: &config::Camera, saved: &Arc<SavedSettings>) -> CameraControl {
+        let configured = CameraSettings::of(camera);
         let settings = configured.with(&saved.of(&camera.name));
         CameraControl {
             name: camera.name.as_str().into(),
-            configured,
+            configured: Mutex::new(configured),
             settings: Mutex::new(settings),
             saved: saved.clone(),
             is_live: AtomicBool::new(false),
             // Not the version that readers start with, so that they read what commands have set.
             version: AtomicU64::new(u64::from(settings != configured)),
+            is_unpublished: AtomicBool::new(false),
             snapshot: AtomicBool::new(false),
             view_every: camera.view_every,
             next_view_at: Mutex::default(),
+            live: LiveView::default(),
         }
     }
 
@@ -111,6 +119,15 @@ impl CameraControl {
         self.saved.of(&self.name)
     }
 
+    /// Takes the settings of another configuration of the camera. What commands have set still applies.
+    pub fn reconfigure(&self, camera: &config::Camera) {
+        let configured = CameraSettings::of(camera);
+        *lock(&self.configured) = configured;
+        *lock(&self.settings) = configured.with(&self.saved());
+        self.version.fetch_add(1, Ordering::Release);
+        self.is_unpublished.store(true, Ordering::Release);
+    }
+
     /// Changes what commands have set, and saves it. Returns true if it differs from before.
     ///
     /// Errors: it cannot be saved. Nothing is changed then.
@@ -122,9 +139,15 @@ impl CameraControl {
             return Ok(false);
         }
         self.saved.store(&self.name, saved)?;
-        *lock(&self.settings) = self.configured.with(&saved);
+        *lock(&self.settings) = lock(&self.configured).with(&saved);
         self.version.fetch_add(1, Ordering::Release);
+        self.is_unpublished.store(true, Ordering::Release);
         Ok(true)
+    }
+
+    /// Whether the settings have changed since the last call.
+    pub fn take_unpublished(&self) -> bool {
+        self.is_unpublished.load(Ordering::Relaxed) && self.is_unpublished.swap(false, Ordering::Acquire)
     }
 
     /// Records whether the camera delivers frames.
@@ -173,9 +196,25 @@ impl CameraControl {
 /// Reads the configuration and returns an error text if it is invalid.
 pub type ConfigValidator = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Requests to the node.
+/// The settings that are made on the page of the web server.
+pub struct PageSettings {
+    /// The file that holds them. None: they cannot be saved.
+    pub file: Option<PathBuf>,
+    /// Loads the configuration with these settings.
+    pub load: PageLoader,
+}
+
+/// Loads the configuration with the settings of the page from a file or a text.
+pub type PageLoader =
+    Box<dyn Fn(config::page::Source) -> Result<config::Loaded, config::Problems> + Send + Sync>;
+
+/// Requests to the node, and its log.
 #[derive(Default)]
 pub struct NodeControl {
+    /// The last warnings of the log, for the web server.
+    pub log: RecentLog,
+    /// The settings of the page. None if the node has no configuration file.
+    pub page: Option<PageSettings>,
     /// Validates the configuration on disk. None if the configuration cannot be reloaded.
     pub validate_config: Option<ConfigValidator>,
     reload: AtomicBool,
@@ -184,8 +223,9 @@ pub struct NodeControl {
 
 impl NodeControl {
     /// Creates the control of a node whose configuration can be reloaded.
-    pub fn new(validate_config: ConfigValidator) -> NodeControl {
-        NodeControl { validate_config: Some(validate_config), ..NodeControl::default() }
+    pub fn new(validate_config: ConfigValidator, page: PageSettings, log: RecentLog) -> NodeControl {
+        let (page, validate_config) = (Some(page), Some(validate_config));
+        NodeControl { log, page, validate_config, ..NodeControl::default() }
     }
 
     /// Requests a reload of the configuration.
@@ -218,7 +258,7 @@ mod tests {
         let main = config::Main::Text { name: "t".into(), text: "[cameras.yard]\nsource = 'test://'".into() };
         let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
         let saved = Arc::default();
-        let control = CameraControl::new(&config.cameras[0], &config.objects, &saved);
+        let control = CameraControl::new(&config.cameras[0], &saved);
         let (mut first, mut second) = (0, 0);
         assert_eq!(control.changed_since(&mut first), None);
         let at = Timestamp::UNIX_EPOCH;
@@ -229,7 +269,7 @@ mod tests {
         assert_eq!(control.changed_since(&mut first), None);
         assert_eq!(control.changed_since(&mut second).unwrap().score, 0.4);
         // Another control of the same camera has them too, and its readers see them.
-        let next = CameraControl::new(&config.cameras[0], &config.objects, &saved);
+        let next = CameraControl::new(&config.cameras[0], &saved);
         assert_eq!(next.changed_since(&mut 0).unwrap().rate_fps, 2.0);
         assert!(next.change(|saved| *saved = SavedCamera::default()).unwrap());
         assert_eq!(next.settings().rate_fps, config.cameras[0].rate_fps);
@@ -238,7 +278,7 @@ mod tests {
         assert!(!control.take_view_due(Duration::from_secs(9)), "off by default");
         let mut camera = config.cameras[0].clone();
         camera.view_every = Duration::from_secs(5);
-        let control = CameraControl::new(&camera, &config.objects, &saved);
+        let control = CameraControl::new(&camera, &saved);
         let due = [0, 4, 5, 9, 10].map(|second| control.take_view_due(Duration::from_secs(second)));
         assert_eq!(due, [true, false, true, false, true]);
     }

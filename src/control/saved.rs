@@ -7,15 +7,15 @@
 
 use crate::{
     error::{Error, ErrorKind},
+    files,
     sync::lock,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -190,27 +190,10 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, SavedCamera>> {
     Ok(contents.cameras)
 }
 
-/// Replaces the file as a whole, so that it is never incomplete, and waits until it is on disk.
 fn write(path: &Path, cameras: &BTreeMap<String, SavedCamera>) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
     let contents = Contents { version: VERSION, cameras: cameras.clone() };
     let json = serde_json::to_vec_pretty(&contents).expect("the map has string keys and finite numbers");
-    let partial = path.with_extension("part");
-    // A new file, so no link is followed.
-    match fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    let written =
-        file.write_all(&json).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&partial, path));
-    if let Err(error) = written {
-        // It is incomplete.
-        let _ = fs::remove_file(&partial);
-        return Err(error);
-    }
-    File::open(folder)?.sync_all()
+    files::replace_durably(path, &json)
 }
 
 mod rfc3339 {

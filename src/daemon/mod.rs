@@ -26,9 +26,9 @@ mod stats;
 use self::{instance::Instance, stages::Stage, stats::StatsReporter};
 
 use crate::{
-    camera::template,
+    camera::{gst, template},
     clock::Clock,
-    config::{Camera, Config},
+    config::{self, Camera, Config},
     control::{CameraControl, NodeControl, saved::SavedSettings},
     counters::{CameraCounters, CountedCamera, Counters},
     error::Error,
@@ -44,7 +44,11 @@ use crate::{
         scene::{self, Scene},
         tracks::EndReason,
     },
-    wire::messages::Message,
+    web::{
+        samples::Samples,
+        site::{Shown, ShownCamera, Site},
+    },
+    wire::{feed::Feed, history::HistoryRequest, messages::Message},
     workers::{
         WatchedCamera,
         model::Model,
@@ -65,6 +69,8 @@ const MESSAGE_CAPACITY: usize = 256;
 /// Maximum number of objects per frame of which pictures are taken. Encoding a picture takes about as long as
 /// an inference.
 const PICTURES_PER_FRAME: usize = 4;
+/// Maximum number of questions about past events that wait for the publisher.
+const MAX_QUESTIONS: usize = 16;
 /// Maximum age of a stage's heartbeat before the stage counts as hung; half of the unit's `WatchdogSec`.
 pub const STAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum time that stages may take to stop.
@@ -104,6 +110,10 @@ pub struct Daemon {
     /// The publisher, and the event loops of its connections. Those of earlier brokers have ended.
     publisher: Vec<Stage>,
     renewals: Option<Sender<Renewal>>,
+    /// What the web server shows, and whom it asks.
+    site: Arc<Site>,
+    /// Questions about past events, for the publisher.
+    history: Receiver<HistoryRequest>,
     next_stats: Duration,
     /// Time of the start, for the metrics.
     started_at: Timestamp,
@@ -181,9 +191,29 @@ impl Daemon {
         seed: u64,
     ) -> Daemon {
         let durable_kinds = Arc::new(Mutex::new(config.outbox.durable_kinds.clone()));
-        let (sender, messages) =
+        let (mut sender, messages) =
             queue::messages::messages(MESSAGE_CAPACITY, durable_filter(durable_kinds.clone(), publishing));
+        let feed: Arc<Feed> = Arc::default();
+        if publishing == Publishing::Mqtt {
+            let feed = feed.clone();
+            sender.listen(move |message| feed.hear(message));
+        }
         let counters = Counters::new(sender.dropped());
+        let heartbeats = Heartbeats::default();
+        let (history_sender, history) = crossbeam_channel::bounded(MAX_QUESTIONS);
+        let site = Arc::new(Site {
+            feed,
+            counters: counters.clone(),
+            heartbeats: heartbeats.clone(),
+            stuck: STAGE_TIMEOUT,
+            clock: clock.clone(),
+            history: history_sender,
+            node_control: control.clone(),
+            page_turn: Default::default(),
+            started_at: clock.now(),
+            samples: Samples::default(),
+            shown: Mutex::default(),
+        });
         let node: Arc<str> = config.node.name.as_str().into();
         let mut daemon = Daemon {
             publishing,
@@ -201,7 +231,7 @@ impl Daemon {
                 publishes_pictures: config.pictures.publish,
                 clock: clock.clone(),
             },
-            heartbeats: Heartbeats::default(),
+            heartbeats,
             saved,
             random: fastrand::Rng::with_seed(seed),
             cameras: BTreeMap::new(),
@@ -210,6 +240,8 @@ impl Daemon {
             store: None,
             publisher: Vec::new(),
             renewals: None,
+            site,
+            history,
             next_stats: clock.monotonic() + config.stats.interval,
             started_at: clock.now(),
             instance: None,
@@ -220,12 +252,13 @@ impl Daemon {
             daemon.add_camera(&camera);
         }
         daemon.count_cameras();
+        daemon.show();
         daemon
     }
 
     /// Adds a camera without starting its stage.
     fn add_camera(&mut self, camera: &Camera) {
-        let control = Arc::new(CameraControl::new(camera, &self.config.objects, &self.saved));
+        let control = Arc::new(CameraControl::new(camera, &self.saved));
         let counters: Arc<CameraCounters> = Arc::default();
         let watched = self.watch(camera, counters.clone(), control.clone());
         let slot = self.queues.add(watched);
@@ -241,7 +274,7 @@ impl Daemon {
     ) -> WatchedCamera {
         let scene = Scene::new(scene::Settings {
             camera: camera.clone(),
-            objects: self.config.objects.clone(),
+            objects: config::Objects { score: camera.score, ..self.config.objects.clone() },
             top: self.config.detections.top,
             pictures_per_frame: stages::pictures_per_frame(&self.config),
             taxonomy: self.reporter.model.taxonomy.clone(),
@@ -259,6 +292,30 @@ impl Daemon {
             slot: entry.slot.clone(),
         });
         self.counters.set_cameras(counted.collect());
+    }
+
+    /// Tells the web server what there is to show.
+    fn show(&self) {
+        let camera = |camera: &Camera| {
+            let entry = self.cameras.get(&camera.name)?;
+            let (control, counters) = (entry.control.clone(), entry.counters.clone());
+            Some(ShownCamera { config: camera.clone(), control, counters })
+        };
+        let identity = &self.reporter.model.identity;
+        let digits = identity.sha256.get(..12).unwrap_or(&identity.sha256);
+        let engine = &self.reporter.model.engine;
+        let shown = Shown {
+            node: self.reporter.node.clone(),
+            cameras: self.config.cameras.iter().filter_map(camera).collect(),
+            pictures: self.config.pictures.clone(),
+            has_outbox_file: self.config.outbox.file.is_some(),
+            engine: format!("{} {}", engine.name(), engine.kernels()),
+            model: format!("{} ({digits})", identity.name),
+            gstreamer: gst::version(),
+        };
+        *lock(&self.site.shown) = Arc::new(shown);
+        let names: Vec<&str> = self.config.cameras.iter().map(|camera| camera.name.as_str()).collect();
+        self.site.feed.set_cameras(&names);
     }
 
     /// The current frame counts of each camera, in the order of the configuration.

@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, time::Duration};
 pub enum CameraChange {
     /// It goes on: same pipeline, tracks, background and counters.
     Keep,
+    /// Its analysis begins anew. Its pipeline and its counters go on.
+    Adjust,
     /// It is new.
     Start,
     /// It is opened anew. Its counters go on.
@@ -62,7 +64,7 @@ impl Plan {
             WorkersChange::Keep
         };
         Plan {
-            cameras: camera_changes(old, new),
+            cameras: camera_changes(old, new, model),
             model,
             workers,
             store,
@@ -91,6 +93,7 @@ impl Plan {
             .iter()
             .filter_map(|(name, change)| match change {
                 CameraChange::Keep => None,
+                CameraChange::Adjust => Some(format!("camera '{name}' analysed anew")),
                 CameraChange::Start => Some(format!("camera '{name}' added")),
                 CameraChange::Restart => Some(format!("camera '{name}' opened anew")),
                 CameraChange::Stop => Some(format!("camera '{name}' removed")),
@@ -129,7 +132,8 @@ impl Plan {
     }
 }
 
-fn camera_changes(old: &Config, new: &Config) -> BTreeMap<String, CameraChange> {
+/// The changes of the cameras. `is_other_model`: the labels of open tracks are those of another model.
+fn camera_changes(old: &Config, new: &Config, is_other_model: bool) -> BTreeMap<String, CameraChange> {
     // What the cameras share is part of each of them.
     let is_shared_changed = old.node != new.node
         || old.detections != new.detections
@@ -138,12 +142,21 @@ fn camera_changes(old: &Config, new: &Config) -> BTreeMap<String, CameraChange> 
     let change = |before: &Camera| match find(&before.name) {
         None => CameraChange::Stop,
         Some(after) if after == before && !is_shared_changed => CameraChange::Keep,
+        Some(after) if is_only_adjusted(before, after) && !is_shared_changed && !is_other_model => {
+            CameraChange::Adjust
+        }
         Some(_) => CameraChange::Restart,
     };
     let added = new.cameras.iter().map(|camera| (camera.name.clone(), CameraChange::Start));
     let mut changes: BTreeMap<_, _> = added.collect();
     changes.extend(old.cameras.iter().map(|camera| (camera.name.clone(), change(camera))));
     changes
+}
+
+/// Whether only the analysis differs, so that the pipeline can go on.
+fn is_only_adjusted(before: &Camera, after: &Camera) -> bool {
+    let Camera { motion, masks, score, labels, heatmap, zones, regions, .. } = after.clone();
+    Camera { motion, masks, score, labels, heatmap, zones, regions, ..before.clone() } == *after
 }
 
 /// The part of the settings that the cameras' analysis uses; the rest is the workers'.
@@ -202,6 +215,27 @@ mod tests {
         assert!(plan.opens("yard") && !plan.opens("door"));
         assert!(plan.publisher && !plan.model && !plan.web);
         assert_eq!(plan.workers, WorkersChange::Keep);
+    }
+
+    #[test]
+    fn the_pipeline_goes_on_if_only_the_analysis_changes() {
+        for line in [
+            "motion_threshold = 20",
+            "min_size = 0.1",
+            "score = 0.6",
+            "masks = [[[0, 0], [0.5, 0], [0.5, 1]]]",
+            "zones.lawn = [[0, 0], [0.5, 0], [0.5, 1]]",
+            "labels = ['cat']",
+        ] {
+            let plan = plan(&format!("{BASE}{line}\n"));
+            let expected = [("door", CameraChange::Keep), ("yard", CameraChange::Adjust)];
+            assert_eq!(changes(&plan), expected, "{line}");
+            assert!(!plan.opens("yard") && plan.publisher);
+        }
+        let both = plan(&format!("{BASE}motion_threshold = 20\nrate_fps = 1\n"));
+        assert_eq!(changes(&both)[1], ("yard", CameraChange::Restart));
+        let with_model = Plan::new(&load(BASE), &load(&format!("{BASE}score = 0.6\n")), true);
+        assert_eq!(changes(&with_model)[1], ("yard", CameraChange::Restart));
     }
 
     #[test]

@@ -7,8 +7,10 @@
 //!
 //! What a change of a section does:
 //!
-//! - `[cameras.NAME]`: that camera ends its tracks and is opened anew. Its counters and what commands have
-//!   set go on.
+//! - `[cameras.NAME]`, what is drawn on the picture and the numbers of the analysis: that camera ends its
+//!   tracks and learns its background anew. Its pipeline goes on.
+//! - `[cameras.NAME]`, anything else: that camera ends its tracks and is opened anew. Its counters and what
+//!   commands have set go on.
 //! - `[objects]`, `[detections]`: all cameras are opened anew.
 //! - `[node]`: all cameras are opened anew, and everything is sent under the new name.
 //! - `[engine]`, `[groups]`: new workers; tracks and backgrounds begin anew, pipelines go on. Another
@@ -267,8 +269,10 @@ impl Daemon {
             }
         }
         self.count_cameras();
+        self.show();
         if plan.publisher {
             let (accepted, is_accepted) = crossbeam_channel::bounded(0);
+            let kept = plan.with(&[CameraChange::Keep, CameraChange::Adjust]);
             self.renew_publisher(kept, before.frigate == self.config.frigate, accepted)?;
             // Ends when the sender is dropped. The last states of the stopped cameras must not be taken for
             // those of the new ones.
@@ -390,10 +394,16 @@ impl Daemon {
     fn prepare_camera(&mut self, camera: &Camera, change: CameraChange) {
         match change {
             CameraChange::Keep | CameraChange::Stop => {}
+            CameraChange::Adjust => {
+                let Some(entry) = self.cameras.get(&camera.name) else { return };
+                entry.control.reconfigure(camera);
+                let model = self.reporter.model.clone();
+                self.begin_anew(&camera.name, &model);
+            }
             CameraChange::Start => self.add_camera(camera),
             CameraChange::Restart => {
                 let Some(entry) = self.cameras.get(&camera.name) else { return };
-                let control = Arc::new(CameraControl::new(camera, &self.config.objects, &self.saved));
+                let control = Arc::new(CameraControl::new(camera, &self.saved));
                 let (slot, counters) = (entry.slot.clone(), entry.counters.clone());
                 let watched = self.watch(camera, counters, control.clone());
                 self.queues.restore(&slot, watched);

@@ -16,7 +16,7 @@ use crate::{
     queue::{self, messages::Messages},
     store::Store,
     vision::{health::HealthCheck, picture::Painter},
-    web::{Pages, Web, metrics::Metrics},
+    web::{Pages, Web, access::Access, metrics::Metrics},
     wire::{files::PictureFiling, initial, topics::Topics},
     workers::{Worker, classifier::Classifier, model::Model},
 };
@@ -134,6 +134,7 @@ impl Daemon {
             dialer: Box::new(parts.dialer),
             link_events: parts.link_events,
             renewals,
+            history: self.history.clone(),
             counters: self.counters.delivery.clone(),
             integrations: parts.integrations,
             states: self.states(&[]),
@@ -280,11 +281,15 @@ impl Daemon {
     pub(super) fn start_web(&mut self, listener: Option<TcpListener>) -> Result<Option<Stage>, Error> {
         let Some(listen) = self.config.web.listen else { return Ok(None) };
         let (heartbeat, trigger, stop) = self.stoppable("web");
+        let passwords = self.config.web.passwords.clone();
         let pages = Pages {
             metrics: Metrics::new(self.counters.clone(), self.started_at),
-            heartbeats: self.heartbeats.clone(),
-            stuck: STAGE_TIMEOUT,
-            clock: self.clock.clone(),
+            site: self.site.clone(),
+            access: Arc::new(Access::new(
+                passwords,
+                listen.ip().to_canonical().is_loopback(),
+                self.clock.clone(),
+            )),
             hosts: self.config.web.hosts.clone(),
         };
         let web = Web::open(listen, listener, pages, stop, heartbeat.clone())?;

@@ -3,7 +3,7 @@
 
 use crate::{
     clock::Clock,
-    counters::{CountedCamera, Counters, DeliveryCounters},
+    counters::{CountedCamera, Counters, DeliveryCounters, per_day},
     procfs,
     wire::messages::{CameraStats, DeliveryStats, Header, PictureStats, Stats},
 };
@@ -96,13 +96,6 @@ impl StatsReporter {
 fn rate_fps(frames: u64, elapsed: Duration) -> Option<f64> {
     let rate = frames as f64 / elapsed.as_secs_f64();
     (!elapsed.is_zero()).then(|| (rate * 1e3).round() / 1e3)
-}
-
-/// Extrapolates to the bytes per day. Returns None in the first ten minutes, which are not representative.
-fn per_day(bytes: u64, uptime: Duration) -> Option<u64> {
-    const DAY_S: f64 = 86_400.0;
-    let is_known = uptime >= Duration::from_secs(600);
-    is_known.then(|| (bytes as f64 * DAY_S / uptime.as_secs_f64()) as u64)
 }
 
 fn delivery_stats(counters: &DeliveryCounters) -> DeliveryStats {

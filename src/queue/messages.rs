@@ -24,6 +24,7 @@ pub fn messages<M>(
         transient,
         oldest: transient_receiver.clone(),
         dropped: Arc::default(),
+        listener: None,
     };
     (sender, Messages { durable: durable_receiver, transient: transient_receiver })
 }
@@ -42,6 +43,9 @@ impl<M> Clone for Messages<M> {
     }
 }
 
+/// Is told of messages, see [`MessageSender::listen`].
+type Listener<M> = Arc<dyn Fn(&M) + Send + Sync>;
+
 /// The sending end of [`messages`].
 pub struct MessageSender<M> {
     is_durable: Arc<dyn Fn(&M) -> bool + Send + Sync>,
@@ -51,6 +55,8 @@ pub struct MessageSender<M> {
     /// queue.
     oldest: Receiver<M>,
     dropped: Arc<AtomicU64>,
+    /// Is told of every message, on the sender's thread.
+    listener: Option<Listener<M>>,
 }
 
 impl<M> Clone for MessageSender<M> {
@@ -61,13 +67,23 @@ impl<M> Clone for MessageSender<M> {
             transient: self.transient.clone(),
             oldest: self.oldest.clone(),
             dropped: self.dropped.clone(),
+            listener: self.listener.clone(),
         }
     }
 }
 
 impl<M> MessageSender<M> {
+    /// Has `listener` be told of every message that this sender and its later clones send, before it is
+    /// queued. It runs on the sender's thread and must not block.
+    pub fn listen(&mut self, listener: impl Fn(&M) + Send + Sync + 'static) {
+        self.listener = Some(Arc::new(listener));
+    }
+
     /// Queues a message. If the transient queue is full, its oldest message is dropped. Never blocks.
     pub fn send(&self, message: M) {
+        if let Some(listener) = &self.listener {
+            listener(&message);
+        }
         if (self.is_durable)(&message) {
             // Fails only if the receiver is gone.
             let _ = self.durable.send(message);
@@ -92,6 +108,19 @@ impl<M> MessageSender<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_is_told_of_every_message() {
+        let (mut sender, receiver) = messages(1, |_| false);
+        let heard: Arc<std::sync::Mutex<Vec<u32>>> = Arc::default();
+        let heard_too = heard.clone();
+        sender.listen(move |message| heard_too.lock().unwrap().push(*message));
+        let clone = sender.clone();
+        sender.send(1);
+        clone.send(2);
+        assert_eq!(*heard.lock().unwrap(), [1, 2]);
+        assert_eq!(receiver.transient.try_iter().collect::<Vec<_>>(), [2]);
+    }
 
     #[test]
     fn durable_messages_wait_and_the_oldest_transient_ones_are_dropped_and_counted() {

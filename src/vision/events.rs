@@ -42,6 +42,8 @@ pub struct Event {
     pub visited: Vec<usize>,
     /// The best sighting so far.
     pub best: Sighting,
+    /// Where the middle of its lower edge has been, oldest first. Empty except in ends.
+    pub path: Vec<(f64, f64)>,
 }
 
 /// The kind of an event.

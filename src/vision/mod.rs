@@ -15,6 +15,7 @@ pub mod assignment;
 pub mod background;
 pub mod blobs;
 pub mod change;
+pub mod colour;
 pub mod events;
 
 pub mod head;
@@ -25,6 +26,7 @@ pub mod labels;
 pub mod luma;
 pub mod motion;
 pub mod patch;
+pub mod path;
 pub mod picture;
 pub mod preprocess;
 pub mod rect;

@@ -7,16 +7,16 @@
 //! only affects rounding. Rotation comes last, when the image is small. Only the first field of an interlaced
 //! image is read.
 //!
-//! The crate fast_image_resize resizes (Hamming filter, widened by the scale: the best top-1 accuracy of five
-//! filters on 500 photos, see models/README.md), the crate yuv converts the colours. Both use SIMD.
+//! The crate fast_image_resize resizes (Hamming filter, widened by the scale: the best top-1 accuracy of
+//! five filters on 500 photos, see models/README.md), in whole numbers, and [`super::colour`] converts the
+//! colours.
 
-use super::rect::Rect;
-use crate::frame::{Colorimetry, Image, PixelFormat, Plane, Rotation, YuvMatrix};
+use super::{colour::yuv_to_rgb, rect::Rect};
+use crate::frame::{Image, PixelFormat, Plane, Rotation};
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
     images::{CroppedImage, Image as Pixels, ImageRef},
 };
-use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix};
 
 /// Why an image could not be preprocessed.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,8 @@ impl Preprocessor {
                 self.resize_chroma(pairs, PixelType::U8x4, [1, 3], &region.scaled(0.5, rows), to)?;
             }
         }
-        self.convert(image.colorimetry, to)
+        yuv_to_rgb(&self.planes, image.colorimetry, &mut self.rgb);
+        Ok(())
     }
 
     /// Resizes a plane of one byte per pixel into `self.planes[index]`.
@@ -227,29 +228,6 @@ impl Preprocessor {
             Pixels::from_slice_u8(to_width, to_height, &mut out[..len], kind).map_err(|e| library(&e))?;
         self.resizer.resize(&source, &mut target, &options).map_err(|e| library(&e))
     }
-
-    /// Converts `self.planes` to RGB.
-    fn convert(&mut self, colorimetry: Colorimetry, (width, height): (usize, usize)) -> Result<(), Error> {
-        let stride = width as u32;
-        let [y, u, v] = &self.planes;
-        let planar = YuvPlanarImage {
-            y_plane: y,
-            y_stride: stride,
-            u_plane: u,
-            u_stride: stride,
-            v_plane: v,
-            v_stride: stride,
-            width: stride,
-            height: height as u32,
-        };
-        let range = if colorimetry.full_range { YuvRange::Full } else { YuvRange::Limited };
-        let matrix = match colorimetry.matrix {
-            YuvMatrix::Bt601 => YuvStandardMatrix::Bt601,
-            YuvMatrix::Bt709 => YuvStandardMatrix::Bt709,
-        };
-        yuv::yuv444_to_rgb(&planar, &mut self.rgb, stride * 3, range, matrix)
-            .map_err(|e| Error::Library(e.to_string()))
-    }
 }
 
 /// A plane of `width` x `height` pixels to read from.
@@ -311,7 +289,7 @@ fn pack(plane: Plane<'_>, row_len: usize, rows: usize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::{
-        frame::{OwnedPlanes, View},
+        frame::{Colorimetry, OwnedPlanes, View, YuvMatrix},
         vision::rect::upright_size,
     };
 

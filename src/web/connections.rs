@@ -98,7 +98,7 @@ impl Drop for Guard {
 
 /// What counts as one client: an IPv4 address, or the network of an IPv6 address, because each machine has
 /// 2^64 addresses in it.
-fn client(address: IpAddr) -> IpAddr {
+pub(super) fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);

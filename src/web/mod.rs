@@ -1,28 +1,40 @@
-//! The web server: metrics for Prometheus and a health check of all stages. Off unless `web.listen` is set.
+//! The web server: the page, its API, metrics for Prometheus and a health check of all stages. Off unless
+//! `web.listen` is set.
 //!
 //! [`Web::run`] is a stage with one thread, which runs tokio's event loop for all connections. Responses are
 //! built on that thread from the other stages' counters. This takes little time, and no stage waits for it.
 //!
 //! A client cannot block the server: the number of connections ([`connections`]), the time and the size of a
-//! request and the lifetime of a connection are limited. Requests for other hosts are refused ([`host`]). If
+//! request and the lifetime of a connection are limited ([`lifetime`]). Requests for other hosts are refused
+//! ([`host`]); who may see what is decided in [`access`]. If
 //! the port is in use, a warning is logged once and the server retries; the
 //! analysis is not affected.
 
+pub mod access;
+pub mod api;
 mod connections;
 mod host;
+mod lifetime;
 pub mod metrics;
+mod page;
+pub mod samples;
+pub mod site;
 
 use crate::{
-    clock::Clock,
     error::{Error, ErrorKind},
-    lifecycle::{Heartbeat, Heartbeats, StopSignal},
+    lifecycle::{Heartbeat, StopSignal},
+    sync::lock,
     web::{
+        access::{Access, Peer},
         connections::{Connections, Guard},
+        lifetime::Lifetime,
         metrics::{Format, Metrics},
+        site::Site,
     },
+    wire::feed::Change,
 };
 use axum::{
-    Router,
+    Extension, Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     middleware,
@@ -34,7 +46,13 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
@@ -45,13 +63,12 @@ use tokio::{
 /// Maximum time in which the head of a request must arrive as a whole. An idle connection is closed after the
 /// same time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum size of a request's head, in bytes. Bodies are not read.
+/// Maximum size of a request's head, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 /// Maximum number of headers in a request.
 const MAX_HEADERS: usize = 64;
-/// Maximum lifetime of a connection. It disconnects clients that do not read their response; others
-/// reconnect.
-const MAX_LIFETIME: Duration = Duration::from_secs(60);
+/// How often the age of a connection is checked.
+const LIFETIME_CHECK: Duration = Duration::from_secs(5);
 /// Time to finish a started response when a connection is closed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the end of all connections is checked then.
@@ -67,7 +84,8 @@ pub struct Web {
     /// The first listener, if the address is bound already.
     listener: Option<std::net::TcpListener>,
     pages: Arc<Pages>,
-    clock: Arc<dyn Clock>,
+    /// The versions of the cameras' settings that were announced.
+    announced: Mutex<BTreeMap<Arc<str>, u64>>,
     /// Signals the shutdown.
     stop: StopSignal,
     /// Updated on every loop iteration; read by the watchdog.
@@ -79,12 +97,10 @@ pub struct Web {
 pub struct Pages {
     /// For `/metrics`.
     pub metrics: Metrics,
-    /// For `/healthz`: the heartbeats of all stages, including the web server's.
-    pub heartbeats: Heartbeats,
-    /// A stage is stuck if its heartbeat is older than this.
-    pub stuck: Duration,
-    /// Clock.
-    pub clock: Arc<dyn Clock>,
+    /// For everything else.
+    pub site: Arc<Site>,
+    /// Who may see the page.
+    pub access: Arc<Access>,
     /// Names of this machine, in lower case. Requests for other names are refused.
     pub hosts: Vec<String>,
 }
@@ -105,8 +121,8 @@ impl Web {
             runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|e| {
                 Error::caused(ErrorKind::System, "cannot create an event loop for the web server", e)
             })?;
-        let clock = pages.clock.clone();
-        Ok(Web { listen, listener, clock, pages: Arc::new(pages), stop, heartbeat, runtime })
+        let announced = Mutex::default();
+        Ok(Web { listen, listener, pages: Arc::new(pages), announced, stop, heartbeat, runtime })
     }
 
     /// Serves until the shutdown.
@@ -139,7 +155,7 @@ impl Web {
     }
 
     async fn serve(&self, listener: TcpListener) {
-        let router = router(self.pages.clone());
+        let router = self::router(&self.pages);
         let connections = Connections::default();
         let (shutdown_sender, shutdown) = watch::channel(());
         let accept = async {
@@ -147,7 +163,8 @@ impl Web {
                 match listener.accept().await {
                     Ok((stream, address)) => {
                         let guard = connections.open(address.ip());
-                        drop(tokio::spawn(serve_connection(stream, router.clone(), shutdown.clone(), guard)));
+                        let router = router.clone().layer(Extension(Peer(address.ip())));
+                        drop(tokio::spawn(serve_connection(stream, router, shutdown.clone(), guard)));
                         // A request that is here already is answered before further connections are accepted.
                         task::yield_now().await;
                     }
@@ -162,6 +179,7 @@ impl Web {
             () = accept => {}
             _ = self.wait(Duration::MAX) => {}
         }
+        drop(router);
         drop(listener);
         drop(shutdown_sender);
         // Connections that are still open after that are closed with the event loop.
@@ -173,12 +191,28 @@ impl Web {
         let _ = time::timeout(SHUTDOWN_TIMEOUT, all_closed).await;
     }
 
+    /// Tells those who look of settings that have changed, by whatever command.
+    fn announce_settings(&self) {
+        let site = &self.pages.site;
+        let mut announced = lock(&self.announced);
+        for camera in &site.shown().cameras {
+            let version = announced.entry(camera.control.name.clone()).or_default();
+            if camera.control.changed_since(version).is_some() {
+                site.feed.announce(Change::Camera(camera.control.name.clone()));
+            }
+        }
+    }
+
     /// Sleeps for `delay` in short steps that update the heartbeat. Returns true on shutdown.
     async fn wait(&self, delay: Duration) -> bool {
         const STEP: Duration = Duration::from_millis(250);
+        let site = &self.pages.site;
         let mut left = delay;
         while !left.is_zero() {
-            self.heartbeat.beat(self.clock.monotonic());
+            let now = site.clock.monotonic();
+            self.heartbeat.beat(now);
+            site.samples.tick(&site.counters, now, site.clock.now());
+            self.announce_settings();
             if self.stop.is_triggered() {
                 return true;
             }
@@ -206,6 +240,8 @@ async fn serve_connection(
     mut shutdown: watch::Receiver<()>,
     mut guard: Guard,
 ) {
+    let lifetime = Lifetime::new(Instant::now());
+    let router = router.layer(Extension(lifetime.clone()));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -214,11 +250,16 @@ async fn serve_connection(
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
     );
+    let is_over = async {
+        while !lifetime.is_over(Instant::now()) {
+            time::sleep(LIFETIME_CHECK).await;
+        }
+    };
     tokio::select! {
         // Errors of a connection are not logged, because clients cause them.
         _ = connection.as_mut() => return,
         _ = &mut guard.evicted => return,
-        () = time::sleep(MAX_LIFETIME) => {}
+        () = is_over => {}
         // Resolves when the sender is dropped.
         _ = shutdown.changed() => {}
     }
@@ -226,12 +267,17 @@ async fn serve_connection(
     let _ = time::timeout(SHUTDOWN_TIMEOUT, connection).await;
 }
 
-fn router(pages: Arc<Pages>) -> Router {
+fn router(pages: &Arc<Pages>) -> Router {
     let hosts: Arc<[String]> = pages.hosts.as_slice().into();
-    Router::new()
+    let mut router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
-        .with_state(pages)
+        .with_state(pages.clone());
+    if pages.access.serves_page() {
+        router = router.route("/", get(page::index)).route("/{file}", get(page::file));
+    }
+    router
+        .nest("/api/v1", api::router(pages.site.clone(), pages.access.clone()))
         .layer(middleware::from_fn_with_state(hosts, host::check))
 }
 
@@ -248,7 +294,8 @@ fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let stuck = pages.heartbeats.hung(pages.clock.monotonic(), pages.stuck);
+    let site = &pages.site;
+    let stuck = site.heartbeats.hung(site.clock.monotonic(), site.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }
@@ -258,7 +305,10 @@ async fn health(State(pages): State<Arc<Pages>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::SimulatedClock, counters::Counters};
+    use crate::{
+        clock::{Clock, SimulatedClock},
+        counters::Counters,
+    };
 
     fn check_health(pages: &Arc<Pages>) -> (StatusCode, String) {
         let runtime = runtime::Builder::new_current_thread().build().unwrap();
@@ -273,14 +323,13 @@ mod tests {
     #[test]
     fn health_names_stuck_stages() {
         let clock = Arc::new(SimulatedClock::new());
-        let heartbeats = Heartbeats::default();
-        let _camera = heartbeats.add("camera-yard", Duration::ZERO);
-        let publish = heartbeats.add("publish", Duration::ZERO);
+        let site = Arc::new(Site::empty(clock.clone()));
+        let _camera = site.heartbeats.add("camera-yard", Duration::ZERO);
+        let publish = site.heartbeats.add("publish", Duration::ZERO);
         let pages = Arc::new(Pages {
             metrics: Metrics::new(Counters::empty(&[]), clock.now()),
-            heartbeats,
-            stuck: Duration::from_secs(15),
-            clock: clock.clone(),
+            site,
+            access: Arc::new(Access::new(None, true, clock.clone())),
             hosts: Vec::new(),
         });
         assert_eq!(check_health(&pages), (StatusCode::OK, "ok\n".into()));

@@ -7,7 +7,7 @@
 //! boxes and sizes are in pixels of the upright frame.
 
 use crate::{
-    counters::{FrameTrace, Latencies, Percentiles, tenths},
+    counters::{FrameTrace, Latencies, Percentiles, optional_tenths, tenths},
     frame::{CaptureClock, ClockFault},
     queue::frames::FrameCounts,
     vision::{events::ChangedField, health::Health, motion::SceneChange, tracks::EndReason},
@@ -194,6 +194,10 @@ pub struct Event {
     pub zones: Vec<String>,
     /// All zones that it has been in, in the order of entering.
     pub visited_zones: Vec<String>,
+    /// Where the middle of its lower edge has been, oldest first: at most 33 points in pixels of the frame.
+    /// Only in ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<[i64; 2]>,
     /// Its best moment so far.
     pub best: Best,
     /// Capture time of the frame that caused the event, on the monotonic clock. None if no frame caused it.
@@ -438,13 +442,6 @@ pub struct StreamClock {
 
 impl Eq for StreamClock {}
 
-fn optional_tenths<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => tenths(value, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
 /// A pipeline that ranks above the one in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkippedPipeline {
@@ -688,7 +685,7 @@ pub fn timestamp_ms(at: Timestamp) -> String {
 }
 
 /// Times as RFC 3339 with milliseconds.
-pub(super) mod rfc3339_ms {
+pub(crate) mod rfc3339_ms {
     use super::{Timestamp, timestamp_ms};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -742,6 +739,7 @@ pub fn example_event(id: &str, kind: EventType) -> Event {
         moving: true,
         zones: vec!["lawn".into()],
         visited_zones: vec!["path".into(), "lawn".into()],
+        path: Vec::new(),
         best: Best {
             at: "2026-11-24T07:31:03Z".parse().unwrap(),
             r#box: [400, 300, 200, 100],

@@ -5,6 +5,7 @@
 //! analyse more frames than one network spread over four cores. This is the only stage that calls the engine.
 
 pub mod classifier;
+mod live;
 pub mod model;
 pub mod reporter;
 
@@ -17,7 +18,10 @@ use crate::{
     control::CameraControl,
     frame::Frame,
     lifecycle::{Heartbeat, StopSignal},
-    queue::frames::{Interruption, Job, Jobs, Outcome},
+    queue::{
+        frames::{Interruption, Job, Jobs, Outcome},
+        live::LiveView,
+    },
     vision::{picture::Painter, scene::Scene, tracks::EndReason},
 };
 use std::{
@@ -104,7 +108,7 @@ impl Worker {
 
     /// Analyses a frame, reports the result and ends the job.
     fn analyze(&mut self, mut job: Job<WatchedCamera>, mut frame: Frame, failing: &mut Failing) {
-        let WatchedCamera { camera, scene, .. } = job.state();
+        let WatchedCamera { camera, control, scene, .. } = job.state();
         let name = &*camera.name;
         let mut classifier = TimedClassifier {
             classifier: &mut self.classifier,
@@ -127,6 +131,9 @@ impl Worker {
         match outcome {
             Ok(()) => {
                 failing.analysis = false;
+                if control.live.is_watched() {
+                    self.show(camera, &control.live, scene, &frame, analysis.inferences);
+                }
                 self.reporter.report_frame(camera, scene, &frame, analysis);
                 job.finish(Outcome::Analysed);
             }
@@ -138,6 +145,23 @@ impl Worker {
                 // Events are reported even if the analysis stopped halfway, because the tracks have changed.
                 self.reporter.report(camera, scene, Some(&frame), &mut analysis);
                 job.finish(Outcome::Failed);
+            }
+        }
+    }
+
+    /// Shows the frame to those who look at the camera in the web server.
+    fn show(
+        &mut self,
+        camera: &ReportedCamera,
+        live: &LiveView,
+        scene: &Scene,
+        frame: &Frame,
+        inferences: u32,
+    ) {
+        match self.painter.frame_jpeg(&frame.image) {
+            Ok(jpeg) => live.show(self.reporter.live_frame(scene, frame, inferences, jpeg)),
+            Err(error) => {
+                tracing::debug!(camera = &*camera.name, %error, "Frame cannot be shown.");
             }
         }
     }

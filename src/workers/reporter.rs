@@ -209,6 +209,7 @@ impl Reporter {
             moving: event.moving,
             zones: names(&event.zones),
             visited_zones: names(&event.visited),
+            path: event.path.iter().map(|&(x, y)| [x.round() as i64, y.round() as i64]).collect(),
             captured: frame.map(|frame| frame.timings.captured),
             picture: None,
             best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
@@ -216,7 +217,7 @@ impl Reporter {
     }
 
     /// The name of a label.
-    fn label(&self, label: Option<usize>) -> String {
+    pub(super) fn label(&self, label: Option<usize>) -> String {
         self.model.taxonomy.name_or_unknown(label).to_string()
     }
 
@@ -229,7 +230,8 @@ impl Reporter {
         path
     }
 
-    fn sub_label(&self, finer_class: Option<usize>) -> Option<String> {
+    /// The name of a class.
+    pub(super) fn sub_label(&self, finer_class: Option<usize>) -> Option<String> {
         finer_class.map(|class| self.model.labels.get(class).to_string())
     }
 
@@ -247,12 +249,13 @@ impl Reporter {
     }
 }
 
-fn size((width, height): (f64, f64)) -> Size {
+/// Converts to whole pixels: width and height.
+pub(super) fn size((width, height): (f64, f64)) -> Size {
     [width.round() as u32, height.round() as u32]
 }
 
 /// Converts to whole pixels: left, top, width and height of the part within the frame.
-fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
+pub(super) fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
     let within = rect.intersection(&Rect { left: 0.0, top: 0.0, width, height });
     // The edges are rounded, because the sum of a rounded left and a rounded width may be outside the frame.
     let [left, top, right, bottom] =

@@ -19,6 +19,7 @@ pub fn camera(source: Source) -> Camera {
         decode: Decode::Auto,
         keyframe_limit: Duration::from_secs(2),
         motion: crate::config::Motion { threshold: 8.0, memory: Duration::from_secs(20), min_size: 0.03 },
+        score: 0.4,
         masks: Vec::new(),
         zones: Default::default(),
         regions: Vec::new(),

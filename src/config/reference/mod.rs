@@ -147,6 +147,7 @@ fn entry(section: &str, key: &Key, written: Option<(&String, &String)>) -> Entry
             | KeyKind::Rectangle
             | KeyKind::Table => default.into(),
             KeyKind::Text(_)
+            | KeyKind::AutoNumber(..)
             | KeyKind::Secret
             | KeyKind::Duration(..)
             | KeyKind::AutoDuration(..)

@@ -9,8 +9,9 @@ fn every_broken_rule_is_reported_in_one_exact_line() {
     const TOPIC: &str = "must be one or more topic levels, such as \"camfire\" or \"site/camfire\": no empty level, \
                          no slash at either end, no + or #, no leading $";
     const LISTEN: &str = "must be an IP address and a port, such as \"127.0.0.1:9190\" or \"[::1]:9190\"";
-    const OPEN: &str = "is not a loopback address such as 127.0.0.1 or ::1: anyone who can reach it would see everything \
-                        without a password; set web.allow_remote = true to allow that";
+    const OPEN: &str = "is not a loopback address such as 127.0.0.1 or ::1, and there is no password: run 'sudo camfire \
+                        web-password' and set web.password_file; or set web.allow_remote = true to serve only metrics \
+                        and the health check, to anyone";
     let cases: &[(&str, &[&str])] = &[
         // Unknown keys and sections.
         ("[mqtt]\nprot = 1", &["2: mqtt.prot = 1: is not a key of [mqtt]; did you mean port?"]),

@@ -254,7 +254,7 @@ mod tests {
         let text = "[cameras.yard]\nsource = 'test://'".into();
         let main = config::Main::Text { name: "t".into(), text };
         let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
-        let control = Arc::new(CameraControl::new(&config.cameras[0], &config.objects, &Arc::default()));
+        let control = Arc::new(CameraControl::new(&config.cameras[0], &Arc::default()));
         control.set_live(true);
         let mut outbox = Outbox::open(config.outbox, jiff::Timestamp::UNIX_EPOCH).outbox;
         for number in 0..5 {

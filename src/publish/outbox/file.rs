@@ -5,7 +5,7 @@
 
 use super::{
     Gap,
-    tables::{self, APPLICATION_ID, Meta, OLDER_VERSION, VERSION},
+    tables::{self, APPLICATION_ID, Meta, OLDER_VERSIONS, VERSION},
 };
 use crate::files::{self, Directory, EntryKind};
 use jiff::Timestamp;
@@ -182,7 +182,7 @@ fn open_file(path: &Path) -> Result<Found, Refusal> {
         if application != APPLICATION_ID {
             return Err(Refusal::Unusable("it is not an outbox".into()));
         }
-        if ![VERSION, OLDER_VERSION].contains(&version) {
+        if version != VERSION && !OLDER_VERSIONS.contains(&version) {
             return Err(Refusal::Unusable(format!("its version is {version}, not {VERSION}")));
         }
     }

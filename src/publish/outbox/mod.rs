@@ -10,6 +10,7 @@
 //! Times are milliseconds since 1970. Not thread-safe: the publisher's thread owns the outbox.
 
 mod commit;
+mod events;
 mod file;
 mod message;
 mod open_objects;
@@ -23,7 +24,10 @@ pub use self::{
 };
 
 use self::message::merge_gap;
-use crate::config;
+use crate::{
+    config,
+    wire::{history::EventQuery, messages::Event},
+};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::{
@@ -287,6 +291,14 @@ impl Outbox {
         };
         let found = tables::history(&self.db, camera, since.min(last_seq), count)?;
         Ok(History { last_seq, stream: self.stream.clone(), ..found })
+    }
+
+    /// The newest events that match a query, and whether there are more. Events that are not on disk yet are
+    /// not found.
+    ///
+    /// Errors: the file cannot be read.
+    pub fn events(&self, query: &EventQuery) -> rusqlite::Result<(Vec<Event>, bool)> {
+        events::query(&self.db, query)
     }
 
     /// Size of the outbox's files.

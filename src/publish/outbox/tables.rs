@@ -3,16 +3,16 @@
 //!
 //! The schema is on users' disks: a change of a table or column needs a new [`VERSION`].
 
-use super::{DurableMessage, Gap, History, Row, open_objects};
+use super::{DurableMessage, Gap, History, Row, events, open_objects};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// "camf", which distinguishes an outbox from other programs' databases.
 pub(super) const APPLICATION_ID: i32 = 0x6361_6d66;
 /// Version of the tables below.
-pub(super) const VERSION: i32 = 3;
-/// The version that [`create`] converts.
-pub(super) const OLDER_VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 4;
+/// The versions that [`create`] converts.
+pub(super) const OLDER_VERSIONS: [i32; 2] = [2, 3];
 const TABLES: &str = "
     CREATE TABLE message (
         row INTEGER PRIMARY KEY, camera TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
@@ -56,20 +56,24 @@ pub(super) struct Meta {
     pub(super) open: BTreeMap<String, i64>,
 }
 
-/// Creates empty tables if there are none, and converts those of [`OLDER_VERSION`].
+/// Creates empty tables if there are none, and converts those of [`OLDER_VERSIONS`].
 pub(super) fn create(db: &Connection, stream: &str, boot: &str) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
     if one::<i64>(db, "SELECT 1 FROM sqlite_master WHERE name = 'meta'", [])?.is_none() {
         transaction.execute_batch(TABLES)?;
+        events::create(&transaction)?;
         transaction.execute(
             "INSERT INTO meta (only, stream, cursor, replay_row, clean, next_row, numbers, boot, open) \
              VALUES (0, ?, 0, 0, 1, 1, '{}', ?, '{}')",
             [stream, boot],
         )?;
-    } else if version(db)? == OLDER_VERSION {
-        transaction.execute_batch(FROM_VERSION_2)?;
     } else {
-        return Ok(());
+        match version(db)? {
+            2 => transaction.execute_batch(FROM_VERSION_2)?,
+            3 => {}
+            _ => return Ok(()),
+        }
+        events::create(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
@@ -148,6 +152,7 @@ pub(super) fn append<'a>(db: &Connection, rows: impl Iterator<Item = &'a Row>) -
     for Row { id, message } in rows {
         let DurableMessage { camera, seq, at_ms, topic, payload } = message;
         insert.execute(params![id, camera, *seq as i64, at_ms, topic, payload])?;
+        events::record(db, *id, message)?;
     }
     Ok(())
 }
@@ -207,7 +212,8 @@ pub(super) fn as_gaps(db: &Connection, cursor: i64, last: i64) -> rusqlite::Resu
 
 /// Removes the rows up to `last`.
 pub(super) fn remove_up_to(db: &Connection, last: i64) -> rusqlite::Result<()> {
-    db.execute("DELETE FROM message WHERE row <= ?", [last]).map(drop)
+    db.execute("DELETE FROM message WHERE row <= ?", [last])?;
+    events::remove_up_to(db, last)
 }
 
 /// Removes one row.

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Durability;
 use std::path::Path;
 
-fn settings(file: Option<&Path>) -> config::Outbox {
+pub fn settings(file: Option<&Path>) -> config::Outbox {
     config::Outbox {
         file: file.map(Path::to_path_buf),
         durability: Durability::Grouped,

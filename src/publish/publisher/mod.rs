@@ -41,7 +41,7 @@ use crate::{
     counters::DeliveryCounters,
     lifecycle::Heartbeat,
     queue::messages::Messages,
-    wire::{messages::Message, topics::Topics},
+    wire::{history::HistoryRequest, messages::Message, topics::Topics},
 };
 use crossbeam_channel::Receiver;
 use std::{
@@ -79,6 +79,8 @@ pub struct Publisher {
     pub link_events: Receiver<(u64, LinkEvent)>,
     /// New settings while the stage runs.
     pub renewals: Receiver<Renewal>,
+    /// Questions about past events.
+    pub history: Receiver<HistoryRequest>,
     /// Delivery counters; read by the stats and the metrics.
     pub counters: Arc<DeliveryCounters>,
     /// What the node offers to other programs.
@@ -127,6 +129,7 @@ struct PublishLoop {
     messages: Messages<Message>,
     link_events: Receiver<(u64, LinkEvent)>,
     renewals: Receiver<Renewal>,
+    history: Receiver<HistoryRequest>,
     heartbeat: Heartbeat,
     mqtt: config::Mqtt,
     dialer: Box<dyn Dialer>,
@@ -146,6 +149,7 @@ impl PublishLoop {
             messages: publisher.messages,
             link_events: publisher.link_events,
             renewals: publisher.renewals,
+            history: publisher.history,
             heartbeat: publisher.heartbeat,
             reconnect: Reconnect::new(publisher.dialer.brokers(), &mqtt.client_id, fastrand::u64(..)),
             dialer: publisher.dialer,
@@ -161,6 +165,7 @@ impl PublishLoop {
         let Messages { mut durable, mut transient } = self.messages.clone();
         let mut link_events = self.link_events.clone();
         let mut renewals = self.renewals.clone();
+        let mut history = self.history.clone();
         let (mut is_durable_open, mut is_transient_open) = (true, true);
         while is_durable_open || is_transient_open {
             self.beat();
@@ -186,6 +191,10 @@ impl PublishLoop {
                     // The connections' thread has ended.
                     Err(_) => link_events = crossbeam_channel::never(),
                 },
+                recv(history) -> request => match request {
+                    Ok(request) => self.answer(request),
+                    Err(_) => history = crossbeam_channel::never(),
+                },
                 default(MAX_WAIT) => {}
             }
             // Everything else that is queued is committed in the same group.
@@ -210,6 +219,7 @@ impl PublishLoop {
     fn tick(&mut self) {
         let now = self.now();
         self.state.replay.record_cursor(now, self.state.outbox.cursor());
+        self.state.publish_changed_settings();
         self.commit(now);
         if self.state.integrations.discovery.take_republish(now) {
             self.state.queue_discovery();
@@ -253,6 +263,12 @@ impl PublishLoop {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Answers a question about past events.
+    fn answer(&self, HistoryRequest { query, answer }: HistoryRequest) {
+        let page = self.state.outbox.events(&query);
+        answer(page.map_err(|error| format!("the outbox cannot be read: {error}")));
     }
 
     fn commit(&mut self, now: Duration) {

@@ -314,7 +314,16 @@ impl PublisherState {
         controls.iter().for_each(|control| self.publish_settings(control));
     }
 
+    /// Publishes settings that have changed otherwise than by a command over MQTT.
+    pub(super) fn publish_changed_settings(&mut self) {
+        let commander = self.integrations.commander.as_ref();
+        let cameras = commander.into_iter().flat_map(|commander| commander.cameras.iter());
+        let changed: Vec<_> = cameras.filter(|control| control.take_unpublished()).cloned().collect();
+        changed.iter().for_each(|control| self.publish_settings(control));
+    }
+
     fn publish_settings(&mut self, control: &CameraControl) {
+        control.take_unpublished();
         let settings = control.settings();
         self.accept(Message::Settings(messages::Settings {
             header: Header::new(self.context.node.clone(), Some(control.name.clone())),

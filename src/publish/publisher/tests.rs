@@ -116,6 +116,7 @@ impl Fixture {
             dialer: Box::new(broker.clone()),
             link_events,
             renewals: crossbeam_channel::never(),
+            history: crossbeam_channel::never(),
             counters: Arc::default(),
             integrations: Integrations {
                 frigate: FrigateEvents::new(&config.frigate),

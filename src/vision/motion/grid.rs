@@ -22,6 +22,13 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// How the image must be turned to be upright.
+    pub fn rotation(&self) -> Rotation {
+        self.rotation
+    }
+}
+
 /// Returns the cells that `rect` of the upright image covers, at least one.
 pub fn to_cells(luma: &Luma, rect: &Rect, image: &Image) -> CellRect {
     let stored = rect.stored(image);

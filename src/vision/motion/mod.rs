@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, polygon::Polygon},
-    frame::Image,
+    frame::{Image, Rotation},
 };
 use std::time::Duration;
 
@@ -97,6 +97,15 @@ pub struct MotionResult {
     pub settling: bool,
 }
 
+/// Cells of an image, see [`MotionDetector::moving_cells`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "described there")]
+pub struct MovingCells {
+    pub columns: usize,
+    pub rows: usize,
+    pub runs: Vec<(usize, usize)>,
+}
+
 /// Motion detector of one camera.
 #[derive(Debug)]
 pub struct MotionDetector {
@@ -136,6 +145,46 @@ impl MotionDetector {
     /// Changes the threshold, see [`config::Motion::threshold`].
     pub fn set_threshold(&mut self, threshold: f64) {
         self.settings.threshold = threshold;
+    }
+
+    /// The cells of the last image in which something moved, after all corrections, in the upright image: the
+    /// number of columns and rows, and runs of cells as start and length, in the order of reading. At most
+    /// `max_runs` runs.
+    pub fn moving_cells(&self, max_runs: usize) -> MovingCells {
+        let rotation = self.geometry.map(|geometry| geometry.rotation()).unwrap_or_default();
+        let (width, height) = (self.luma.width, self.luma.height);
+        let mask = self.background.mask();
+        let is_turned = matches!(rotation, Rotation::Right | Rotation::Left);
+        let (columns, rows) = if is_turned { (height, width) } else { (width, height) };
+        let mut cells = MovingCells { columns, rows, runs: Vec::new() };
+        if mask.len() != width * height {
+            return cells;
+        }
+        let stored = |column: usize, row: usize| match rotation {
+            Rotation::None => (column, row),
+            Rotation::Right => (row, height - 1 - column),
+            Rotation::Half => (width - 1 - column, height - 1 - row),
+            Rotation::Left => (width - 1 - row, column),
+        };
+        for row in 0..rows {
+            for column in 0..columns {
+                let (x, y) = stored(column, row);
+                if mask[y * width + x] != FOREGROUND {
+                    continue;
+                }
+                let cell = row * columns + column;
+                if let Some((start, length)) = cells.runs.last_mut()
+                    && *start + *length == cell
+                {
+                    *length += 1;
+                } else if cells.runs.len() < max_runs {
+                    cells.runs.push((cell, 1));
+                } else {
+                    return cells;
+                }
+            }
+        }
+        cells
     }
 
     /// Whether the image has the same geometry as those before it. True for the first image.

@@ -11,16 +11,22 @@ mod classification;
 mod findings;
 mod pictures;
 mod updates;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::{findings::Findings, pictures::caption};
+pub use self::{
+    findings::Findings,
+    pictures::caption,
+    view::{TrackView, Unreported},
+};
 
 use super::{
     events::{Event, EventIds, Sighting, ZoneTracker},
     head::{Score, classes::Heatmap},
     motion::{MotionDetector, SceneChange},
+    path::Path,
     picture::{Paint, Pictures},
     rect::{Rect, upright_size},
     regions::{RegionClassifier, RegionState},
@@ -139,6 +145,7 @@ struct TrackState {
     finer_class: Option<usize>,
     moving: bool,
     zones: ZoneTracker,
+    path: Path,
     best: Option<Sighting>,
     /// Pictures of the best sighting that were not sent yet.
     pictures: Option<Pictures>,

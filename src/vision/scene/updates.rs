@@ -15,6 +15,7 @@ use crate::{
     frame::Image,
     vision::{
         events::{ChangedField, Event, EventIds, EventKind, Sighting, ZoneTracker},
+        path::Path,
         rect::Rect,
         tracks::{EndReason, Track},
     },
@@ -88,6 +89,9 @@ impl Scene {
                 .or_insert_with(|| TrackState::new(track, captured_at, self.now, &mut self.ids));
             let is_seen = track.seen_at == self.now;
             let zones_changed = is_seen && state.zones.update(&self.zones, &track.rect, self.size);
+            if is_seen && track.isolated {
+                state.path.add((track.rect.centre().0, track.rect.bottom()), self.size);
+            }
             let label = track.labels.label();
             let kind = if state.is_reported {
                 state.changes(track, zones_changed)
@@ -180,6 +184,7 @@ impl TrackState {
             finer_class: None,
             moving: true,
             zones: ZoneTracker::default(),
+            path: Path::default(),
             best: None,
             pictures: None,
             pictures_sent_at: None,
@@ -214,9 +219,11 @@ fn event(
     now: Duration,
     size: (f64, f64),
 ) -> Event {
+    let path = if matches!(kind, EventKind::End(_)) { state.path.points() } else { Vec::new() };
     Event {
         id: state.id,
         kind,
+        path,
         at: captured_at,
         started_at: state.started_at,
         seen_at: to_timestamp(track.seen_at, captured_at, now),

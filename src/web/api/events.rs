@@ -1,0 +1,212 @@
+//! Past and present events, from the outbox's history, with their pictures.
+
+use super::answer::{Json, Refusal};
+use crate::{
+    files::{self, Directory},
+    web::site::{Shown, Site},
+    wire::{
+        history::EventQuery,
+        messages::{self, EventType},
+    },
+};
+use axum::{
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::{fs::File, io, path, sync::Arc};
+use tokio::task;
+use uuid::Uuid;
+
+/// Number of events of a page if the request does not say.
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 200;
+/// Time in which the store writes the pictures of an event.
+const WRITING_TIME: SignedDuration = SignedDuration::from_secs(30);
+/// Maximum size of a picture. The store's are far smaller.
+const MAX_PICTURE_BYTES: u64 = 32 << 20;
+
+/// Parameters of `GET /api/v1/events`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    camera: Option<String>,
+    label: Option<String>,
+    zone: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    before: Option<String>,
+    limit: Option<usize>,
+}
+
+/// An event as the page shows it.
+#[derive(Serialize)]
+pub struct Event {
+    #[serde(flatten)]
+    event: messages::Event,
+    picture: Picture,
+}
+
+/// Whether there is a picture of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Picture {
+    /// It can be fetched.
+    Stored,
+    /// The store has removed it.
+    Removed,
+    /// None was ever stored, or it is not written yet.
+    None,
+}
+
+/// Describes an event.
+pub fn describe(event: messages::Event, shown: &Shown, now: Timestamp) -> Event {
+    let picture = match &event.best.pictures {
+        None => Picture::None,
+        Some(_) if shown.pictures.directory.is_none() => Picture::None,
+        Some(files) if is_stored(shown, &files.annotated) => Picture::Stored,
+        Some(_) if event.kind != EventType::End => Picture::None,
+        Some(_) if now.duration_since(event.at) < WRITING_TIME => Picture::None,
+        Some(_) => Picture::Removed,
+    };
+    Event { event, picture }
+}
+
+/// Opens a stored picture.
+fn open_picture(shown: &Shown, file: &str) -> io::Result<File> {
+    let directory = shown.pictures.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
+    Directory::open(directory)?.open_below(path::Path::new(file))
+}
+
+fn is_stored(shown: &Shown, file: &str) -> bool {
+    open_picture(shown, file).is_ok()
+}
+
+/// A page of events.
+#[derive(Serialize)]
+struct Page {
+    events: Vec<Event>,
+    /// For the parameter `before` of the next page. Null if there is none.
+    next: Option<String>,
+    available: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Parameters {
+    fn query(self) -> Result<EventQuery, Refusal> {
+        let bad = |name: &str, what: &str| Refusal::new(StatusCode::BAD_REQUEST, format!("{name}: {what}"));
+        let time = |name: &str, value: Option<String>| match value {
+            None => Ok(None),
+            Some(text) => match text.parse::<Timestamp>() {
+                Ok(at) => Ok(Some(at.as_millisecond())),
+                Err(_) => Err(bad(name, "must be a time such as 2026-11-24T07:31:02Z")),
+            },
+        };
+        let name = |value: Option<String>| value.filter(|value| !value.is_empty());
+        let before = match self.before {
+            None => None,
+            Some(text) => {
+                Some(text.parse::<Uuid>().map_err(|_| bad("before", "must be the `next` of a page"))?)
+            }
+        };
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(bad("limit", &format!("must be from 1 to {MAX_LIMIT}")));
+        }
+        Ok(EventQuery {
+            id: None,
+            camera: name(self.camera),
+            label: name(self.label),
+            zone: name(self.zone),
+            from_ms: time("from", self.from)?,
+            to_ms: time("to", self.to)?,
+            before,
+            limit,
+        })
+    }
+}
+
+/// `GET /api/v1/events`: newest first.
+pub async fn list(
+    State(site): State<Arc<Site>>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Json<impl Serialize>, Refusal> {
+    let page = match site.events(parameters.query()?).await {
+        Ok((events, more)) => {
+            let (shown, now) = (site.shown(), site.clock.now());
+            let next = events.last().filter(|_| more).map(|event| event.id.clone());
+            let events = events.into_iter().map(|event| describe(event, &shown, now)).collect();
+            Page { events, next, available: true, reason: None }
+        }
+        Err(reason) => Page { events: Vec::new(), next: None, available: false, reason: Some(reason) },
+    };
+    Ok(Json(page))
+}
+
+/// Finds an event by its id.
+async fn find(site: &Site, id: &str) -> Result<messages::Event, Refusal> {
+    let id = id.parse::<Uuid>().map_err(|_| Refusal::not_found("event"))?;
+    let query = EventQuery { id: Some(id), limit: 1, ..EventQuery::default() };
+    let (events, _) =
+        site.events(query).await.map_err(|reason| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason))?;
+    events.into_iter().next().ok_or_else(|| Refusal::not_found("event"))
+}
+
+/// `GET /api/v1/events/ID`
+pub async fn one(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Result<Json<Event>, Refusal> {
+    let event = find(&site, &id).await?;
+    Ok(Json(describe(event, &site.shown(), site.clock.now())))
+}
+
+/// Parameters of `GET /api/v1/events/ID/picture`.
+#[derive(Deserialize)]
+pub struct PictureParameters {
+    kind: Option<String>,
+}
+
+/// `GET /api/v1/events/ID/picture`: a JPEG file. That of an object that has ended does not change any more.
+pub async fn picture(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    Query(parameters): Query<PictureParameters>,
+    request: HeaderMap,
+) -> Result<Response, Refusal> {
+    let event = find(&site, &id).await?;
+    let none = || Refusal::new(StatusCode::NOT_FOUND, "there is no picture of this event");
+    let files = event.best.pictures.as_ref().ok_or_else(none)?;
+    let file = match parameters.kind.as_deref() {
+        None | Some("annotated") => &files.annotated,
+        Some("crop") => &files.crop,
+        Some("frame") => &files.frame,
+        Some(_) => {
+            let text = "kind: must be annotated, crop or frame";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+        }
+    };
+    let shown = site.shown();
+    let (tag, max_age) = match event.kind {
+        EventType::End => (format!("\"{id}\""), "private, max-age=86400"),
+        // A better picture may replace it.
+        _ => (format!("\"{id}-{}\"", event.best.at.as_millisecond()), "no-cache"),
+    };
+    let Ok(opened) = open_picture(&shown, file) else {
+        return Err(match describe(event, &shown, site.clock.now()).picture {
+            Picture::Removed => Refusal::new(
+                StatusCode::GONE,
+                "the picture was removed to keep within the limits of the store",
+            ),
+            _ => none(),
+        });
+    };
+    let headers = [(header::CACHE_CONTROL, max_age.to_string()), (header::ETAG, tag.clone())];
+    if request.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    // A file of the store is small, and the disk is local.
+    let read = task::spawn_blocking(move || files::read_open(&opened, MAX_PICTURE_BYTES));
+    let bytes = read.await.ok().and_then(Result::ok).ok_or_else(none)?;
+    Ok((headers, [(header::CONTENT_TYPE, "image/jpeg")], bytes).into_response())
+}
