@@ -28,7 +28,10 @@ fn man_pages_and_completions_cover_every_subcommand() {
     let completions =
         ["camfire.bash", "_camfire", "camfire.fish"].map(|name| read(&format!("completions/{name}")));
     for name in &subcommands {
-        assert!(read("man/camfire.1").contains(&format!("camfire\\-{name}(1)")), "{name}");
+        assert!(
+            read("man/camfire.1").contains(&format!("camfire\\-{}(1)", name.replace('-', "\\-"))),
+            "{name}"
+        );
         let page = read(&format!("man/camfire-{name}.1"));
         let help = stdout(&camfire_output(&[name, "--help"]));
         let options = help.split_whitespace().filter(|word| word.starts_with("--"));

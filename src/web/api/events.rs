@@ -24,7 +24,7 @@ use uuid::Uuid;
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 /// Time in which the store writes the pictures of an event.
-const WRITING_TIME: SignedDuration = SignedDuration::from_secs(30);
+const WRITING_TIME: SignedDuration = SignedDuration::from_secs(10);
 /// Maximum size of a picture. The store's are far smaller.
 const MAX_PICTURE_BYTES: u64 = 32 << 20;
 
