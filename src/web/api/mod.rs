@@ -1,6 +1,5 @@
 //! The API of the page, for other programs as well: JSON under `/api/v1`. `docs/api.md` describes it for
-//! users and
-//! `docs/openapi.json` for programs; a test holds that file against what is served.
+//! users and `docs/openapi.json` for programs; a test holds that file against what is served.
 
 pub mod answer;
 mod cameras;
