@@ -147,7 +147,7 @@ deny:
 	[ "$$(build/tools/bin/cargo-deny --version 2> /dev/null)" = "cargo-deny 0.20.2" ] || \
 		cargo install --locked --root build/tools cargo-deny@0.20.2
 	build/tools/bin/cargo-deny --locked check licenses bans sources $(if $(ADVISORIES),advisories)
-	build/tools/bin/cargo-deny --locked --manifest-path fuzz/Cargo.toml check --config deny.toml licenses sources
+	build/tools/bin/cargo-deny --locked --config deny.toml --manifest-path fuzz/Cargo.toml check licenses sources
 
 # Finds memory errors in the compiled code. Miri is not an option: it needs a nightly compiler and cannot run
 # assembly.
