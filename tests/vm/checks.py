@@ -214,8 +214,8 @@ def reload(site):
     site.configure(site.config(clip_lines="rate_fps = 0.5"))
     changed = site.subscriber.count()
     site.machine.output("systemctl reload camfire")
-    log = site.wait_log(cursor, "Configuration is reloaded")
-    check("camera 'clip' opened anew" in log, f"the clip was not opened anew:\n{log}")
+    # A reload of the step before may be logged only now.
+    log = site.wait_log(cursor, "camera 'clip' opened anew")
     check("'net'" not in log and "'usb'" not in log, f"another camera was touched:\n{log}")
     site.wait_frames(changed, count=2 * FRAMES)
     counts = []
