@@ -56,7 +56,9 @@ fn a_killed_node_leaves_nothing_behind_that_is_not_so() {
     // The same camera again: its states are right before the node is online.
     subscriber.clear();
     let mut camfire = Camfire::run(&config("front", &outbox), &broker.flags());
+    // Detections and the state that follows from the first frame are sent in no fixed order.
     subscriber.wait_topic("front/detections");
+    subscriber.wait("live", |m| below_node(m) == "front/status" && m.payload.contains("\"live\""));
     let messages = subscriber.all();
     let position = |topic: &str, payload: &str| {
         let found = messages.iter().position(|m| below_node(m) == topic && m.payload.contains(payload));
