@@ -50,8 +50,8 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Takes note of a message.
-    pub fn hear(&self, message: &Message) {
+    /// Records what a message changes, and tells all readers.
+    pub fn record(&self, message: &Message) {
         let change = match message {
             Message::Event(event) => {
                 // Nobody needs the picture, which is large.
@@ -110,11 +110,11 @@ mod tests {
         let feed = Feed::default();
         let mut changes = feed.subscribe();
         let mut status = CameraStatus::starting("porch".into(), "yard".into(), Timestamp::UNIX_EPOCH);
-        feed.hear(&Message::Camera(status.clone()));
+        feed.record(&Message::Camera(status.clone()));
         status.state = CameraState::Live;
-        feed.hear(&Message::Camera(status));
+        feed.record(&Message::Camera(status));
         let event = Event { picture: Some(vec![1].into()), ..example_event("7", EventType::Start) };
-        feed.hear(&Message::Event(event.into()));
+        feed.record(&Message::Event(event.into()));
         assert_eq!(feed.states("yard").status.unwrap().state, CameraState::Live);
         assert!(matches!(changes.try_recv().unwrap(), Change::Camera(name) if &*name == "yard"));
         assert!(matches!(changes.try_recv().unwrap(), Change::Camera(_)));

@@ -1,6 +1,6 @@
 //! What the web server tells a viewer about a frame: the JSON beside each picture of the live view.
 
-use super::messages::{Box, Class, Size, four_digits, rfc3339_ms};
+use super::messages::{Object, Size, rfc3339_ms};
 use crate::counters::tenths;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -29,23 +29,9 @@ pub struct Overlay {
 /// A track.
 #[derive(Debug, Serialize)]
 pub struct OverlayObject {
-    /// Id of the object as in its events, or `track-NUMBER` before it can have events.
-    pub id: String,
-    /// Its label, or `unknown`.
-    pub label: String,
-    /// A finer name for the label.
-    pub sub_label: Option<String>,
-    /// Mean score of the label; of the best label if it is `unknown`.
-    #[serde(serialize_with = "four_digits")]
-    pub score: f32,
-    /// Its box.
-    pub r#box: Box,
-    /// False if it has stopped moving.
-    pub moving: bool,
-    /// Whether it was seen in this frame.
-    pub visible: bool,
-    /// The network's best classes of the last inference on it, best first.
-    pub top: Vec<Class>,
+    /// The track as an object of the detections. Its id is `track-NUMBER` before it can have events.
+    #[serde(flatten)]
+    pub object: Object,
     /// Whether it has events.
     pub reported: bool,
     /// Why it has none. Null if it has.
@@ -89,7 +75,7 @@ mod tests {
 
     #[test]
     fn any_name_fits_into_a_header() {
-        let object = OverlayObject {
+        let object = Object {
             id: "track-1".into(),
             label: "Käfer 🐞\n".into(),
             sub_label: None,
@@ -98,9 +84,8 @@ mod tests {
             moving: true,
             visible: true,
             top: Vec::new(),
-            reported: false,
-            why: Some("waits".into()),
         };
+        let object = OverlayObject { object, reported: false, why: Some("waits".into()) };
         let overlay = Overlay {
             frame: 1,
             captured_at: Timestamp::UNIX_EPOCH,

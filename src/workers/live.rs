@@ -1,6 +1,6 @@
 //! Converts the analysis of a frame to what a viewer of the camera is shown.
 
-use super::reporter::{Reporter, pixels, size};
+use super::reporter::{Reporter, size};
 use crate::{
     frame::Frame,
     queue::live::LiveFrame,
@@ -34,19 +34,12 @@ impl Reporter {
     }
 
     fn overlay_object(&self, track: &TrackView, frame_size: (f64, f64)) -> OverlayObject {
-        let label = self.label(track.label);
-        OverlayObject {
-            id: track.id.map_or_else(|| format!("track-{}", track.number), |id| id.to_string()),
-            why: track.unreported.map(|unreported| why(unreported, &label, track.score)),
-            reported: track.unreported.is_none(),
-            sub_label: self.sub_label(track.finer_class),
-            score: track.score,
-            r#box: pixels(&track.rect, frame_size),
-            moving: track.moving,
-            visible: track.visible,
-            top: self.model.name_classes(&track.top),
-            label,
+        let mut object = self.object(&track.object, frame_size);
+        if track.object.id.is_nil() {
+            object.id = format!("track-{}", track.number);
         }
+        let why = track.unreported.map(|unreported| why(unreported, &object.label, object.score));
+        OverlayObject { object, reported: why.is_none(), why }
     }
 }
 

@@ -131,10 +131,12 @@ impl Worker {
         match outcome {
             Ok(()) => {
                 failing.analysis = false;
-                if control.live.is_watched() {
-                    self.show(camera, &control.live, scene, &frame, analysis.inferences);
-                }
+                let inferences = analysis.inferences;
                 self.reporter.report_frame(camera, scene, &frame, analysis);
+                // Those who look wait for the encoding, those who subscribe do not.
+                if control.live.is_watched() {
+                    self.show(camera, &control.live, scene, &frame, inferences);
+                }
                 job.finish(Outcome::Analysed);
             }
             Err(error) => {

@@ -217,7 +217,7 @@ impl Reporter {
     }
 
     /// The name of a label.
-    pub(super) fn label(&self, label: Option<usize>) -> String {
+    fn label(&self, label: Option<usize>) -> String {
         self.model.taxonomy.name_or_unknown(label).to_string()
     }
 
@@ -230,12 +230,12 @@ impl Reporter {
         path
     }
 
-    /// The name of a class.
-    pub(super) fn sub_label(&self, finer_class: Option<usize>) -> Option<String> {
+    fn sub_label(&self, finer_class: Option<usize>) -> Option<String> {
         finer_class.map(|class| self.model.labels.get(class).to_string())
     }
 
-    fn object(&self, object: &Object, frame_size: (f64, f64)) -> messages::Object {
+    /// An object of a frame.
+    pub(super) fn object(&self, object: &Object, frame_size: (f64, f64)) -> messages::Object {
         messages::Object {
             id: object.id.to_string(),
             label: self.label(object.label),
@@ -255,7 +255,7 @@ pub(super) fn size((width, height): (f64, f64)) -> Size {
 }
 
 /// Converts to whole pixels: left, top, width and height of the part within the frame.
-pub(super) fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
+fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
     let within = rect.intersection(&Rect { left: 0.0, top: 0.0, width, height });
     // The edges are rounded, because the sum of a rounded left and a rounded width may be outside the frame.
     let [left, top, right, bottom] =

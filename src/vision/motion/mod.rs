@@ -480,4 +480,40 @@ mod tests {
         image.view.rotation = Rotation::Half;
         assert!(!detector.has_same_geometry(&image));
     }
+
+    #[test]
+    fn moving_cells_are_those_of_the_upright_image() {
+        for rotation in [Rotation::None, Rotation::Right, Rotation::Half, Rotation::Left] {
+            let mut detector = detector(Vec::new());
+            let mut image = |number: u64, object: bool| {
+                let mut image = image_of(1, number);
+                if object {
+                    let mut data = image.planes.plane(0).data.to_vec();
+                    // Off the centre, so that no rotation maps it to itself.
+                    for row in 20..60 {
+                        data[row * SIZE.0 + 30..row * SIZE.0 + 90].fill(255);
+                    }
+                    image.planes = Box::new(OwnedPlanes(vec![(data, SIZE.0)]));
+                }
+                image.view.rotation = rotation;
+                detector.detect(&image, Duration::from_millis(200 * number), &[]).unwrap()
+            };
+            let regions = (0..20).map(|number| image(number, number == 19)).last().unwrap().regions;
+            let [region] = &regions[..] else { panic!("{rotation:?}: {} regions", regions.len()) };
+            let cells = detector.moving_cells(10_000);
+            let (width, height) = upright_size(&image_of(1, 0));
+            let sideways = matches!(rotation, Rotation::Right | Rotation::Left);
+            let size = if sideways { (height, width) } else { (width, height) };
+            assert_eq!((cells.columns as f64, cells.rows as f64), size, "{rotation:?}");
+            let inside =
+                cells.runs.iter().flat_map(|&(start, length)| start..start + length).filter(|cell| {
+                    let (x, y) = ((cell % cells.columns) as f64 + 0.5, (cell / cells.columns) as f64 + 0.5);
+                    (region.rect.left..region.rect.right()).contains(&x)
+                        && (region.rect.top..region.rect.bottom()).contains(&y)
+                });
+            let (inside, all) = (inside.count(), cells.runs.iter().map(|(_, length)| length).sum::<usize>());
+            assert!(inside > 1500 && inside * 10 >= all * 9, "{rotation:?}: {inside} of {all}");
+            assert_eq!(detector.moving_cells(2).runs.len(), 2);
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
+use uuid::Uuid;
 
 /// Quality factor of an object that is partly outside the image.
 const CUT_OFF_QUALITY: f64 = 0.5;
@@ -65,16 +66,7 @@ impl Scene {
                 let best = state.best.unwrap_or(sighting);
                 analysis.events.push(event(track, state, kind, best, captured_at, self.now, analysis.size));
             }
-            analysis.objects.push(Object {
-                id: state.id,
-                label: state.label,
-                finer_class: state.finer_class,
-                score: track.labels.score(),
-                rect: track.estimate(self.now, &bounds),
-                moving: track.moving,
-                visible: track.seen_at == self.now,
-                top: track.labels.top().to_vec(),
-            });
+            analysis.objects.push(Object::new(track, state.id, self.now, &bounds));
         }
     }
 
@@ -166,6 +158,22 @@ impl Scene {
         if self.occupancy.as_ref() != Some(&counts) {
             self.occupancy = Some(counts.clone());
             analysis.occupancy = Some(Occupancy { at, counts });
+        }
+    }
+}
+
+impl Object {
+    /// A track at the time `now`. `bounds` are those of the image.
+    pub(super) fn new(track: &Track, id: Uuid, now: Duration, bounds: &Rect) -> Object {
+        Object {
+            id,
+            label: track.labels.label(),
+            finer_class: track.labels.finer_class(),
+            score: track.labels.score(),
+            rect: track.estimate(now, bounds),
+            moving: track.moving,
+            visible: track.seen_at == now,
+            top: track.labels.top().to_vec(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a viewer of a camera is shown: all tracks, also those that are not reported, with the reason, and the
 //! cells in which something moves.
 
-use super::Scene;
-use crate::vision::{head::Score, motion::MovingCells, rect::Rect, tracks::Track};
+use super::{Object, Scene};
+use crate::vision::{motion::MovingCells, rect::Rect, tracks::Track};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -24,24 +24,10 @@ pub struct SceneView {
 /// One track.
 #[derive(Debug)]
 pub struct TrackView {
-    /// The same as in its events. None before the track is confirmed.
-    pub id: Option<Uuid>,
+    /// The track as an object of the detections. Before it is confirmed, its id is nil.
+    pub object: Object,
     /// Number of the track within the camera.
     pub number: u64,
-    /// Its label.
-    pub label: Option<usize>,
-    /// The class that is a finer name for it.
-    pub finer_class: Option<usize>,
-    /// Mean score of the label, or of the best one if there is none.
-    pub score: f32,
-    /// Position in the upright frame.
-    pub rect: Rect,
-    /// It is not stationary.
-    pub moving: bool,
-    /// It was seen in the last frame.
-    pub visible: bool,
-    /// The best classes of the last inference. Empty if they were not computed.
-    pub top: Vec<Score>,
     /// Why it has no events. None if it has.
     pub unreported: Option<Unreported>,
 }
@@ -76,19 +62,9 @@ impl Scene {
         let (width, height) = self.size;
         let bounds = Rect::from_edges(0.0, 0.0, width, height);
         let view = |track: &Track| {
-            let state = self.track_states.get(&track.number);
-            TrackView {
-                id: state.map(|state| state.id),
-                number: track.number,
-                label: track.labels.label(),
-                finer_class: track.labels.finer_class(),
-                score: track.labels.score(),
-                rect: track.estimate(self.now, &bounds),
-                moving: track.moving,
-                visible: track.seen_at == self.now,
-                top: track.labels.top().to_vec(),
-                unreported: self.unreported(track),
-            }
+            let id = self.track_states.get(&track.number).map_or(Uuid::nil(), |state| state.id);
+            let object = Object::new(track, id, self.now, &bounds);
+            TrackView { object, number: track.number, unreported: self.unreported(track) }
         };
         let tracks = self.tracker.tracks().iter().take(MAX_TRACKS).map(view).collect();
         SceneView { tracks, motion: self.motion.moving_cells(MAX_RUNS) }
