@@ -99,10 +99,15 @@ pub fn create_private_directories(path: &Path) -> io::Result<()> {
 }
 
 /// Replaces a file as a whole, so that it is never incomplete, and waits until it is on disk. It is private
-/// to the process's user. Missing directories are created.
+/// to the process's user, unless `set_access` gives others access to the new file. Missing directories are
+/// created.
 ///
 /// Errors: the system's. The old file is then still there.
-pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace_durably(
+    path: &Path,
+    bytes: &[u8],
+    set_access: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let partial = path.with_extension("part");
@@ -112,8 +117,10 @@ pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&partial, path));
+    let written = set_access(&file)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&partial, path));
     if let Err(error) = written {
         // It is incomplete.
         let _ = std::fs::remove_file(&partial);

@@ -4,14 +4,14 @@ use super::{accounts::Account, output};
 use crate::{
     config::{
         MAIN_FILE, read_password,
-        web_passwords::{MAX_PASSWORD_BYTES, Role, WebPasswords},
+        web_passwords::{MAX_PASSWORD_BYTES, Role, WebPasswords, new_secret},
     },
     error::{Error, ErrorKind},
-    files::own_user,
+    files::{self, own_user},
 };
 use std::{
-    fs::{self, Permissions},
-    io::{self, BufRead, IsTerminal, Read, Write},
+    fs::Permissions,
+    io::{self, BufRead, IsTerminal, Read},
     os::unix::fs::{PermissionsExt, fchown},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             return Err(invalid(format!("{}: there is no token '{name}'", file.display())));
         }
     } else if let Some(name) = &arguments.token {
-        let made = new_token();
+        let made = new_secret();
         passwords.set_token(name, arguments.role, &made).map_err(invalid)?;
         token = Some(made);
     } else {
@@ -83,13 +83,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// 256 random bits.
-fn new_token() -> String {
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).expect("the kernel has random numbers");
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn ask(role: Role) -> Result<String, Error> {
     let ended = |error| Error::caused(ErrorKind::Input, "no password was given", error);
     if io::stdin().is_terminal() {
@@ -105,18 +98,13 @@ fn ask(role: Role) -> Result<String, Error> {
     Ok(line.trim_end_matches(['\n', '\r']).to_string())
 }
 
-/// Replaces the file as a whole, readable by its owner and, if root writes it, by the service.
+/// Replaces the file, readable by its owner and, if root writes it, by the service.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    if own_user() == 0 {
-        let group = Account::of_service(Path::new("/")).map(|account| account.gid);
-        fchown(file.as_file(), Some(0), group)?;
-    }
-    file.as_file().set_permissions(Permissions::from_mode(MODE))?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    // The name reaches the disk with the folder.
-    fs::File::open(folder)?.sync_all()
+    files::replace_durably(path, text.as_bytes(), |file| {
+        if own_user() == 0 {
+            let group = Account::of_service(Path::new("/")).map(|account| account.gid);
+            fchown(file, Some(0), group)?;
+        }
+        file.set_permissions(Permissions::from_mode(MODE))
+    })
 }

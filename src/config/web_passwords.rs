@@ -53,6 +53,13 @@ impl Role {
     }
 }
 
+/// 256 random bits in hexadecimal, for a token or a session.
+pub fn new_secret() -> String {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).expect("the kernel has random numbers");
+    hex(&random)
+}
+
 /// The passwords and tokens of the web server.
 #[derive(Clone, Default, PartialEq)]
 pub struct WebPasswords {
@@ -222,7 +229,11 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

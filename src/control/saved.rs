@@ -193,7 +193,7 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, SavedCamera>> {
 fn write(path: &Path, cameras: &BTreeMap<String, SavedCamera>) -> io::Result<()> {
     let contents = Contents { version: VERSION, cameras: cameras.clone() };
     let json = serde_json::to_vec_pretty(&contents).expect("the map has string keys and finite numbers");
-    files::replace_durably(path, &json)
+    files::replace_durably(path, &json, |_| Ok(()))
 }
 
 mod rfc3339 {

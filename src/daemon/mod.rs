@@ -45,8 +45,8 @@ use crate::{
         tracks::EndReason,
     },
     web::{
+        app_state::{AppState, Current, CurrentCamera},
         samples::Samples,
-        site::{Shown, ShownCamera, Site},
     },
     wire::{feed::Feed, history::HistoryRequest, messages::Message},
     workers::{
@@ -111,7 +111,7 @@ pub struct Daemon {
     publisher: Vec<Stage>,
     renewals: Option<Sender<Renewal>>,
     /// What the web server shows, and whom it asks.
-    site: Arc<Site>,
+    app: Arc<AppState>,
     /// Questions about past events, for the publisher.
     history: Receiver<HistoryRequest>,
     next_stats: Duration,
@@ -196,12 +196,12 @@ impl Daemon {
         let feed: Arc<Feed> = Arc::default();
         if publishing == Publishing::Mqtt {
             let feed = feed.clone();
-            sender.listen(move |message| feed.hear(message));
+            sender.listen(move |message| feed.record(message));
         }
         let counters = Counters::new(sender.dropped());
         let heartbeats = Heartbeats::default();
         let (history_sender, history) = crossbeam_channel::bounded(MAX_QUESTIONS);
-        let site = Arc::new(Site {
+        let app = Arc::new(AppState {
             feed,
             counters: counters.clone(),
             heartbeats: heartbeats.clone(),
@@ -209,10 +209,10 @@ impl Daemon {
             clock: clock.clone(),
             history: history_sender,
             node_control: control.clone(),
-            page_turn: Default::default(),
+            setup_lock: Default::default(),
             started_at: clock.now(),
             samples: Samples::default(),
-            shown: Mutex::default(),
+            current: Mutex::default(),
         });
         let node: Arc<str> = config.node.name.as_str().into();
         let mut daemon = Daemon {
@@ -240,7 +240,7 @@ impl Daemon {
             store: None,
             publisher: Vec::new(),
             renewals: None,
-            site,
+            app,
             history,
             next_stats: clock.monotonic() + config.stats.interval,
             started_at: clock.now(),
@@ -252,7 +252,7 @@ impl Daemon {
             daemon.add_camera(&camera);
         }
         daemon.count_cameras();
-        daemon.show();
+        daemon.update_web();
         daemon
     }
 
@@ -295,16 +295,16 @@ impl Daemon {
     }
 
     /// Tells the web server what there is to show.
-    fn show(&self) {
+    fn update_web(&self) {
         let camera = |camera: &Camera| {
             let entry = self.cameras.get(&camera.name)?;
             let (control, counters) = (entry.control.clone(), entry.counters.clone());
-            Some(ShownCamera { config: camera.clone(), control, counters })
+            Some(CurrentCamera { config: camera.clone(), control, counters })
         };
         let identity = &self.reporter.model.identity;
         let digits = identity.sha256.get(..12).unwrap_or(&identity.sha256);
         let engine = &self.reporter.model.engine;
-        let shown = Shown {
+        let current = Current {
             node: self.reporter.node.clone(),
             cameras: self.config.cameras.iter().filter_map(camera).collect(),
             pictures: self.config.pictures.clone(),
@@ -313,9 +313,9 @@ impl Daemon {
             model: format!("{} ({digits})", identity.name),
             gstreamer: gst::version(),
         };
-        *lock(&self.site.shown) = Arc::new(shown);
+        *lock(&self.app.current) = Arc::new(current);
         let names: Vec<&str> = self.config.cameras.iter().map(|camera| camera.name.as_str()).collect();
-        self.site.feed.set_cameras(&names);
+        self.app.feed.set_cameras(&names);
     }
 
     /// The current frame counts of each camera, in the order of the configuration.

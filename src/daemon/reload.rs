@@ -269,7 +269,7 @@ impl Daemon {
             }
         }
         self.count_cameras();
-        self.show();
+        self.update_web();
         if plan.publisher {
             let (accepted, is_accepted) = crossbeam_channel::bounded(0);
             let kept = plan.with(&[CameraChange::Keep, CameraChange::Adjust]);

@@ -284,7 +284,7 @@ impl Daemon {
         let passwords = self.config.web.passwords.clone();
         let pages = Pages {
             metrics: Metrics::new(self.counters.clone(), self.started_at),
-            site: self.site.clone(),
+            app: self.app.clone(),
             access: Arc::new(Access::new(
                 passwords,
                 listen.ip().to_canonical().is_loopback(),

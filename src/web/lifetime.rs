@@ -28,14 +28,14 @@ const MAX_STALL: Duration = Duration::from_secs(60);
 pub struct Lifetime {
     began: Instant,
     is_streaming: AtomicBool,
-    /// When its client last took something.
-    taken: Mutex<Instant>,
+    /// When its client last read something.
+    last_read: Mutex<Instant>,
 }
 
 impl Lifetime {
     /// The lifetime of a connection that begins now.
     pub fn new(now: Instant) -> Arc<Lifetime> {
-        Arc::new(Lifetime { began: now, is_streaming: AtomicBool::new(false), taken: Mutex::new(now) })
+        Arc::new(Lifetime { began: now, is_streaming: AtomicBool::new(false), last_read: Mutex::new(now) })
     }
 
     /// Whether the connection is to be closed.
@@ -44,7 +44,7 @@ impl Lifetime {
         if !self.is_streaming.load(Ordering::Relaxed) {
             return age >= MAX_LIFETIME;
         }
-        age >= MAX_STREAM_LIFETIME || now.saturating_duration_since(*lock(&self.taken)) >= MAX_STALL
+        age >= MAX_STREAM_LIFETIME || now.saturating_duration_since(*lock(&self.last_read)) >= MAX_STALL
     }
 
     /// A body that lasts as long as its client reads it.
@@ -53,8 +53,8 @@ impl Lifetime {
         Body::new(Stream { body, lifetime: self })
     }
 
-    fn take(&self, now: Instant) {
-        *lock(&self.taken) = now;
+    fn record_read(&self, now: Instant) {
+        *lock(&self.last_read) = now;
     }
 }
 
@@ -72,7 +72,7 @@ impl HttpBody for Stream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.lifetime.take(Instant::now());
+        self.lifetime.record_read(Instant::now());
         Pin::new(&mut self.body).poll_frame(context)
     }
 
@@ -103,9 +103,9 @@ mod tests {
         let lifetime = Lifetime::new(began);
         assert!(!lifetime.is_over(after(59)) && lifetime.is_over(after(60)));
         let body = lifetime.clone().stream(Body::empty());
-        lifetime.take(after(100));
+        lifetime.record_read(after(100));
         assert!(!lifetime.is_over(after(159)) && lifetime.is_over(after(160)));
-        lifetime.take(after(3599));
+        lifetime.record_read(after(3599));
         assert!(!lifetime.is_over(after(3599)) && lifetime.is_over(after(3600)));
         drop(body);
         assert!(lifetime.is_over(after(100)), "no stream any more");

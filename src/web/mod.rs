@@ -12,13 +12,13 @@
 
 pub mod access;
 pub mod api;
+pub mod app_state;
 mod connections;
 mod host;
 mod lifetime;
 pub mod metrics;
 mod page;
 pub mod samples;
-pub mod site;
 
 use crate::{
     error::{Error, ErrorKind},
@@ -26,10 +26,10 @@ use crate::{
     sync::lock,
     web::{
         access::{Access, Peer},
+        app_state::AppState,
         connections::{Connections, Guard},
         lifetime::Lifetime,
         metrics::{Format, Metrics},
-        site::Site,
     },
     wire::feed::Change,
 };
@@ -98,7 +98,7 @@ pub struct Pages {
     /// For `/metrics`.
     pub metrics: Metrics,
     /// For everything else.
-    pub site: Arc<Site>,
+    pub app: Arc<AppState>,
     /// Who may see the page.
     pub access: Arc<Access>,
     /// Names of this machine, in lower case. Requests for other names are refused.
@@ -193,12 +193,12 @@ impl Web {
 
     /// Tells those who look of settings that have changed, by whatever command.
     fn announce_settings(&self) {
-        let site = &self.pages.site;
+        let app = &self.pages.app;
         let mut announced = lock(&self.announced);
-        for camera in &site.shown().cameras {
+        for camera in &app.current().cameras {
             let version = announced.entry(camera.control.name.clone()).or_default();
             if camera.control.changed_since(version).is_some() {
-                site.feed.announce(Change::Camera(camera.control.name.clone()));
+                app.feed.announce(Change::Camera(camera.control.name.clone()));
             }
         }
     }
@@ -206,12 +206,12 @@ impl Web {
     /// Sleeps for `delay` in short steps that update the heartbeat. Returns true on shutdown.
     async fn wait(&self, delay: Duration) -> bool {
         const STEP: Duration = Duration::from_millis(250);
-        let site = &self.pages.site;
+        let app = &self.pages.app;
         let mut left = delay;
         while !left.is_zero() {
-            let now = site.clock.monotonic();
+            let now = app.clock.monotonic();
             self.heartbeat.beat(now);
-            site.samples.tick(&site.counters, now, site.clock.now());
+            app.samples.tick(&app.counters, now, app.clock.now());
             self.announce_settings();
             if self.stop.is_triggered() {
                 return true;
@@ -277,7 +277,7 @@ fn router(pages: &Arc<Pages>) -> Router {
         router = router.route("/", get(page::index)).route("/{file}", get(page::file));
     }
     router
-        .nest("/api/v1", api::router(pages.site.clone(), pages.access.clone()))
+        .nest("/api/v1", api::router(pages.app.clone(), pages.access.clone()))
         .layer(middleware::from_fn_with_state(hosts, host::check))
 }
 
@@ -294,8 +294,8 @@ fn format<'a>(mut accepts: impl Iterator<Item = &'a str>) -> Format {
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let site = &pages.site;
-    let stuck = site.heartbeats.hung(site.clock.monotonic(), site.stuck);
+    let app = &pages.app;
+    let stuck = app.heartbeats.hung(app.clock.monotonic(), app.stuck);
     if stuck.is_empty() {
         return "ok\n".into_response();
     }
@@ -323,12 +323,12 @@ mod tests {
     #[test]
     fn health_names_stuck_stages() {
         let clock = Arc::new(SimulatedClock::new());
-        let site = Arc::new(Site::empty(clock.clone()));
-        let _camera = site.heartbeats.add("camera-yard", Duration::ZERO);
-        let publish = site.heartbeats.add("publish", Duration::ZERO);
+        let app = Arc::new(AppState::empty(clock.clone()));
+        let _camera = app.heartbeats.add("camera-yard", Duration::ZERO);
+        let publish = app.heartbeats.add("publish", Duration::ZERO);
         let pages = Arc::new(Pages {
             metrics: Metrics::new(Counters::empty(&[]), clock.now()),
-            site,
+            app,
             access: Arc::new(Access::new(None, true, clock.clone())),
             hosts: Vec::new(),
         });

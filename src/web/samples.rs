@@ -72,8 +72,8 @@ pub struct Samples(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    sampled: Option<Reading>,
-    pointed: Option<Reading>,
+    sample_base: Option<Reading>,
+    point_base: Option<Reading>,
     cameras: BTreeMap<Arc<str>, CameraSample>,
     points: VecDeque<Point>,
     cpu_percent: Option<f64>,
@@ -135,11 +135,11 @@ impl Samples {
         let is_due = |last: &Option<Reading>, interval| {
             last.as_ref().is_none_or(|last| now.saturating_sub(last.now) >= interval)
         };
-        if !is_due(&state.sampled, SAMPLE_INTERVAL) {
+        if !is_due(&state.sample_base, SAMPLE_INTERVAL) {
             return;
         }
         let reading = Reading::take(counters, now);
-        if let Some(before) = &state.sampled {
+        if let Some(before) = &state.sample_base {
             let elapsed_s = reading.elapsed_s(before);
             let sample = |name: &Arc<str>| {
                 let (analysed, latencies) = reading.since(before, name);
@@ -150,11 +150,11 @@ impl Samples {
             let cpu_percent = Some(reading.cpu_percent(before));
             (state.cameras, state.cpu_percent) = (cameras, cpu_percent);
         }
-        state.sampled = Some(reading.clone());
-        if !is_due(&state.pointed, POINT_INTERVAL) {
+        state.sample_base = Some(reading.clone());
+        if !is_due(&state.point_base, POINT_INTERVAL) {
             return;
         }
-        if let Some(before) = state.pointed.take() {
+        if let Some(before) = state.point_base.take() {
             let (mut analysed, mut latencies) = (0, Vec::new());
             for name in reading.cameras.keys() {
                 let (more, buckets) = reading.since(&before, name);
@@ -174,7 +174,7 @@ impl Samples {
             }
             state.points.push_back(point);
         }
-        state.pointed = Some(reading);
+        state.point_base = Some(reading);
     }
 
     /// A camera in the last seconds. None before the second sample.

@@ -39,7 +39,7 @@ const USED_IN: &[(&str, &[&str])] = &[
     ("if_addrs", &["src/camera/onvif.rs"]),
     ("argon2", &["src/config/web_passwords.rs"]),
     ("futures_util", &["src/web/"]),
-    ("getrandom", &["src/web/access/", "src/cli/web_password.rs"]),
+    ("getrandom", &["src/config/web_passwords.rs"]),
     ("rpassword", &["src/cli/init/", "src/cli/web_password.rs"]),
     ("rusqlite", &["src/publish/outbox/"]),
     ("rustix", &["src/files.rs"]),

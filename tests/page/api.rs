@@ -2,7 +2,7 @@
 //! and changes and live pictures come as they happen.
 
 use super::{Node, connect, request};
-use crate::support::{clip, root, wait_for};
+use crate::support::{Broker, clip, root, wait_for};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -194,6 +194,21 @@ fn a_pause_survives_a_restart_and_is_resumed() {
     }
     let plain = node.try_request("POST", "/api/v1/cameras/yard/command", &[], br#"{"do":"pause"}"#).unwrap();
     assert_eq!(plain.status, 415);
+}
+
+#[test]
+fn a_pause_on_the_page_is_a_state_on_the_broker() {
+    let broker = Broker::start();
+    let subscriber = broker.subscribe();
+    let cameras = format!("[cameras.yard]\nsource = '{}'\n", clip());
+    let environment = [("CAMFIRE_MQTT__PORT", broker.port.to_string())];
+    let node = Node::start_in("commands.accept = true", &cameras, &environment);
+    subscriber.wait_state("yard", "live");
+    assert_eq!(node.send("POST", "/cameras/yard/command", &json!({ "do": "pause" })).status, 204);
+    subscriber.wait("the settings of a paused camera", |message| {
+        message.topic.ends_with("/yard/settings") && message.json()["watching"] == false
+    });
+    subscriber.wait_state("yard", "paused");
 }
 
 #[test]

@@ -180,3 +180,23 @@ fn groups_may_have_any_name_and_later_layers_override_earlier_ones() {
     assert_eq!(groups.keys().collect::<Vec<_>>(), ["Größe", "a.b", "big cat"]);
     assert_eq!(groups["a.b"], ["tiger cat"]);
 }
+
+#[test]
+fn the_settings_of_the_page_lie_between_files_and_environment() {
+    let config = "[cameras.a]\nsource = \"test://\"\nmotion_threshold = 9\nmin_size = 0.1\n\
+                  zones.old = [[0, 0], [1, 0], [1, 1]]\n[objects]\nscore = 0.6\n";
+    let page = "[cameras.a]\nmotion_threshold = 12.0\nmin_size = 0.2\n\
+                [cameras.a.zones]\nnew = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]]\n[cameras.gone]\nscore = 0.9\n";
+    let inputs = Inputs {
+        page: page::Source::Text(page.into()),
+        environment: pairs(&[("CAMFIRE_CAMERAS__A__MIN_SIZE", "0.3")]),
+        ..text(config)
+    };
+    let cameras = loaded(&inputs).config.cameras;
+    let [only] = &cameras[..] else { panic!("a page adds no camera") };
+    assert_eq!((only.motion.threshold, only.motion.min_size), (12.0, 0.3));
+    assert_eq!(only.zones.keys().collect::<Vec<_>>(), ["new"], "all zones are replaced");
+    assert_eq!(only.score, 0.6, "objects.score, because the camera has none");
+    let own = camera("[cameras.a]\nsource = \"test://\"\nscore = 0.7\n[objects]\nscore = 0.6\n");
+    assert_eq!(own.score, 0.7);
+}

@@ -134,3 +134,23 @@ fn no_password_is_ever_printed() {
     let problems = load(&text(wrong)).unwrap_err();
     assert!(!format!("{problems} {problems:?}").contains("ter2"), "{problems}");
 }
+
+#[test]
+fn the_passwords_of_the_page_are_in_a_file_or_a_credential() {
+    let mut passwords = web_passwords::WebPasswords::default();
+    passwords.set_token("grafana", web_passwords::Role::Viewer, "secret").unwrap();
+    let files = directory(&[
+        ("own", passwords.to_text().as_str()),
+        ("credentials/web-passwords", passwords.to_text().replace("viewer", "admin").as_str()),
+    ]);
+    let role = |toml: &str, credentials: Option<&str>| {
+        let credentials = credentials.map(|name| files.path().join(name));
+        let passwords = loaded(&Inputs { credentials, ..text(toml) }).config.web.passwords;
+        passwords.and_then(|passwords| passwords.role_of_token("secret"))
+    };
+    let named = format!("web.password_file = {:?}", files.path().join("own").display().to_string());
+    assert_eq!(role(&named, Some("credentials")), Some(web_passwords::Role::Viewer), "the file comes first");
+    assert_eq!(role("", Some("credentials")), Some(web_passwords::Role::Admin));
+    assert_eq!(role("", Some("elsewhere")), None);
+    assert_eq!(role("", None), None);
+}

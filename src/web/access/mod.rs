@@ -2,15 +2,15 @@
 //!
 //! On a loopback address without passwords everybody may do everything, as every user of this machine could
 //! without the page. Otherwise a session ([`sessions`]), which begins with a password, or a token is
-//! needed. Wrong passwords are limited by address and in all ([`tries`]). Requests that change something
+//! needed. Wrong passwords are limited by address and in all ([`attempts`]). Requests that change something
 //! must come from the page itself ([`origin`]).
 
+mod attempts;
 mod origin;
 mod sessions;
-mod tries;
 
-use self::{sessions::Sessions, tries::Tries};
-use super::api::answer::Refusal;
+use self::{attempts::Attempts, sessions::Sessions};
+use super::api::response::ApiError;
 use crate::{
     clock::Clock,
     config::web_passwords::{Role, WebPasswords},
@@ -43,7 +43,7 @@ pub struct Access {
     /// Whether only this machine can connect.
     is_local: bool,
     sessions: Mutex<Sessions>,
-    tries: Mutex<Tries>,
+    attempts: Mutex<Attempts>,
     /// Passwords are checked one after the other.
     check: Semaphore,
     waiting: Semaphore,
@@ -57,7 +57,7 @@ impl Access {
             passwords,
             is_local,
             sessions: Mutex::default(),
-            tries: Mutex::default(),
+            attempts: Mutex::default(),
             check: Semaphore::new(1),
             waiting: Semaphore::new(MAX_CHECKS),
             clock,
@@ -85,15 +85,15 @@ impl Access {
     }
 
     /// Begins a session. Returns the role and the value for `Set-Cookie`.
-    pub async fn log_in(&self, peer: IpAddr, password: String) -> Result<(Role, HeaderValue), Refusal> {
+    pub async fn log_in(&self, peer: IpAddr, password: String) -> Result<(Role, HeaderValue), ApiError> {
         let Some(passwords) = self.passwords.clone() else {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "no password is set: camfire web-password sets one",
             ));
         };
         let too_many = |seconds: u64| {
-            Refusal::new(
+            ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 format!("too many wrong passwords: try again in {seconds} s"),
             )
@@ -102,15 +102,15 @@ impl Access {
         let Ok(_place) = self.waiting.try_acquire() else { return Err(too_many(1)) };
         let Ok(_turn) = self.check.acquire().await else { return Err(too_many(1)) };
         // After the wait, so that tries that wait together are counted one by one.
-        if let Err(wait) = lock(&self.tries).check(peer, self.clock.monotonic()) {
+        if let Err(wait) = lock(&self.attempts).check(peer, self.clock.monotonic()) {
             return Err(too_many(wait.as_secs().max(1)));
         }
         let role = task::spawn_blocking(move || passwords.role_of_password(&password)).await.ok().flatten();
         let now = self.clock.monotonic();
         let Some(role) = role else {
-            lock(&self.tries).record_wrong(peer, now);
+            lock(&self.attempts).record_wrong(peer, now);
             tracing::warn!(address = %peer, "Somebody gave a wrong password to the web server.");
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "the password is wrong"));
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "the password is wrong"));
         };
         let id = lock(&self.sessions).begin(role, now);
         Ok((role, set_cookie(&id, sessions::MAX_AGE.as_secs())))
@@ -142,21 +142,21 @@ pub async fn require_role(State(access): State<Arc<Access>>, request: Request, n
     let needed = if is_reading(request.method()) { Role::Viewer } else { Role::Admin };
     match access.role(request.headers()) {
         Some(role) if role >= needed => next.run(request).await,
-        Some(_) => Refusal::new(StatusCode::FORBIDDEN, "only an admin may do this").into_response(),
+        Some(_) => ApiError::new(StatusCode::FORBIDDEN, "only an admin may do this").into_response(),
         None if access.passwords.is_none() => {
             let text = "no password is set, so only metrics and the health check are served here: run camfire \
                         web-password and set web.password_file";
-            Refusal::new(StatusCode::FORBIDDEN, text).into_response()
+            ApiError::new(StatusCode::FORBIDDEN, text).into_response()
         }
-        None => Refusal::new(StatusCode::UNAUTHORIZED, "log in first").into_response(),
+        None => ApiError::new(StatusCode::UNAUTHORIZED, "log in first").into_response(),
     }
 }
 
 /// Refuses requests that change something and that another site has caused.
-pub async fn require_own_origin(request: Request, next: Next) -> Response {
-    match is_reading(request.method()) || origin::is_own(request.headers()) {
+pub async fn require_same_origin(request: Request, next: Next) -> Response {
+    match is_reading(request.method()) || origin::is_same_origin(request.headers()) {
         true => next.run(request).await,
-        false => Refusal::new(StatusCode::FORBIDDEN, "the request comes from another site").into_response(),
+        false => ApiError::new(StatusCode::FORBIDDEN, "the request comes from another site").into_response(),
     }
 }
 
@@ -229,8 +229,8 @@ mod tests {
     fn wrong_passwords_are_limited() {
         let (access, clock) = access();
         let try_one = |password: &str| run(access.log_in(PEER, password.into())).map(|(role, _)| role);
-        let status = |refusal: Refusal| refusal.into_response().status();
-        for _ in 0..tries::MAX_BY_ADDRESS {
+        let status = |refusal: ApiError| refusal.into_response().status();
+        for _ in 0..attempts::MAX_BY_ADDRESS {
             assert_eq!(status(try_one("wrong").unwrap_err()), StatusCode::UNAUTHORIZED);
         }
         assert_eq!(
@@ -238,7 +238,7 @@ mod tests {
             StatusCode::TOO_MANY_REQUESTS,
             "not even this"
         );
-        clock.advance(tries::WINDOW);
+        clock.advance(attempts::WINDOW);
         assert_eq!(try_one("for viewers").unwrap(), Role::Viewer);
     }
 }

@@ -4,7 +4,7 @@
 use axum::http::{HeaderMap, header, uri::Authority};
 
 /// Whether the page that caused the request, if any, was served by this server.
-pub fn is_own(headers: &HeaderMap) -> bool {
+pub fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(origin) = text(header::ORIGIN.as_str()) {
         let origin = origin.split_once("://").and_then(|(_, rest)| rest.parse::<Authority>().ok());
@@ -12,7 +12,7 @@ pub fn is_own(headers: &HeaderMap) -> bool {
         return origin.is_some() && origin == host;
     }
     // Programs that are no browsers send neither.
-    text("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
+    text("sec-fetch-site").is_none_or(|app| app == "same-origin" || app == "none")
 }
 
 #[cfg(test)]
@@ -21,19 +21,19 @@ mod tests {
 
     #[test]
     fn other_sites_are_told_by_their_origin() {
-        let is_own = |pairs: &[(&'static str, &str)]| {
+        let is_same_origin = |pairs: &[(&'static str, &str)]| {
             let pairs = pairs
                 .iter()
                 .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
-            super::is_own(&pairs.collect())
+            super::is_same_origin(&pairs.collect())
         };
         let host = ("host", "porch:8080");
-        assert!(is_own(&[host, ("origin", "http://porch:8080")]));
-        assert!(is_own(&[host]), "a program");
-        assert!(is_own(&[host, ("sec-fetch-site", "same-origin")]));
+        assert!(is_same_origin(&[host, ("origin", "http://porch:8080")]));
+        assert!(is_same_origin(&[host]), "a program");
+        assert!(is_same_origin(&[host, ("sec-fetch-site", "same-origin")]));
         for origin in ["http://evil.example", "http://porch", "http://porch:80801", "null", "http://x@evil"] {
-            assert!(!is_own(&[host, ("origin", origin)]), "{origin}");
+            assert!(!is_same_origin(&[host, ("origin", origin)]), "{origin}");
         }
-        assert!(!is_own(&[host, ("sec-fetch-site", "cross-site")]));
+        assert!(!is_same_origin(&[host, ("sec-fetch-site", "cross-site")]));
     }
 }

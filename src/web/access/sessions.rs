@@ -1,6 +1,6 @@
 //! The sessions of those who have logged in. They are in memory: a restart ends them.
 
-use crate::config::web_passwords::Role;
+use crate::config::web_passwords::{Role, new_secret};
 use std::{collections::HashMap, time::Duration};
 
 /// A session ends if it is not used for this time.
@@ -26,9 +26,7 @@ impl Sessions {
             let oldest = self.0.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| id.clone());
             oldest.map(|id| self.0.remove(&id));
         }
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).expect("the kernel has random numbers");
-        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = new_secret();
         self.0.insert(id.clone(), Session { role, used: now });
         id
     }

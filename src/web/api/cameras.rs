@@ -1,9 +1,9 @@
 //! The cameras: their states, settings and what is drawn on them.
 
-use super::answer::{Json, Refusal};
+use super::response::{ApiError, Json};
 use crate::{
     counters::optional_tenths,
-    web::site::{ShownCamera, Site},
+    web::app_state::{AppState, CurrentCamera},
     wire::messages::{CameraStatus, Region, ZoneOccupancy, rfc3339_ms, timestamp_ms},
 };
 use axum::extract::{Path, State};
@@ -100,18 +100,18 @@ struct RegionState {
 }
 
 /// Describes a camera.
-pub fn describe(site: &Site, camera: &ShownCamera) -> Camera {
-    let ShownCamera { config, control, counters } = camera;
-    let states = site.feed.states(&config.name);
-    let node = site.shown().node.clone();
-    let starting = || CameraStatus::starting(node, config.name.as_str().into(), site.started_at);
+pub fn describe(app: &AppState, camera: &CurrentCamera) -> Camera {
+    let CurrentCamera { config, control, counters } = camera;
+    let states = app.feed.states(&config.name);
+    let node = app.current().node.clone();
+    let starting = || CameraStatus::starting(node, config.name.as_str().into(), app.started_at);
     let status = states.status.unwrap_or_else(starting);
     let settings = control.settings();
     let since = control.saved().entries().into_iter().map(|(name, _, since)| (name, timestamp_ms(since)));
-    let counted = site.counters.cameras();
+    let counted = app.counters.cameras();
     let counts = counted.iter().find(|counted| *counted.name == *config.name).map(|c| c.slot.counts());
     let counts = counts.unwrap_or_default();
-    let sample = site.samples.newest(&config.name);
+    let sample = app.samples.newest(&config.name);
     let newest = control.live.newest();
     Camera {
         name: config.name.clone(),
@@ -182,12 +182,15 @@ struct Cameras {
 }
 
 /// `GET /api/v1/cameras`
-pub async fn list(State(site): State<Arc<Site>>) -> Json<impl Serialize> {
-    Json(Cameras { cameras: site.shown().cameras.iter().map(|camera| describe(&site, camera)).collect() })
+pub async fn list(State(app): State<Arc<AppState>>) -> Json<impl Serialize> {
+    Json(Cameras { cameras: app.current().cameras.iter().map(|camera| describe(&app, camera)).collect() })
 }
 
 /// `GET /api/v1/cameras/NAME`
-pub async fn one(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Camera>, Refusal> {
-    let camera = site.camera(&name).ok_or_else(|| Refusal::not_found("camera"))?;
-    Ok(Json(describe(&site, &camera)))
+pub async fn one(
+    State(app): State<Arc<AppState>>,
+    Path(name): Path<String>,
+) -> Result<Json<Camera>, ApiError> {
+    let camera = app.camera(&name).ok_or_else(|| ApiError::not_found("camera"))?;
+    Ok(Json(describe(&app, &camera)))
 }

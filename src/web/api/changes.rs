@@ -1,7 +1,7 @@
 //! Changes as they come, as server-sent events. A reader that falls behind is told that it has missed some.
 
 use super::{cameras, events};
-use crate::{web::site::Site, wire::feed::Change};
+use crate::{web::app_state::AppState, wire::feed::Change};
 use axum::{
     extract::State,
     http::{HeaderValue, header},
@@ -20,17 +20,17 @@ use tokio::sync::broadcast::error::RecvError;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /api/v1/changes`
-pub async fn stream(State(site): State<Arc<Site>>) -> Response {
-    let changes = site.feed.subscribe();
-    let events = stream::unfold((changes, site), |(mut changes, site)| async move {
+pub async fn stream(State(app): State<Arc<AppState>>) -> Response {
+    let changes = app.feed.subscribe();
+    let events = stream::unfold((changes, app), |(mut changes, app)| async move {
         loop {
             let event = match changes.recv().await {
-                Ok(change) => to_event(&site, change),
+                Ok(change) => to_event(&app, change),
                 Err(RecvError::Lagged(_)) => Some(named("missed", &Empty {})),
                 Err(RecvError::Closed) => return None,
             };
             if let Some(event) = event {
-                return Some((Ok::<_, Infallible>(event), (changes, site)));
+                return Some((Ok::<_, Infallible>(event), (changes, app)));
             }
         }
     });
@@ -45,12 +45,12 @@ pub async fn stream(State(site): State<Arc<Site>>) -> Response {
 struct Empty {}
 
 /// The event of a change. None if its camera is gone.
-fn to_event(site: &Site, change: Change) -> Option<Event> {
+fn to_event(app: &AppState, change: Change) -> Option<Event> {
     Some(match change {
         Change::Event(event) => {
-            named("event", &events::describe(event.as_ref().clone(), &site.shown(), site.clock.now()))
+            named("event", &events::describe(event.as_ref().clone(), &app.current(), app.clock.now()))
         }
-        Change::Camera(name) => named("camera", &cameras::describe(site, &site.camera(&name)?)),
+        Change::Camera(name) => named("camera", &cameras::describe(app, &app.camera(&name)?)),
         Change::Cameras => named("cameras", &Empty {}),
     })
 }

@@ -1,7 +1,7 @@
 //! Commands to a camera: the same as over MQTT, with the same memory.
 
-use super::{answer::Refusal, body, done};
-use crate::{control::saved::SavedCamera, web::site::Site};
+use super::{body, done, response::ApiError};
+use crate::{control::saved::SavedCamera, web::app_state::AppState};
 use axum::{
     body::Bytes,
     extract::{Path, State},
@@ -29,14 +29,14 @@ enum Action {
 
 /// `POST /api/v1/cameras/NAME/command`
 pub async fn camera(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Response, Refusal> {
-    let camera = site.camera(&name).ok_or_else(|| Refusal::not_found("camera"))?;
+) -> Result<Response, ApiError> {
+    let camera = app.camera(&name).ok_or_else(|| ApiError::not_found("camera"))?;
     let Command { r#do: action } = body(&headers, &bytes)?;
-    let now = site.clock.now();
+    let now = app.clock.now();
     let change = |saved: &mut SavedCamera| match action {
         Action::Pause => SavedCamera::set(&mut saved.watching, false, now),
         Action::Resume => saved.watching = None,
@@ -44,7 +44,7 @@ pub async fn camera(
     };
     // Whoever looks is told of it, as of a change by a command over MQTT.
     camera.control.change(change).map_err(|error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the setting cannot be saved: {error}"))
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the setting cannot be saved: {error}"))
     })?;
     Ok(done())
 }

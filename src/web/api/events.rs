@@ -1,9 +1,9 @@
 //! Past and present events, from the outbox's history, with their pictures.
 
-use super::answer::{Json, Refusal};
+use super::response::{ApiError, Json};
 use crate::{
     files::{self, Directory},
-    web::site::{Shown, Site},
+    web::app_state::{AppState, Current},
     wire::{
         history::EventQuery,
         messages::{self, EventType},
@@ -62,11 +62,11 @@ enum Picture {
 }
 
 /// Describes an event.
-pub fn describe(event: messages::Event, shown: &Shown, now: Timestamp) -> Event {
+pub fn describe(event: messages::Event, current: &Current, now: Timestamp) -> Event {
     let picture = match &event.best.pictures {
         None => Picture::None,
-        Some(_) if shown.pictures.directory.is_none() => Picture::None,
-        Some(files) if is_stored(shown, &files.annotated) => Picture::Stored,
+        Some(_) if current.pictures.directory.is_none() => Picture::None,
+        Some(files) if is_stored(current, &files.annotated) => Picture::Stored,
         Some(_) if event.kind != EventType::End => Picture::None,
         Some(_) if now.duration_since(event.at) < WRITING_TIME => Picture::None,
         Some(_) => Picture::Removed,
@@ -75,13 +75,13 @@ pub fn describe(event: messages::Event, shown: &Shown, now: Timestamp) -> Event 
 }
 
 /// Opens a stored picture.
-fn open_picture(shown: &Shown, file: &str) -> io::Result<File> {
-    let directory = shown.pictures.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
+fn open_picture(current: &Current, file: &str) -> io::Result<File> {
+    let directory = current.pictures.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
     Directory::open(directory)?.open_below(path::Path::new(file))
 }
 
-fn is_stored(shown: &Shown, file: &str) -> bool {
-    open_picture(shown, file).is_ok()
+fn is_stored(current: &Current, file: &str) -> bool {
+    open_picture(current, file).is_ok()
 }
 
 /// A page of events.
@@ -96,8 +96,8 @@ struct Page {
 }
 
 impl Parameters {
-    fn query(self) -> Result<EventQuery, Refusal> {
-        let bad = |name: &str, what: &str| Refusal::new(StatusCode::BAD_REQUEST, format!("{name}: {what}"));
+    fn query(self) -> Result<EventQuery, ApiError> {
+        let bad = |name: &str, what: &str| ApiError::new(StatusCode::BAD_REQUEST, format!("{name}: {what}"));
         let time = |name: &str, value: Option<String>| match value {
             None => Ok(None),
             Some(text) => match text.parse::<Timestamp>() {
@@ -131,14 +131,17 @@ impl Parameters {
 
 /// `GET /api/v1/events`: newest first.
 pub async fn list(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<impl Serialize>, Refusal> {
-    let page = match site.events(parameters.query()?).await {
+) -> Result<Json<impl Serialize>, ApiError> {
+    let page = match app.events(parameters.query()?).await {
         Ok((events, more)) => {
-            let (shown, now) = (site.shown(), site.clock.now());
+            let (current, now) = (app.current(), app.clock.now());
             let next = events.last().filter(|_| more).map(|event| event.id.clone());
-            let events = events.into_iter().map(|event| describe(event, &shown, now)).collect();
+            // Looks for the picture of each on the disk.
+            let describe_all =
+                move || events.into_iter().map(|event| describe(event, &current, now)).collect();
+            let events = task::spawn_blocking(describe_all).await.unwrap_or_default();
             Page { events, next, available: true, reason: None }
         }
         Err(reason) => Page { events: Vec::new(), next: None, available: false, reason: Some(reason) },
@@ -147,18 +150,18 @@ pub async fn list(
 }
 
 /// Finds an event by its id.
-async fn find(site: &Site, id: &str) -> Result<messages::Event, Refusal> {
-    let id = id.parse::<Uuid>().map_err(|_| Refusal::not_found("event"))?;
+async fn find(app: &AppState, id: &str) -> Result<messages::Event, ApiError> {
+    let id = id.parse::<Uuid>().map_err(|_| ApiError::not_found("event"))?;
     let query = EventQuery { id: Some(id), limit: 1, ..EventQuery::default() };
     let (events, _) =
-        site.events(query).await.map_err(|reason| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason))?;
-    events.into_iter().next().ok_or_else(|| Refusal::not_found("event"))
+        app.events(query).await.map_err(|reason| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason))?;
+    events.into_iter().next().ok_or_else(|| ApiError::not_found("event"))
 }
 
 /// `GET /api/v1/events/ID`
-pub async fn one(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Result<Json<Event>, Refusal> {
-    let event = find(&site, &id).await?;
-    Ok(Json(describe(event, &site.shown(), site.clock.now())))
+pub async fn one(State(app): State<Arc<AppState>>, Path(id): Path<String>) -> Result<Json<Event>, ApiError> {
+    let event = find(&app, &id).await?;
+    Ok(Json(describe(event, &app.current(), app.clock.now())))
 }
 
 /// Parameters of `GET /api/v1/events/ID/picture`.
@@ -169,13 +172,13 @@ pub struct PictureParameters {
 
 /// `GET /api/v1/events/ID/picture`: a JPEG file. That of an object that has ended does not change any more.
 pub async fn picture(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Path(id): Path<String>,
     Query(parameters): Query<PictureParameters>,
     request: HeaderMap,
-) -> Result<Response, Refusal> {
-    let event = find(&site, &id).await?;
-    let none = || Refusal::new(StatusCode::NOT_FOUND, "there is no picture of this event");
+) -> Result<Response, ApiError> {
+    let event = find(&app, &id).await?;
+    let none = || ApiError::new(StatusCode::NOT_FOUND, "there is no picture of this event");
     let files = event.best.pictures.as_ref().ok_or_else(none)?;
     let file = match parameters.kind.as_deref() {
         None | Some("annotated") => &files.annotated,
@@ -183,18 +186,18 @@ pub async fn picture(
         Some("frame") => &files.frame,
         Some(_) => {
             let text = "kind: must be annotated, crop or frame";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, text));
         }
     };
-    let shown = site.shown();
+    let current = app.current();
     let (tag, max_age) = match event.kind {
         EventType::End => (format!("\"{id}\""), "private, max-age=86400"),
         // A better picture may replace it.
         _ => (format!("\"{id}-{}\"", event.best.at.as_millisecond()), "no-cache"),
     };
-    let Ok(opened) = open_picture(&shown, file) else {
-        return Err(match describe(event, &shown, site.clock.now()).picture {
-            Picture::Removed => Refusal::new(
+    let Ok(opened) = open_picture(&current, file) else {
+        return Err(match describe(event, &current, app.clock.now()).picture {
+            Picture::Removed => ApiError::new(
                 StatusCode::GONE,
                 "the picture was removed to keep within the limits of the store",
             ),

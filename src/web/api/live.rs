@@ -1,7 +1,7 @@
 //! Pictures of a camera: the newest frame, and all analysed frames as they come.
 
-use super::answer::Refusal;
-use crate::{queue::live::LiveFrame, web::site::Site};
+use super::response::ApiError;
+use crate::{queue::live::LiveFrame, web::app_state::AppState};
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
@@ -22,12 +22,15 @@ const MAX_WAIT: Duration = Duration::from_secs(15);
 const BOUNDARY: &str = "camfire";
 
 /// `GET /api/v1/cameras/NAME/picture`: the newest frame as a JPEG file.
-pub async fn picture(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let camera = site.camera(&name).ok_or_else(|| Refusal::not_found("camera"))?;
+pub async fn picture(
+    State(app): State<Arc<AppState>>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let camera = app.camera(&name).ok_or_else(|| ApiError::not_found("camera"))?;
     let mut viewer = camera.control.live.watch();
     let is_new = |frame: &LiveFrame, now: Timestamp| now.duration_since(frame.captured_at).abs() <= MAX_AGE;
     let newest = viewer.borrow_and_update().clone();
-    let frame = match newest.filter(|frame| is_new(frame, site.clock.now())) {
+    let frame = match newest.filter(|frame| is_new(frame, app.clock.now())) {
         Some(frame) => frame,
         None => {
             let interval = Duration::try_from_secs_f64(2.0 / camera.config.rate_fps).unwrap_or(MAX_WAIT);
@@ -37,7 +40,7 @@ pub async fn picture(State(site): State<Arc<Site>>, Path(name): Path<String>) ->
                 viewer.borrow_and_update().clone()
             };
             time::timeout(wait, next).await.ok().flatten().ok_or_else(|| {
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the camera delivers no picture now")
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the camera delivers no picture now")
             })?
         }
     };
@@ -47,8 +50,8 @@ pub async fn picture(State(site): State<Arc<Site>>, Path(name): Path<String>) ->
 
 /// `GET /api/v1/cameras/NAME/live`: each analysed frame as it comes, with what was found in it. A slow reader
 /// misses frames.
-pub async fn live(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let camera = site.camera(&name).ok_or_else(|| Refusal::not_found("camera"))?;
+pub async fn live(State(app): State<Arc<AppState>>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    let camera = app.camera(&name).ok_or_else(|| ApiError::not_found("camera"))?;
     let viewer = camera.control.live.watch();
     // The frames of the past are not shown.
     let frames = stream::unfold(viewer, |mut viewer| async move {

@@ -1,21 +1,21 @@
 //! The API of the page, for other programs as well: JSON under `/api/v1`. `docs/api.md` describes it for
 //! users and `docs/openapi.json` for programs; a test holds that file against what is served.
 
-pub mod answer;
 mod cameras;
 mod changes;
 mod commands;
 mod events;
 mod live;
 mod node;
+pub mod response;
 mod session;
 mod setup;
 
-use self::answer::{Json, Refusal};
+use self::response::{ApiError, Json};
 use super::{
     access::{self, Access},
+    app_state::AppState,
     lifetime::Lifetime,
-    site::Site,
 };
 use axum::{
     Extension, Router,
@@ -35,7 +35,7 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
 /// The routes below `/api/v1`.
-pub fn router(site: Arc<Site>, access: Arc<Access>) -> Router {
+pub fn router(app: Arc<AppState>, access: Arc<Access>) -> Router {
     let streams = Router::new()
         .route("/changes", get(changes::stream))
         .route("/cameras/{name}/live", get(live::live))
@@ -63,9 +63,9 @@ pub fn router(site: Arc<Site>, access: Arc<Access>) -> Router {
         .route("/openapi.json", get(openapi))
         .fallback(nothing)
         .method_not_allowed_fallback(not_allowed)
-        .layer(middleware::from_fn(access::require_own_origin))
+        .layer(middleware::from_fn(access::require_same_origin))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(site)
+        .with_state(app)
 }
 
 /// Lets the connection last as long as its client reads the stream.
@@ -78,25 +78,25 @@ async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
-async fn nothing() -> Refusal {
-    Refusal::not_found("resource")
+async fn nothing() -> ApiError {
+    ApiError::not_found("resource")
 }
 
-async fn not_allowed() -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
+async fn not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
 }
 
 /// Reads a body of JSON.
 ///
 /// Errors: it is not said to be JSON, or it is not what is expected.
-fn body<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Result<T, Refusal> {
+fn body<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Result<T, ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     // A form of another site cannot send this type.
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
     }
     let unusable = |why: &dyn std::fmt::Display| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("the body cannot be used: {why}"))
+        ApiError::new(StatusCode::BAD_REQUEST, format!("the body cannot be used: {why}"))
     };
     // A list would be taken for the values of a struct in their order.
     let object: serde_json::Map<String, serde_json::Value> =

@@ -1,12 +1,12 @@
 //! The node: its stages, memory, broker, outbox, disk and versions, the last hour, and the last warnings.
 
-use super::answer::Json;
+use super::response::Json;
 use crate::{
     counters::{optional_tenths, per_day},
     files, procfs, recent_log,
     web::{
+        app_state::AppState,
         samples::{POINT_INTERVAL, Point},
-        site::Site,
     },
     wire::messages::rfc3339_ms,
 };
@@ -88,27 +88,27 @@ struct Versions {
 }
 
 /// `GET /api/v1/node`
-pub async fn state(State(site): State<Arc<Site>>) -> Json<impl Serialize> {
-    let (shown, counters, now) = (site.shown(), &site.counters, site.clock.monotonic());
+pub async fn state(State(app): State<Arc<AppState>>) -> Json<impl Serialize> {
+    let (current, counters, now) = (app.current(), &app.counters, app.clock.monotonic());
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (delivery, store) = (&counters.delivery, &counters.store);
     let written = read(&delivery.disk_bytes) + read(&store.written_bytes);
     let stage = |(name, age): (String, std::time::Duration)| Stage {
-        hangs: age > site.stuck,
+        hangs: age > app.stuck,
         age_ms: age.as_millis() as u64,
         name,
     };
     Json(Node {
-        node: shown.node.clone(),
+        node: current.node.clone(),
         version: env!("CARGO_PKG_VERSION"),
-        started_at: site.started_at,
+        started_at: app.started_at,
         uptime_s: now.as_secs(),
-        at: site.clock.now(),
+        at: app.clock.now(),
         memory_mib: procfs::resident_bytes().unwrap_or_default() >> 20,
-        cpu_percent: site.samples.cpu_percent(),
+        cpu_percent: app.samples.cpu_percent(),
         temperature_c: procfs::temperature_c(),
-        clock_synchronised: site.clock.is_synchronised(),
-        stages: site.heartbeats.ages(now).into_iter().map(stage).collect(),
+        clock_synchronised: app.clock.is_synchronised(),
+        stages: app.heartbeats.ages(now).into_iter().map(stage).collect(),
         broker: Broker {
             connected: delivery.connected.load(Ordering::Relaxed),
             connections: read(&delivery.connections),
@@ -119,23 +119,23 @@ pub async fn state(State(site): State<Arc<Site>>) -> Json<impl Serialize> {
             lost: read(&delivery.lost),
             accepted: read(&delivery.accepted),
             file_bytes: read(&delivery.file_bytes),
-            in_memory: !shown.has_outbox_file,
+            in_memory: !current.has_outbox_file,
         },
         pictures: Pictures {
             file_bytes: read(&store.file_bytes),
-            max_bytes: shown.pictures.max_bytes,
-            directory: shown.pictures.directory.clone(),
+            max_bytes: current.pictures.max_bytes,
+            directory: current.pictures.directory.clone(),
         },
-        disk: shown.pictures.directory.as_deref().and_then(|folder| {
+        disk: current.pictures.directory.as_deref().and_then(|folder| {
             let (free_bytes, total_bytes) = files::space(folder).ok()?;
             Some(Disk { free_bytes, total_bytes })
         }),
         disk_bytes_per_day: per_day(written, now),
         versions: Versions {
             camfire: env!("CARGO_PKG_VERSION"),
-            gstreamer: shown.gstreamer.clone(),
-            engine: shown.engine.clone(),
-            model: shown.model.clone(),
+            gstreamer: current.gstreamer.clone(),
+            engine: current.engine.clone(),
+            model: current.model.clone(),
         },
         messages_dropped: read(&counters.messages_dropped),
     })
@@ -148,8 +148,8 @@ struct History {
 }
 
 /// `GET /api/v1/node/history`: the last hour.
-pub async fn history(State(site): State<Arc<Site>>) -> Json<impl Serialize> {
-    Json(History { interval_s: POINT_INTERVAL.as_secs(), points: site.samples.points() })
+pub async fn history(State(app): State<Arc<AppState>>) -> Json<impl Serialize> {
+    Json(History { interval_s: POINT_INTERVAL.as_secs(), points: app.samples.points() })
 }
 
 #[derive(Serialize)]
@@ -158,6 +158,6 @@ struct Log {
 }
 
 /// `GET /api/v1/node/log`: the last warnings.
-pub async fn log(State(site): State<Arc<Site>>) -> Json<impl Serialize> {
-    Json(Log { entries: site.node_control.log.entries() })
+pub async fn log(State(app): State<Arc<AppState>>) -> Json<impl Serialize> {
+    Json(Log { entries: app.node_control.log.entries() })
 }

@@ -1,11 +1,11 @@
 //! Logging in and out.
 
-use super::{answer::Refusal, body, done, with_headers};
+use super::{body, done, response::ApiError, with_headers};
 use crate::{
     config::web_passwords::Role,
     web::{
         access::{Access, Peer},
-        site::Site,
+        app_state::AppState,
     },
 };
 use axum::{
@@ -30,9 +30,9 @@ struct Session {
 }
 
 impl Session {
-    fn of(site: &Site, access: &Access, role: Option<Role>) -> Session {
+    fn of(app: &AppState, access: &Access, role: Option<Role>) -> Session {
         Session {
-            node: site.shown().node.clone(),
+            node: app.current().node.clone(),
             version: env!("CARGO_PKG_VERSION"),
             password_required: access.requires_password(),
             role,
@@ -42,11 +42,11 @@ impl Session {
 
 /// `GET /api/v1/session`
 pub async fn state(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Extension(access): Extension<Arc<Access>>,
     headers: HeaderMap,
 ) -> Response {
-    let session = Session::of(&site, &access, access.role(&headers));
+    let session = Session::of(&app, &access, access.role(&headers));
     with_headers(HeaderMap::new(), session)
 }
 
@@ -58,16 +58,16 @@ struct Login {
 
 /// `POST /api/v1/session`
 pub async fn log_in(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Extension(access): Extension<Arc<Access>>,
     Extension(Peer(address)): Extension<Peer>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let Login { password } = body(&headers, &bytes)?;
     let (role, cookie) = access.log_in(address, password).await?;
     let cookies = HeaderMap::from_iter([(header::SET_COOKIE, cookie)]);
-    Ok(with_headers(cookies, Session::of(&site, &access, Some(role))))
+    Ok(with_headers(cookies, Session::of(&app, &access, Some(role))))
 }
 
 /// `DELETE /api/v1/session`

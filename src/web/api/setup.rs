@@ -2,8 +2,8 @@
 //! its own, which is a layer of the configuration, and takes effect by a reload.
 
 use super::{
-    answer::{Json, Refusal},
     body,
+    response::{ApiError, Json},
 };
 use crate::{
     config::{
@@ -12,8 +12,7 @@ use crate::{
     },
     control::PageSettings,
     files,
-    web::site::Site,
-    wire::feed::Change,
+    web::app_state::AppState,
 };
 use axum::{
     body::Bytes,
@@ -39,7 +38,7 @@ const MAX_NAME_BYTES: usize = 64;
 type Polygon = Vec<[f64; 2]>;
 
 /// Values of a camera's view. In requests, those that are absent are not set on the page.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Values {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +55,7 @@ struct Values {
     score: Option<f64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Region {
     rect: [f64; 4],
@@ -115,24 +114,27 @@ impl From<Values> for CameraSettings {
 }
 
 /// `GET /api/v1/cameras/NAME/setup`
-pub async fn get(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    blocking(move || setup(&site, &name)).await.map(|setup| Json(setup).into_response())
+pub async fn get(State(app): State<Arc<AppState>>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    blocking(move || setup(&app, &name)).await.map(|setup| Json(setup).into_response())
 }
 
 /// `PUT /api/v1/cameras/NAME/setup`: replaces what was set on the page.
 pub async fn put(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let values: Values = body(&headers, &bytes)?;
-    change(site, name, Some(values)).await
+    change(app, name, Some(values)).await
 }
 
 /// `DELETE /api/v1/cameras/NAME/setup`: forgets what was set on the page.
-pub async fn delete(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    change(site, name, None).await
+pub async fn delete(
+    State(app): State<Arc<AppState>>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    change(app, name, None).await
 }
 
 #[derive(Serialize)]
@@ -142,12 +144,12 @@ struct Text {
 
 /// `POST /api/v1/cameras/NAME/setup/toml`: the values as text for the configuration file.
 pub async fn toml(
-    State(site): State<Arc<Site>>,
+    State(app): State<Arc<AppState>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Response, Refusal> {
-    site.camera(&name).ok_or_else(|| Refusal::not_found("camera"))?;
+) -> Result<Response, ApiError> {
+    app.camera(&name).ok_or_else(|| ApiError::not_found("camera"))?;
     let values: Values = body(&headers, &bytes)?;
     let settings = Settings { cameras: BTreeMap::from([(name, values.into())]) };
     // Without the comment of the file.
@@ -157,15 +159,15 @@ pub async fn toml(
 
 /// Runs what reads or writes files.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
-    let failed = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the settings could not be read");
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the settings could not be read");
     task::spawn_blocking(work).await.map_err(failed)?
 }
 
-fn page(site: &Site) -> Result<&PageSettings, Refusal> {
-    let missing = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this node has no configuration file");
-    site.node_control.page.as_ref().ok_or_else(missing)
+fn page(app: &AppState) -> Result<&PageSettings, ApiError> {
+    let missing = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "this node has no configuration file");
+    app.node_control.page.as_ref().ok_or_else(missing)
 }
 
 /// The settings on disk.
@@ -176,40 +178,36 @@ fn read(page: &PageSettings) -> Settings {
     text.and_then(|text| Settings::parse(&text).ok()).unwrap_or_default()
 }
 
-fn unloadable(problems: &Problems) -> Refusal {
+fn unloadable(problems: &Problems) -> ApiError {
     let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("the configuration on disk is invalid: {first}"))
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("the configuration on disk is invalid: {first}"))
 }
 
-fn setup(site: &Site, name: &str) -> Result<Setup, Refusal> {
-    let page = page(site)?;
+fn setup(app: &AppState, name: &str) -> Result<Setup, ApiError> {
+    let page = page(app)?;
     let source = page.file.clone().map_or(Source::None, Source::File);
     let loaded = (page.load)(source).map_err(|problems| unloadable(&problems))?;
     let camera = loaded.config.cameras.iter().find(|camera| camera.name == name);
-    let camera = camera.ok_or_else(|| Refusal::not_found("camera"))?;
+    let camera = camera.ok_or_else(|| ApiError::not_found("camera"))?;
     let saved = read(page).cameras.get(name).map(Values::from).unwrap_or_default();
     let mut places = BTreeMap::new();
     let mut origins = BTreeMap::new();
-    for key in ["masks", "zones", "regions", "motion_threshold", "min_size", "score"] {
-        let is_set_here = match key {
-            "masks" => saved.masks.is_some(),
-            "zones" => saved.zones.is_some(),
-            "regions" => saved.regions.is_some(),
-            "motion_threshold" => saved.motion_threshold.is_some(),
-            "min_size" => saved.min_size.is_some(),
-            _ => saved.score.is_some(),
-        };
+    let is_saved = [
+        ("masks", saved.masks.is_some()),
+        ("zones", saved.zones.is_some()),
+        ("regions", saved.regions.is_some()),
+        ("motion_threshold", saved.motion_threshold.is_some()),
+        ("min_size", saved.min_size.is_some()),
+        ("score", saved.score.is_some()),
+    ];
+    for (key, is_saved) in is_saved {
         let place = place(&loaded, &format!("cameras.{name}.{key}"));
-        origins.insert(
-            key,
-            if is_set_here {
-                "page"
-            } else if place.is_some() {
-                "config"
-            } else {
-                "default"
-            },
-        );
+        let origin = match &place {
+            _ if is_saved => "page",
+            Some(_) => "config",
+            None => "default",
+        };
+        origins.insert(key, origin);
         places.insert(key, place);
     }
     let why_not = page.file.is_none().then(|| {
@@ -255,59 +253,46 @@ fn values_of(camera: &Camera) -> Values {
 }
 
 /// Replaces what was set on the page for a camera, and waits until it applies.
-async fn change(site: Arc<Site>, name: String, values: Option<Values>) -> Result<Response, Refusal> {
-    let camera = site.camera(&name).ok_or_else(|| Refusal::not_found("camera"))?;
+async fn change(app: Arc<AppState>, name: String, values: Option<Values>) -> Result<Response, ApiError> {
+    let camera = app.camera(&name).ok_or_else(|| ApiError::not_found("camera"))?;
     if let Some(problem) = values.as_ref().and_then(|values| out_of_bounds(values, &camera.config)) {
         return Ok(refuse(vec![problem]));
     }
     // One change after the other: each replaces the whole file.
-    let _turn = site.page_turn.lock().await;
-    let before = site.shown();
-    let (writer, camera_name) = (site.clone(), name.clone());
-    let problems = blocking(move || write(&writer, &camera_name, values)).await?;
+    let _turn = app.setup_lock.lock().await;
+    let (writer, camera_name) = (app.clone(), name.clone());
+    let (problems, wanted) = blocking(move || {
+        let problems = write(&writer, &camera_name, values)?;
+        Ok((problems, setup(&writer, &camera_name)?))
+    })
+    .await?;
     if !problems.is_empty() {
         return Ok(refuse(problems));
     }
-    // Nothing may have changed but the file.
-    let is_other = || {
-        let now = site.shown();
-        let find = |shown: &crate::web::site::Shown| {
-            shown.cameras.iter().find(|camera| camera.config.name == name).map(|camera| camera.config.clone())
-        };
-        find(&now) != find(&before)
-    };
-    let wanted = {
-        let site = site.clone();
-        let name = name.clone();
-        blocking(move || setup(&site, &name)).await?
-    };
-    let deadline = site.clock.monotonic() + RELOAD_TIMEOUT;
-    let is_needed = before.cameras.iter().find(|camera| camera.config.name == name).is_none_or(|camera| {
-        serde_json::to_value(values_of(&camera.config)).ok() != serde_json::to_value(&wanted.values).ok()
-    });
-    while is_needed && !is_other() {
-        if site.clock.monotonic() >= deadline {
+    let deadline = app.clock.monotonic() + RELOAD_TIMEOUT;
+    while app.camera(&name).is_some_and(|camera| values_of(&camera.config) != wanted.values) {
+        if app.clock.monotonic() >= deadline {
             let text = "the settings are saved, but camfire has not taken them yet; its log says why";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, text));
         }
         time::sleep(RELOAD_POLL).await;
     }
-    site.feed.announce(Change::Cameras);
     Ok(Json(wanted).into_response())
 }
 
 /// Why values are too many, or name what does not exist.
 fn out_of_bounds(values: &Values, camera: &Camera) -> Option<UnsavedProblem> {
     let problem = |key: &str, message: String| Some(UnsavedProblem { key: key.to_string(), message });
-    let masks = values.masks.iter().flatten();
     let zones = values.zones.iter().flatten();
-    for (key, count) in [("masks", masks.clone().count()), ("zones", zones.clone().count())] {
-        if count > MAX_POLYGONS {
+    let masks: Vec<&Polygon> = values.masks.iter().flatten().collect();
+    let outlines: Vec<&Polygon> = zones.clone().map(|(_, corners)| corners).collect();
+    for (key, polygons) in [("masks", masks), ("zones", outlines)] {
+        if polygons.len() > MAX_POLYGONS {
             return problem(key, format!("there may be at most {MAX_POLYGONS}"));
         }
-    }
-    if masks.chain(zones.clone().map(|(_, corners)| corners)).any(|corners| corners.len() > MAX_CORNERS) {
-        return problem("masks", format!("a polygon may have at most {MAX_CORNERS} corners"));
+        if polygons.iter().any(|corners| corners.len() > MAX_CORNERS) {
+            return problem(key, format!("a polygon may have at most {MAX_CORNERS} corners"));
+        }
     }
     if let Some((name, _)) = zones.clone().find(|(name, _)| name.len() > MAX_NAME_BYTES) {
         return problem("zones", format!("the name '{name}' is too long"));
@@ -330,10 +315,10 @@ fn refuse(problems: Vec<UnsavedProblem>) -> Response {
 }
 
 /// Writes the file and requests a reload. Returns the problems of the values; nothing is written then.
-fn write(site: &Site, name: &str, values: Option<Values>) -> Result<Vec<UnsavedProblem>, Refusal> {
-    let page = page(site)?;
+fn write(app: &AppState, name: &str, values: Option<Values>) -> Result<Vec<UnsavedProblem>, ApiError> {
+    let page = page(app)?;
     let Some(file) = &page.file else {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "there is no state directory to save settings in",
         ));
@@ -359,24 +344,24 @@ fn write(site: &Site, name: &str, values: Option<Values>) -> Result<Vec<UnsavedP
         return if own.is_empty() { Err(unloadable(&problems)) } else { Ok(own) };
     }
     let unsaved = |error: io::Error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the settings cannot be saved: {error}"))
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the settings cannot be saved: {error}"))
     };
-    files::replace_durably(file, text.as_bytes()).map_err(unsaved)?;
+    files::replace_durably(file, text.as_bytes(), |_| Ok(())).map_err(unsaved)?;
     // A command's value would hide the new one.
-    if let Some(camera) = site.camera(name).filter(|_| sets_threshold || sets_score) {
+    if let Some(camera) = app.camera(name).filter(|_| sets_threshold || sets_score) {
         let forget = |saved: &mut crate::control::saved::SavedCamera| {
             saved.motion_threshold = saved.motion_threshold.filter(|_| !sets_threshold);
             saved.score = saved.score.filter(|_| !sets_score);
         };
         camera.control.change(forget).map_err(unsaved)?;
     }
-    let Some(validate) = &site.node_control.validate_config else { return Ok(Vec::new()) };
+    let Some(validate) = &app.node_control.validate_config else { return Ok(Vec::new()) };
     validate().map_err(|problems| {
-        Refusal::new(
+        ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the settings are saved, but the reload is refused: {problems}"),
         )
     })?;
-    site.node_control.request_reload();
+    app.node_control.request_reload();
     Ok(Vec::new())
 }

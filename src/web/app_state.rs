@@ -1,6 +1,6 @@
 //! What the web server shows, and whom it asks: the link between the pages and the running daemon.
 //!
-//! A [`Site`] outlives the server, which a reload may replace. What a reload changes is in [`Shown`].
+//! An [`AppState`] outlives the server, which a reload may replace. What a reload changes is in [`Current`].
 
 use crate::{
     clock::Clock,
@@ -27,7 +27,7 @@ use tokio::{sync::oneshot, time};
 const HISTORY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the web server shows, and whom it asks.
-pub struct Site {
+pub struct AppState {
     /// The newest states of the cameras, and changes.
     pub feed: Arc<Feed>,
     /// All counters.
@@ -43,22 +43,22 @@ pub struct Site {
     /// The settings of the page, requests for reloads, and the last warnings.
     pub node_control: Arc<NodeControl>,
     /// Held while the settings of the page change.
-    pub page_turn: tokio::sync::Mutex<()>,
+    pub setup_lock: tokio::sync::Mutex<()>,
     /// When the daemon was started.
     pub started_at: Timestamp,
     /// The recent past.
     pub samples: Samples,
     /// What a reload changes.
-    pub shown: Mutex<Arc<Shown>>,
+    pub current: Mutex<Arc<Current>>,
 }
 
-/// The part of a [`Site`] that a reload replaces.
+/// The part of an [`AppState`] that a reload replaces.
 #[derive(Default)]
-pub struct Shown {
+pub struct Current {
     /// The node's name.
     pub node: Arc<str>,
     /// The cameras, sorted by name.
-    pub cameras: Vec<ShownCamera>,
+    pub cameras: Vec<CurrentCamera>,
     /// Where event pictures are stored.
     pub pictures: config::Pictures,
     /// Whether the outbox has a file.
@@ -73,7 +73,7 @@ pub struct Shown {
 
 /// A camera that the web server shows.
 #[derive(Clone)]
-pub struct ShownCamera {
+pub struct CurrentCamera {
     /// Its configuration.
     pub config: config::Camera,
     /// Its settings and its live view.
@@ -82,11 +82,11 @@ pub struct ShownCamera {
     pub counters: Arc<CameraCounters>,
 }
 
-impl Site {
-    /// A site without cameras or a publisher, for tests.
+impl AppState {
+    /// One without cameras or a publisher, for tests.
     #[cfg(test)]
-    pub fn empty(clock: Arc<dyn Clock>) -> Site {
-        Site {
+    pub fn empty(clock: Arc<dyn Clock>) -> AppState {
+        AppState {
             feed: Arc::default(),
             counters: Counters::empty(&[]),
             heartbeats: Heartbeats::default(),
@@ -95,20 +95,20 @@ impl Site {
             clock,
             history: crossbeam_channel::bounded(0).0,
             node_control: Arc::default(),
-            page_turn: tokio::sync::Mutex::default(),
+            setup_lock: tokio::sync::Mutex::default(),
             samples: Samples::default(),
-            shown: Mutex::default(),
+            current: Mutex::default(),
         }
     }
 
     /// What is shown now.
-    pub fn shown(&self) -> Arc<Shown> {
-        lock(&self.shown).clone()
+    pub fn current(&self) -> Arc<Current> {
+        lock(&self.current).clone()
     }
 
     /// The camera of this name.
-    pub fn camera(&self, name: &str) -> Option<ShownCamera> {
-        self.shown().cameras.iter().find(|camera| camera.config.name == name).cloned()
+    pub fn camera(&self, name: &str) -> Option<CurrentCamera> {
+        self.current().cameras.iter().find(|camera| camera.config.name == name).cloned()
     }
 
     /// Asks the publisher for past events.

@@ -14,14 +14,14 @@ const MAX_ADDRESSES: usize = MAX_IN_ALL as usize;
 
 /// Wrong passwords in the current window.
 #[derive(Default)]
-pub struct Tries {
+pub struct Attempts {
     /// Begin of the window, on the monotonic clock.
     began: Duration,
     in_all: u32,
     by_address: HashMap<IpAddr, u32>,
 }
 
-impl Tries {
+impl Attempts {
     /// Whether an address may try a password. Errors: the time until it may.
     pub fn check(&mut self, address: IpAddr, now: Duration) -> Result<(), Duration> {
         self.advance(now);
@@ -43,7 +43,7 @@ impl Tries {
 
     fn advance(&mut self, now: Duration) {
         if now.saturating_sub(self.began) >= WINDOW {
-            *self = Tries { began: now, ..Tries::default() };
+            *self = Attempts { began: now, ..Attempts::default() };
         }
     }
 }
@@ -54,13 +54,13 @@ mod tests {
 
     #[test]
     fn many_addresses_are_limited_together() {
-        let mut tries = Tries::default();
+        let mut attempts = Attempts::default();
         let address = |number: u8| IpAddr::from([10, 0, 0, number]);
         for number in 0..MAX_IN_ALL as u8 {
-            assert!(tries.check(address(number), Duration::from_secs(10)).is_ok());
-            tries.record_wrong(address(number), Duration::from_secs(10));
+            assert!(attempts.check(address(number), Duration::from_secs(10)).is_ok());
+            attempts.record_wrong(address(number), Duration::from_secs(10));
         }
-        assert_eq!(tries.check(address(99), Duration::from_secs(15)), Err(Duration::from_secs(45)));
-        assert!(tries.check(address(99), Duration::from_secs(60)).is_ok());
+        assert_eq!(attempts.check(address(99), Duration::from_secs(15)), Err(Duration::from_secs(45)));
+        assert!(attempts.check(address(99), Duration::from_secs(60)).is_ok());
     }
 }

@@ -8,26 +8,26 @@ use serde::Serialize;
 
 /// A request that cannot be answered as wanted.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     status: StatusCode,
     text: String,
     retry_after_s: Option<u64>,
 }
 
-impl Refusal {
+impl ApiError {
     /// Creates an answer with a status and one sentence for the user.
-    pub fn new(status: StatusCode, text: impl Into<String>) -> Refusal {
-        Refusal { status, text: text.into(), retry_after_s: None }
+    pub fn new(status: StatusCode, text: impl Into<String>) -> ApiError {
+        ApiError { status, text: text.into(), retry_after_s: None }
     }
 
     /// There is no such thing.
-    pub fn not_found(what: &str) -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+    pub fn not_found(what: &str) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
     }
 
     /// The request must not be repeated before this time.
-    pub fn retry_after(self, seconds: u64) -> Refusal {
-        Refusal { retry_after_s: Some(seconds), ..self }
+    pub fn retry_after(self, seconds: u64) -> ApiError {
+        ApiError { retry_after_s: Some(seconds), ..self }
     }
 }
 
@@ -36,7 +36,7 @@ struct ErrorBody<'a> {
     error: &'a str,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(ErrorBody { error: &self.text })).into_response();
         if let Some(seconds) = self.retry_after_s {
