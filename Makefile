@@ -4,7 +4,7 @@ build_packages := build-essential pkg-config libssl-dev libgstreamer1.0-dev libg
 run_packages := $(build_packages) mosquitto mosquitto-clients gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
 # prometheus provides promtool. On Debian the package also starts the Prometheus server on port 9090.
 test_packages := $(run_packages) libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly openssl prometheus python3-jinja2 python3-yaml libfaketime \
-	chromium chromium-driver
+	chromium chromium-driver python3-pip
 # For the machine itself, for the RTSP camera, and for the subscriber. QEMU is unpacked if it is not installed.
 vm_packages := mmdebstrap uidmap fakeroot e2fsprogs mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
@@ -30,7 +30,7 @@ VERSION ?=
 # For make test-vm: a package. Empty: make deb builds one.
 DEB ?=
 
-.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference deny model clip scenes scenes-short
+.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference page-pictures deny model clip scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -49,6 +49,7 @@ help:
 	@echo "make lint-deb          check both packages with lintian"
 	@echo "make test-deb          install both packages in fresh Debian 12 and 13 roots and use them (needs root)"
 	@echo "make configuration-reference  renew docs/configuration.md"
+	@echo "make page-pictures     renew the pictures of docs/page.md"
 	@echo "make deny              check licences, versions and sources of the dependencies (ADVISORIES=1: and"
 	@echo "                       known vulnerabilities)"
 	@echo "make memcheck          run the engine's tests under valgrind"
@@ -142,6 +143,11 @@ configuration-reference:
 	cp build/generated/configuration.md docs/
 
 # The first run installs cargo-deny in build/tools, which takes minutes. fuzz/ is a workspace of its own.
+# The pictures are those of a test.
+page-pictures:
+	@development/need.sh $(test_packages)
+	CAMFIRE_PAGE_PICTURES=1 cargo test --locked --test camfire a_phone_and_a_desk
+
 deny:
 	@development/need.sh build-essential pkg-config
 	[ "$$(build/tools/bin/cargo-deny --version 2> /dev/null)" = "cargo-deny 0.20.2" ] || \

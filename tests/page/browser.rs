@@ -1,7 +1,7 @@
 //! The page in a real browser: Chromium, headless, driven by chromedriver.
 
 use super::{Node, request};
-use crate::support::{clip, free_port, wait_for};
+use crate::support::{clip, free_port, root, wait_for};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use std::{
@@ -89,14 +89,49 @@ impl Browser {
         self.runtime.block_on(element.send_keys(text)).unwrap();
     }
 
+    /// Sends a command of chromedriver that WebDriver does not have. Returns its value.
+    fn command(&self, path: &str, body: &Value) -> Value {
+        let id = self.runtime.block_on(self.client.session_id()).unwrap().unwrap();
+        let headers = [("Content-Type", "application/json")];
+        let path = format!("/session/{id}/{path}");
+        let answer = request(self.port, "POST", &path, &headers, body.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()["value"].clone()
+    }
+
+    /// Sets what the page is told of the user's preferred colours: `light` or `dark`.
+    fn set_colours(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": features } });
+        self.command("goog/cdp/execute", &command);
+    }
+
+    /// Checks the page with axe-core. Returns what is serious or critical: rules with elements.
+    fn grave_findings(&self, axe: &str) -> Value {
+        self.script(axe);
+        let run = "const [done] = arguments; const isGrave = ({ impact }) => ['serious', 'critical'].includes(impact); \
+                   const words = ({ id, nodes }) => [id, ...nodes.map(({ html, failureSummary }) => `${html}: ${failureSummary}`)]; \
+                   axe.run().then(({ violations }) => done(violations.filter(isGrave).map(words)), (error) => done(`${error}`))";
+        self.runtime.block_on(self.client.execute_async(run, Vec::new())).unwrap()
+    }
+
+    /// Saves what the window shows as docs/page/NAME.jpg, if CAMFIRE_PAGE_PICTURES is set.
+    fn save_picture(&self, name: &str) {
+        if std::env::var_os("CAMFIRE_PAGE_PICTURES").is_none() {
+            return;
+        }
+        let png = self.runtime.block_on(self.client.screenshot()).unwrap();
+        let folder = root().join("docs/page");
+        std::fs::create_dir_all(&folder).unwrap();
+        let rgb = image::load_from_memory(&png).unwrap().to_rgb8();
+        let mut jpeg = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&rgb).unwrap();
+        std::fs::write(folder.join(format!("{name}.jpg")), jpeg).unwrap();
+    }
+
     /// The messages of the console that are errors, except those about answers that the page expects.
     fn console_errors(&self) -> Vec<String> {
-        let id = self.runtime.block_on(self.client.session_id()).unwrap().unwrap();
-        let body = json!({ "type": "browser" }).to_string();
-        let headers = [("Content-Type", "application/json")];
-        let answer =
-            request(self.port, "POST", &format!("/session/{id}/se/log"), &headers, body.as_bytes()).unwrap();
-        let entries = answer.json()["value"].as_array().unwrap().clone();
+        let entries = self.command("se/log", &json!({ "type": "browser" })).as_array().unwrap().clone();
         let is_error = |entry: &&Value| {
             entry["level"] == "SEVERE"
                 && !entry["message"].as_str().unwrap().contains("Failed to load resource")
@@ -187,24 +222,41 @@ fn cameras_live_view_and_events_are_shown_as_they_are() {
 
 #[test]
 fn a_phone_and_a_desk_show_all_views() {
-    let node = slow_node();
-    node.wait_events("an event", |events| !events.is_empty());
+    let output = Command::new(root().join("development/axe.sh")).output().unwrap();
+    assert!(output.status.success(), "axe.sh: {}", String::from_utf8_lossy(&output.stderr));
+    let axe = std::fs::read_to_string(String::from_utf8(output.stdout).unwrap().trim()).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let environment = [("STATE_DIRECTORY", state.path().display().to_string())];
+    let lawn = "zones.lawn = [[0.05, 0.55], [0.6, 0.45], [0.95, 0.95], [0.05, 0.95]]";
+    let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n{lawn}\n", clip());
+    let node = Node::start_in("", &cameras, &environment);
+    node.wait_events("an event that has ended", |events| events.iter().any(|event| event["type"] == "end"));
     let browser = Browser::start(360, 740);
-    for (width, height) in [(360, 740), (1280, 800)] {
+    const PICTURE: &str = "return [...document.querySelectorAll('main img')].some(i => i.naturalWidth > 0)";
+    const FRAMES: &str = "return document.querySelector('#live-objects')?.textContent.length > 20";
+    for (device, width, height, colours) in [("phone", 360, 740, "light"), ("desk", 1280, 800, "dark")] {
         browser.runtime.block_on(browser.client.set_window_size(width, height)).unwrap();
-        for route in [
-            "",
-            "#/cameras/yard",
-            "#/cameras/yard/setup",
-            "#/events",
-            "#/node",
-            "#/nothing",
-            "#/cameras/attic",
+        browser.set_colours(colours);
+        for (name, route, content) in [
+            ("cameras", "", PICTURE),
+            ("live", "#/cameras/yard", FRAMES),
+            ("setup", "#/cameras/yard/setup", PICTURE),
+            ("events", "#/events", PICTURE),
+            ("node", "#/node", "return document.querySelector('[data-stage]') !== null"),
+            ("nothing", "#/nothing", "return true"),
+            ("no-camera", "#/cameras/attic", "return true"),
         ] {
             browser.open(&node, route);
             browser.wait("a heading", "return document.querySelector('main h1')?.textContent.length > 0");
             browser.wait("the title", "return document.title.length > 0");
+            browser.wait(name, content);
+            let picture = format!("{name}-{device}");
+            if ["cameras-phone", "events-phone", "live-desk", "setup-desk", "node-desk"].contains(&&*picture)
+            {
+                browser.save_picture(&picture);
+            }
             browser.assert_fits(&format!("{route} at {width}"));
+            assert_eq!(browser.grave_findings(&axe), json!([]), "{route} at {width}, {colours}");
             let unnamed = browser.script(
                 "return [...document.querySelectorAll('button, a[href], input, select')].filter(e => !e.closest('[hidden]') && \
                  !(e.textContent.trim() || e.ariaLabel || e.labels?.length || e.title || e.querySelector('img[alt]:not([alt=\"\"])'))) \
@@ -214,6 +266,8 @@ fn a_phone_and_a_desk_show_all_views() {
         }
     }
     assert_eq!(browser.console_errors(), [""; 0]);
+    browser.script("document.querySelector('main').append(document.createElement('button')); return 1");
+    assert_eq!(browser.grave_findings(&axe)[0][0], "button-name", "the check finds faults");
 }
 
 #[test]

@@ -10,6 +10,7 @@ import { ShapeEditor } from "./shapes.js";
 import { store } from "./store.js";
 
 const MAX_UNDO = 50;
+const PICTURE_RETRY_MS = 3_000;
 const ZONE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const SHAPE_KEYS = ["masks", "zones", "regions"];
 const SLIDERS = [
@@ -114,7 +115,10 @@ export function openSetup(main, { scope, session, parameters: { name } }) {
 			if (image.naturalWidth) fitStage(stage, [image.naturalWidth, image.naturalHeight]);
 			pictureWords.hidden = true;
 		} catch (error) {
-			if (!isAborted(error) && !image.src) setWords(pictureWords, `No picture: ${error.message}`);
+			if (!isAborted(error) && !image.src) {
+				setWords(pictureWords, `No picture: ${error.message}`);
+				scope.after(PICTURE_RETRY_MS, loadPicture);
+			}
 		}
 		freshPicture.disabled = false;
 	}
