@@ -69,19 +69,61 @@ pub(crate) struct Operator {
 /// What an operator does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Op {
-    Add { activation: FusedActivation },
-    AveragePool { window: Window, size: [usize; 2], activation: FusedActivation },
-    Concatenation { axis: i32, activation: FusedActivation },
-    Convolution { window: Window, activation: FusedActivation },
-    Depthwise { window: Window, multiplier: usize, activation: FusedActivation },
+    Add {
+        activation: FusedActivation,
+    },
+    AveragePool {
+        window: Window,
+        size: [usize; 2],
+        activation: FusedActivation,
+    },
+    Concatenation {
+        axis: i32,
+        activation: FusedActivation,
+    },
+    Convolution {
+        window: Window,
+        activation: FusedActivation,
+    },
+    Depthwise {
+        window: Window,
+        multiplier: usize,
+        activation: FusedActivation,
+    },
     Dequantize,
-    FullyConnected { activation: FusedActivation },
-    MaxPool { window: Window, size: [usize; 2], activation: FusedActivation },
-    Mean { keep_dims: bool },
+    FullyConnected {
+        activation: FusedActivation,
+    },
+    Logistic,
+    MaxPool {
+        window: Window,
+        size: [usize; 2],
+        activation: FusedActivation,
+    },
+    Mean {
+        keep_dims: bool,
+    },
+    Multiply {
+        activation: FusedActivation,
+    },
     Pad,
     Quantize,
     Reshape,
-    Softmax { beta: f32 },
+    ResizeNearest {
+        align_corners: bool,
+        half_pixel_centers: bool,
+    },
+    Softmax {
+        beta: f32,
+    },
+    /// Bit `i` of a mask: the slice begins or ends where axis `i` does. `keeps_axes`: no axis is added or
+    /// removed, and ends are positions, not lengths.
+    StridedSlice {
+        begin_mask: i32,
+        end_mask: i32,
+        keeps_axes: bool,
+    },
+    Transpose,
     Unknown,
 }
 
@@ -144,6 +186,18 @@ impl<'a> Tensor<'a> {
             [1, height, width, channels] => Ok([height, width, channels]),
             [1, channels] => Ok([1, 1, channels]),
             _ => Err(contract(self.location(), "1 x height x width x channels", self.shape_text())),
+        }
+    }
+
+    /// Returns height, width and channels of a batch of one. Lists of vectors (1 x n x channels), which
+    /// detectors put their maps into, have one row. Only operators that move values or compute them one by
+    /// one accept those.
+    ///
+    /// Errors: [`Error::Contract`] for any other shape.
+    pub(crate) fn layout_shape(&self) -> Result<[usize; 3], Error> {
+        match self.shape[..] {
+            [1, width, channels] => Ok([1, width, channels]),
+            _ => self.image_shape(),
         }
     }
 

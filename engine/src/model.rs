@@ -5,7 +5,7 @@ use crate::{
     Error,
     graph::DType,
     kernels::{self, Features, KernelSet, Kernels},
-    ops::{add, copy, mean, pool, rescale, softmax},
+    ops::{add, copy, mean, multiply, pool, rescale, resize, softmax},
     plan::{Instruction, InstructionInfo, Plan, TensorRef},
     tflite,
 };
@@ -273,9 +273,14 @@ fn execute(kernels: &Kernels, instruction: &Instruction, arena: &mut [u8]) {
         Instruction::Add { addition, range, inputs: [a, b], to } => {
             add::add(arena, addition, *range, [a, b], to)
         }
+        Instruction::Multiply { multiplication, a, b, to } => {
+            multiply::multiply(arena, multiplication, a, b, to)
+        }
         Instruction::Fill { to, value } => copy::fill(arena, to, *value),
         Instruction::CopyInto { from, to, top, left } => copy::copy_into(arena, from, to, *top, *left),
         Instruction::Reshape { from, to } => copy::reshape(arena, from, to),
+        Instruction::Gather { from, distances, to } => copy::gather(arena, from, *distances, to),
+        Instruction::ResizeNearest { resize, from, to } => resize::nearest(arena, *resize, from, to),
         Instruction::Rescale { table, from, to, top, left } => {
             rescale::apply(arena, table, from, to, *top, *left)
         }

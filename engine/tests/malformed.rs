@@ -5,7 +5,8 @@
 use crate::support::{
     counting_allocator::counted,
     tflite_writer::{
-        CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, INT32, MEAN, RESHAPE, SHAPE, UINT8, Writer,
+        CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, INT32, LOGISTIC, MEAN, MULTIPLY, RESHAPE,
+        RESIZE_NEAREST, SHAPE, STRIDED_SLICE, TRANSPOSE, UINT8, Writer,
     },
 };
 use engine::{
@@ -361,9 +362,7 @@ fn operators_that_would_differ_from_litert_are_refused_by_name() {
     let mean = |height: i32| {
         let mut w = Writer::new();
         let (input, output) = (w.activation(&[1, height, 4096, 1]), w.activation(&[1, 1]));
-        let (axes, quantization) = (w.buffer(&words(&[1, 2])), w.quantization(1.0, 0, 1));
-        let table = w.table(&[2], INT32, axes, quantization, "axes");
-        let axes = w.add(table, 1);
+        let axes = w.constant(&[1, 2]);
         w.plain(MEAN, &[input, axes], &[output], &[]);
         w.file(&[input], &[output])
     };
@@ -375,6 +374,163 @@ fn operators_that_would_differ_from_litert_are_refused_by_name() {
     let mut mean = [0];
     session.read(Tensor::Output(0), &mut mean).unwrap();
     assert_eq!(mean, [127]);
+}
+
+/// Returns a file with one operator over an activation of 1 x 4 x 6 x 8 and int32 constants.
+fn with_constants(
+    code: (i32, u8),
+    constants: &[&[i32]],
+    output: &[i32],
+    options: &[(usize, i32)],
+) -> Vec<u8> {
+    let mut w = Writer::new();
+    let input = w.activation(&[1, 4, 6, 8]);
+    let constants: Vec<i32> = constants.iter().map(|values| w.constant(values)).collect();
+    let output = w.activation(output);
+    w.plain(code, &[&[input], &constants[..]].concat(), &[output], options);
+    w.file(&[input], &[output])
+}
+
+#[test]
+fn slices_and_transpositions_that_do_not_fit_are_refused() {
+    let slice =
+        |begin: [i32; 4], end: [i32; 4], strides: [i32; 4], output: [i32; 4], options: &[(usize, i32)]| {
+            with_constants(STRIDED_SLICE, &[&begin, &end, &strides], &output, options)
+        };
+    let (zeros, ones, whole) = ([0; 4], [1; 4], [1, 4, 6, 8]);
+    load_and_run(&slice(zeros, whole, ones, whole, &[])).unwrap();
+    load_and_run(&slice(zeros, [1, 99, 6, 8], [1, i32::MAX, 5, 7], [1, 1, 2, 2], &[])).unwrap();
+    load_and_run(&slice([i32::MIN; 4], [i32::MAX; 4], ones, whole, &[])).unwrap();
+    load_and_run(&slice([9; 4], zeros, [1, 2, 3, 4], [1, 2, 2, 2], &[(0, -1), (1, -1)])).unwrap();
+    let amounts = "which slices by amounts that are not one constant for each axis";
+    for (what, file, expected) in [
+        (
+            "a stride of 0",
+            slice(zeros, whole, [1, 1, 0, 1], whole, &[]),
+            "which slices axis 2 by a stride of 0",
+        ),
+        (
+            "backwards",
+            slice(zeros, whole, [1, -1, 1, 1], whole, &[]),
+            "which slices axis 1 by a stride of -1",
+        ),
+        ("nothing", slice([0, 0, 0, 8], whole, ones, whole, &[]), "which slices nothing from axis 3"),
+        (
+            "swapped ends",
+            slice([0, 3, 0, 0], [1, 2, 6, 8], ones, whole, &[]),
+            "which slices nothing from axis 1",
+        ),
+        (
+            "another size",
+            slice(zeros, whole, [1, 2, 1, 1], whole, &[]),
+            "of 1 x 2 x 6 x 8, found 1 x 4 x 6 x 8",
+        ),
+        ("an ellipsis", slice(zeros, whole, ones, whole, &[(2, 1)]), "which adds or removes axes"),
+        ("a new axis", slice(zeros, whole, ones, whole, &[(3, 1)]), "which adds or removes axes"),
+        ("a removed axis", slice(zeros, whole, ones, whole, &[(4, 2)]), "which adds or removes axes"),
+        (
+            "lengths",
+            slice(zeros, whole, ones, whole, &[(5, 1)]),
+            "which adds or removes axes, or slices by lengths",
+        ),
+        ("three begins", with_constants(STRIDED_SLICE, &[&[0; 3], &whole, &ones], &whole, &[]), amounts),
+        (
+            "no strides",
+            with_constants(STRIDED_SLICE, &[&zeros, &whole], &whole, &[]),
+            "expected 4 to 4 inputs",
+        ),
+        (
+            "a repeated axis",
+            with_constants(TRANSPOSE, &[&[0, 1, 1, 3]], &whole, &[]),
+            "which has an order of axes",
+        ),
+        ("three axes", with_constants(TRANSPOSE, &[&[0, 1, 2]], &whole, &[]), "which has an order of axes"),
+        (
+            "an axis too high",
+            with_constants(TRANSPOSE, &[&[0, 1, 2, 4]], &whole, &[]),
+            "which has an order of axes",
+        ),
+        (
+            "a negative axis",
+            with_constants(TRANSPOSE, &[&[0, 1, 2, -5]], &whole, &[]),
+            "which has an order of axes",
+        ),
+        ("another shape", with_constants(TRANSPOSE, &[&[0, 2, 1, 3]], &whole, &[]), "of 1 x 6 x 4 x 8"),
+        ("a batch", with_constants(TRANSPOSE, &[&[1, 0, 2, 3]], &[4, 1, 6, 8], &[]), "1 x height x width"),
+    ] {
+        let message = refusal(what, &file);
+        assert!(message.contains(expected), "{what}: {message}");
+    }
+}
+
+#[test]
+fn resizes_that_do_not_fit_are_refused() {
+    let resize = |size: &[i32], output: [i32; 4]| with_constants(RESIZE_NEAREST, &[size], &output, &[]);
+    load_and_run(&resize(&[9, 1], [1, 9, 1, 8])).unwrap();
+    let constants = "which resizes to a height and width that are not two constants";
+    for (what, file, expected) in [
+        ("another size", resize(&[9, 2], [1, 9, 1, 8]), "of 1 x 9 x 2 x 8, found 1 x 9 x 1 x 8"),
+        ("other channels", resize(&[9, 1], [1, 9, 1, 4]), "of 1 x 9 x 1 x 8"),
+        ("a negative size", resize(&[-9, 1], [1, 9, 1, 8]), constants),
+        ("one size", resize(&[9], [1, 9, 9, 8]), constants),
+        ("no size", with_constants(RESIZE_NEAREST, &[], &[1, 9, 1, 8], &[]), "expected 2 to 2 inputs"),
+        ("a huge size", resize(&[1 << 13, 1 << 13], [1, 1 << 13, 1 << 13, 1]), "at most 67108864 bytes"),
+    ] {
+        let message = refusal(what, &file);
+        assert!(message.contains(expected), "{what}: {message}");
+    }
+    let mut w = Writer::new();
+    let quantization = w.quantization(1.0, 0, 1);
+    let table = w.table(&[1, 2, 2, 1], UINT8, 0, quantization, "");
+    let (input, size, output) = (w.add(table, 1), w.constant(&[2, 2]), w.add(table, 1));
+    w.plain(RESIZE_NEAREST, &[input, size], &[output], &[]);
+    let message = refusal("uint8", &w.file(&[input], &[output]));
+    let expected = "operator 0 is RESIZE_NEAREST_NEIGHBOR (version 1), which has uint8 input, but the native engine supports only int8";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn products_and_logistics_that_do_not_fit_are_refused() {
+    let whole: &[i32] = &[1, 2, 3, 4];
+    let product = |b: &[i32], output: &[i32]| one_operator(MULTIPLY, &[whole, b, output], &[]);
+    load_and_run(&one_operator(MULTIPLY, &[whole, whole, whole], &[])).unwrap();
+    let fits = "expected an input of its output's shape that is not constant";
+    for (what, file, expected) in [
+        ("other channels", product(&[1, 2, 6, 2], whole), "which multiplies by a tensor that is neither"),
+        ("columns", product(&[1, 2, 12, 1], whole), "which multiplies by a tensor that is neither"),
+        ("a larger output", product(whole, &[1, 4, 3, 4]), fits),
+        ("int32", with_constants(MULTIPLY, &[&[1; 8]], &[1, 4, 6, 8], &[]), "found int8, int32, int8"),
+        (
+            "a larger logistic",
+            one_operator(LOGISTIC, &[whole, &[1, 4, 3, 4]], &[]),
+            "of 1 x 2 x 3 x 4, found 1 x 4 x 3 x 4",
+        ),
+    ] {
+        let message = refusal(what, &file);
+        assert!(message.contains(expected), "{what}: {message}");
+    }
+    let mixed = |code: (i32, u8), scale: f32, kind: u8, inputs: usize| {
+        let mut w = Writer::new();
+        let input = w.activation(whole);
+        let quantization = w.quantization(scale, 0, 1);
+        let table = w.table(whole, kind, 0, quantization, "");
+        let output = w.add(table, 1);
+        w.plain(code, &vec![input; inputs], &[output], &[]);
+        w.file(&[input], &[output])
+    };
+    for (code, inputs) in [(MULTIPLY, 2), (LOGISTIC, 1)] {
+        load_and_run(&mixed(code, 1.0, INT8, inputs)).unwrap();
+        let message = refusal("mixed", &mixed(code, 1.0, UINT8, inputs));
+        assert!(message.contains("expected only int8 or only uint8 tensors, found int8"), "{message}");
+    }
+    for scale in [1.0 / 256.0, 70_000.0] {
+        let message = refusal("product", &mixed(MULTIPLY, scale, INT8, 2));
+        assert!(message.contains("(version 1), which has scales too far apart"), "{message}");
+    }
+    // A scale of any magnitude only saturates a LOGISTIC.
+    for scale in [1e-37, 1e37] {
+        load_and_run(&mixed(LOGISTIC, scale, INT8, 1)).unwrap();
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use crate::support::{
     counting_allocator::counted,
-    tflite_writer::{CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, Id, RESHAPE, SOFTMAX, Writer},
+    tflite_writer::{
+        CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, Id, LOGISTIC, MULTIPLY, RESHAPE, SOFTMAX, Writer,
+    },
 };
 use engine::{Features, KernelSet, Model, model::Options};
 use std::path::Path;
@@ -126,6 +128,31 @@ fn thousands_of_operators_may_share_inputs() {
         };
         check_loading("softmax tables", &shared_operators(SOFTMAX, count, scores, &[0]));
     }
+}
+
+#[test]
+fn thousands_of_products_may_share_a_constant() {
+    let channels = 100_000;
+    let mut w = Writer::new();
+    let quantization = w.quantization(1.0, -128, 1);
+    let table = w.table(&[1, 1, 1, channels], INT8, 0, quantization, "");
+    let first = w.add(table, 601);
+    let data = w.buffer(&vec![1; channels as usize]);
+    let table = w.table(&[channels], INT8, data, quantization, "");
+    let constant = w.add(table, 1);
+    (0..600).for_each(|i| w.plain(MULTIPLY, &[first + i, constant], &[first + i + 1], &[]));
+    check_loading("products", &w.file(&[first], &[first + 600]));
+
+    let mut w = Writer::new();
+    let input = w.activation(&[1, 1, 1, 1]);
+    let quantization = w.quantization(1.0, -128, 1);
+    let table = w.table(&[1, 1, 1, 1], INT8, 0, quantization, "");
+    let first = w.add(table, 4000);
+    for index in (0..2000).step_by(2) {
+        w.plain(LOGISTIC, &[input], &[first + index], &[]);
+        w.plain(MULTIPLY, &[input, first + index], &[first + index + 1], &[]);
+    }
+    check_loading("activations", &w.file(&[input], &[first + 1]));
 }
 
 #[test]

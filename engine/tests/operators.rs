@@ -4,7 +4,7 @@
 
 use engine::{
     KernelSet, Model,
-    model::{Element, Options, Tensor},
+    model::{Element, Options, Session, Tensor},
 };
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,17 @@ fn input(name: &str, model: &Model) -> Vec<u8> {
     read(name, "in.bin").into_iter().map(|byte| byte ^ flip).collect()
 }
 
+/// Returns all outputs of the last run, one after the other.
+fn outputs(model: &Model, session: &Session) -> Vec<u8> {
+    let mut all = Vec::new();
+    for index in 0..model.outputs().len() {
+        let start = all.len();
+        all.resize(start + model.len_of(Tensor::Output(index)).unwrap(), 0);
+        session.read(Tensor::Output(index), &mut all[start..]).unwrap();
+    }
+    all
+}
+
 fn sets() -> impl Iterator<Item = KernelSet> {
     let features = engine::Features::detect();
     KernelSet::ALL.into_iter().filter(move |&set| features.supports(set))
@@ -48,11 +59,10 @@ fn every_operator_equals_litert() {
             assert_eq!(model.kernel_set(), set);
             let mut session = model.session();
             let recorded = read(&name, "out.bin");
-            let mut found = vec![0; model.len_of(Tensor::Output(0)).unwrap()];
             // Twice, because the first run must not affect the second.
             for _ in 0..2 {
                 session.run(&input(&name, &model)).unwrap();
-                session.read(Tensor::Output(0), &mut found).unwrap();
+                let found = outputs(&model, &session);
                 let differ = found.iter().zip(&recorded).filter(|(a, b)| a != b).count();
                 if found.len() != recorded.len() || differ > 0 {
                     failures.push(format!(
@@ -92,6 +102,40 @@ fn intermediate_tensors_can_be_kept_and_a_run_can_stop_at_them() {
     assert!(partial.read(Tensor::Output(0), &mut output).is_err(), "the run stopped earlier");
     let unknown = Model::from_bytes(&file, &Options { keep: &["fire99"], ..Options::default() }).unwrap_err();
     assert_eq!(unknown.to_string(), "tensors to keep: expected names of activations, found fire99");
+}
+
+/// A detector's maps are outputs of one graph. Each can be read alone, and a run can stop at it.
+#[test]
+fn every_output_is_described_and_can_be_read() {
+    let model = Model::from_bytes(&read("detector", "tflite"), &Options::default()).unwrap();
+    let described: Vec<(Vec<usize>, Element, i32)> =
+        model.outputs().into_iter().map(|info| (info.shape, info.element, info.quantization.1)).collect();
+    let expected =
+        [([2, 2, 5], -128), ([2, 2, 4], -10), ([4, 3, 5], -128), ([4, 3, 4], -10), ([8, 6, 5], -128)];
+    for (found, ([height, width, channels], zero_point)) in described.iter().zip(expected) {
+        assert_eq!(found, &(vec![1, height, width, channels], Element::Int8, zero_point));
+    }
+    assert_eq!(described.len(), 6);
+    assert_eq!(model.outputs()[2].quantization, (1.0 / 256.0, -128));
+    assert!(model.outputs()[2].name.starts_with("logistic"));
+
+    let (recorded, mut start) = (read("detector", "out.bin"), 0);
+    for index in 0..model.outputs().len() {
+        let mut session = model.session();
+        session.run_until(&input("detector", &model), Tensor::Output(index)).unwrap();
+        let mut found = vec![0; model.len_of(Tensor::Output(index)).unwrap()];
+        session.read(Tensor::Output(index), &mut found).unwrap();
+        assert_eq!(found, recorded[start..start + found.len()], "output {index}");
+        start += found.len();
+    }
+}
+
+/// `x * logistic(x)` is one instruction if nothing else reads the logistic.
+#[test]
+fn activations_of_two_operators_are_one_instruction() {
+    let model = Model::from_bytes(&read("silus", "tflite"), &Options::default()).unwrap();
+    let count = |name: &str| model.instructions().iter().filter(|info| info.name.contains(name)).count();
+    assert_eq!((count("LOGISTIC"), count("MUL")), (1, 4));
 }
 
 #[test]

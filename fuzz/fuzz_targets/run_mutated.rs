@@ -29,6 +29,13 @@ const GRAPHS: &[&[u8]] = &[
     include_bytes!("../../engine/tests/data/operators/bounded_above_a_half.tflite"),
     include_bytes!("../../engine/tests/data/operators/retyped.tflite"),
     include_bytes!("../../engine/tests/data/operators/parts_with_edges.tflite"),
+    include_bytes!("../../engine/tests/data/operators/silus.tflite"),
+    include_bytes!("../../engine/tests/data/operators/products.tflite"),
+    include_bytes!("../../engine/tests/data/operators/resized.tflite"),
+    include_bytes!("../../engine/tests/data/operators/slices.tflite"),
+    include_bytes!("../../engine/tests/data/operators/transposed.tflite"),
+    include_bytes!("../../engine/tests/data/operators/detector.tflite"),
+    include_bytes!("../../engine/tests/data/operators/joined_rows.tflite"),
 ];
 
 /// Allowance beside four times the file for instructions and tables, in bytes.
@@ -58,9 +65,13 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
         let mut session = model.session();
         let input: Vec<u8> = (0..session.input_len()).map(|i| (i * 37) as u8).collect();
-        let mut output = vec![0; model.len_of(Tensor::Output(0)).expect("a loaded model has an output")];
         session.run(&input).expect("the input is as long as it must be");
-        session.read(Tensor::Output(0), &mut output).expect("the run was complete");
+        let mut output = Vec::new();
+        for index in 0..model.outputs().len() {
+            let start = output.len();
+            output.resize(start + model.len_of(Tensor::Output(index)).expect("the model has this output"), 0);
+            session.read(Tensor::Output(index), &mut output[start..]).expect("the run was complete");
+        }
         match &first_output {
             None => first_output = Some(output),
             Some(expected) => assert_eq!(expected, &output, "{}", set.name()),

@@ -144,6 +144,55 @@ class Net:
         self.g.operator(code, [source], [out], code.capitalize() + "Options", {}, version=version)
         return out
 
+    def logistic(self, source, scale=1 / 256, zero=-128, kind=None):
+        out = self.tensor(f"logistic{len(self.info)}", self.info[source][0], scale, zero, kind)
+        self.g.operator("LOGISTIC", [source], [out], version=2)
+        return out
+
+    def multiply(self, a, b, act=NONE, zero=-128, scale=None, kind=None):
+        """`a` has the output's shape. Default scale: as if the values of `b` were of magnitude 1."""
+        out = self.tensor(f"multiply{len(self.info)}", self.info[a][0], scale or self.info[a][1], zero, kind)
+        self.g.operator("MUL", [a, b], [out], "MulOptions", {"FusedActivationFunction": act}, version=2)
+        return out
+
+    def silu(self, source, scale=None, zero=-122, swapped=False):
+        """x * logistic(x), whose lowest value is -0.28."""
+        pair = [source, self.logistic(source)]
+        return self.multiply(*(pair[::-1] if swapped else pair), zero=zero, scale=scale or self.info[source][1] * 0.6)
+
+    def constant(self, shape, values, scale, zero, kind="int8"):
+        index = self.g.tensor(f"constant{len(self.g.tensors)}", shape, kind, values, [scale], zero)
+        self.info[index] = (shape, scale, zero)
+        return index
+
+    def resize(self, source, height, width, align_corners=False, half_pixel_centers=False):
+        shape, scale, zero = self.info[source]
+        size = self.g.tensor("size", (2,), "int32", np.array([height, width]))
+        out = self.tensor(f"resize{len(self.info)}", (1, height, width, shape[3]), scale, zero)
+        options = {"AlignCorners": align_corners, "HalfPixelCenters": half_pixel_centers}
+        name = "RESIZE_NEAREST_NEIGHBOR"
+        self.g.operator(name, [source, size], [out], "ResizeNearestNeighborOptions", options, version=2)
+        return out
+
+    def slice(self, source, begin, end, strides, begin_mask=0, end_mask=0):
+        shape, scale, zero = self.info[source]
+        amounts = [self.g.tensor("slice", (len(shape),), "int32", np.array(a)) for a in (begin, end, strides)]
+        sliced = []
+        for axis, (first, last, stride) in enumerate(zip(begin, end, strides)):
+            mask = lambda bits, value: None if bits >> axis & 1 else value
+            sliced.append(len(range(shape[axis])[mask(begin_mask, first) : mask(end_mask, last) : stride]))
+        out = self.tensor(f"slice{len(self.info)}", sliced, scale, zero)
+        options = {"BeginMask": begin_mask, "EndMask": end_mask}
+        self.g.operator("STRIDED_SLICE", [source, *amounts], [out], "StridedSliceOptions", options, version=2)
+        return out
+
+    def transpose(self, source, order):
+        shape, scale, zero = self.info[source]
+        axes = self.g.tensor("order", (len(order),), "int32", np.array(order))
+        out = self.tensor(f"transpose{len(self.info)}", [shape[axis] for axis in order], scale, zero)
+        self.g.operator("TRANSPOSE", [source, axes], [out], "TransposeOptions", {}, version=2)
+        return out
+
     def softmax(self, source):
         out = self.tensor("softmax", self.info[source][0], 1 / 256, -128)
         self.g.operator("SOFTMAX", [source], [out], "SoftmaxOptions", {"Beta": 1.0}, version=2)
@@ -337,6 +386,127 @@ def retyped_back():
     return n.ends_with(n.convert("QUANTIZE", n.conv(x, 8, act=NONE, zero=9), "uint8", 0.9, 100, version=1))
 
 
+def logistics():
+    """All values of two scales and zero points, and an output scale other than 1/256."""
+    n = Net((1, 16, 16, 1), scale=0.07, seed=35)
+    spread = n.convert("QUANTIZE", n.input, "int8", 0.041, 17)
+    outs = [n.logistic(n.input), n.logistic(spread, zero=-60), n.logistic(spread, scale=1 / 100, zero=3)]
+    return n.ends_with(*outs, n.logistic(n.logistic(n.input)))
+
+
+def logistic_of_uint8():
+    n = Net((1, 16, 16, 1), kind="uint8", scale=0.07, seed=36)
+    n.kind = "uint8"
+    a = n.logistic(n.input, zero=0)
+    return n.ends_with(a, n.multiply(n.input, a, zero=70, scale=0.03))
+
+
+def silus():
+    """The fused activation with its operands in both orders, beside one whose LOGISTIC is also an output."""
+    n = Net(seed=37, scale=1 / 32)
+    a = n.silu(n.conv(n.input, 6, (3, 3), act=NONE, zero=-9, scale=0.05))
+    b = n.conv(a, 7, act=NONE, zero=20, scale=0.04)
+    c = n.silu(b, zero=-118, swapped=True)
+    gate = n.logistic(c)
+    return n.ends_with(n.conv(n.multiply(c, gate), 5), gate, n.multiply(gate, gate, scale=1 / 256), c)
+
+
+def products():
+    """Bounds at halves, and constants: one for all, one for each channel, and one pixel for all."""
+    n = Net(seed=38, scale=1 / 32)
+    a = n.conv(n.input, 5, act=NONE, zero=-20, scale=0.06)
+    b = n.conv(n.input, 5, (3, 3), act=NONE, zero=11, scale=0.05)
+    channels = n.constant((5,), [-128, -3, 0, 77, 127], 0.02, -5)
+    pixel = n.constant((1, 1, 1, 5), [9, -100, 31, 5, 127], 0.013, 0)
+    one = n.constant((), [93], 0.01, 4)
+    mean = n.mean(a, keep_dims=True)
+    parts = [n.multiply(a, b, zero=-7, scale=0.05), n.multiply(a, b, RELU, zero=-40, scale=0.05)]
+    parts += [n.multiply(a, b, RELU6, zero=zero, scale=2.4) for zero in (-124, -125)]
+    parts += [n.multiply(a, channels, zero=1), n.multiply(b, pixel, zero=-90), n.multiply(a, one, zero=12)]
+    parts += [n.multiply(a, mean, zero=33), n.multiply(a, n.constant((1,), [-128], 0.01, 127), RELU6, zero=12)]
+    return n.ends_with(*parts)
+
+
+def resized():
+    """Every combination of flags, enlarging and reducing, and twice the size into a concatenation."""
+    n = Net((1, 7, 5, 3), seed=39)
+    x = n.conv(n.input, 6, act=NONE, zero=3, scale=1.5)
+    outs = [n.resize(x, h, w, a, c) for h, w in ((14, 10), (3, 12)) for a in (False, True) for c in (False, True)]
+    large = n.conv(n.resize(n.input, 14, 10), 4, (3, 3), act=NONE, zero=3, scale=1.5)
+    whole = n.join([n.resize(x, 14, 10), large])
+    return n.ends_with(*outs, n.resize(x, 1, 1, True), n.conv(whole, 5, (3, 3)))
+
+
+def focus():
+    """Slices of every second pixel joined to more channels, as detectors begin."""
+    n = Net((1, 16, 12, 3), seed=40)
+    parts = []
+    for top, left in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        rows = n.slice(n.input, (0, top, 0, 0), (1, 16, 12, 3), (1, 2, 1, 1), end_mask=0b1010)
+        parts.append(n.slice(rows, (0, 0, left, 0), (0, 0, 99, 0), (1, 1, 2, 1), 0b1011, 0b1011))
+    return n.ends_with(n.conv(n.join(parts), 9, (3, 3)))
+
+
+def slices():
+    """Ends before the last index, channels, every second channel, and lists of vectors."""
+    n = Net((1, 9, 8, 3), seed=41)
+    x = n.conv(n.input, 10, scale=1.5)
+    outs = [n.slice(x, (0, -7, 1, 2), (1, -1, -2, 9), (1, 3, 2, 1)), n.slice(x, (0, 0, 0, 1), (1, 9, 8, 10), (1, 1, 1, 4))]
+    rows = n.reshape(x, (1, 72, 10))
+    outs += [n.slice(rows, (0, 5, 0), (1, 70, 4), (1, 7, 1)), n.slice(rows, (0, 3, 2), (1, 4, 3), (1, 1, 1))]
+    halves = [n.slice(x, (0, 0, 0, first), (1, 9, 8, first + 5), (1, 1, 1, 1)) for first in (5, 0)]
+    outs.append(n.slice(n.reshape(x, (1, 720)), (0, -100), (0, 0), (1, 3), end_mask=3))
+    return n.ends_with(*outs, n.conv(n.join(halves), 4))
+
+
+def transposed():
+    n = Net((1, 6, 5, 3), seed=42)
+    x = n.conv(n.input, 7, scale=1.5)
+    outs = [n.transpose(x, order) for order in ((0, 3, 1, 2), (0, 2, 1, 3), (0, 3, 2, 1), (0, 1, 3, 2))]
+    rows = n.transpose(n.reshape(x, (1, 30, 7)), (0, 2, 1))
+    flat = n.transpose(n.reshape(x, (1, 1, 30, 7)), (1, 0, 3, 2))
+    return n.ends_with(*outs, rows, flat, n.conv(n.transpose(outs[0], (0, 2, 3, 1)), 4, (3, 3)))
+
+
+def spatial_pyramid():
+    """Max pools of one size, larger than their input in part, joined with their input."""
+    n = Net((1, 11, 9, 3), seed=43)
+    x = n.conv(n.input, 6, act=NONE, zero=-40, scale=1.5)
+    parts = [n.pool("MAX_POOL_2D", x, (size, size), (1, 1), SAME) for size in (5, 9, 13)]
+    return n.ends_with(n.conv(n.join([x, *parts]), 8))
+
+
+def detector():
+    """Three strides with a class map and a box map each: six outputs, as an anchor-free detector has."""
+    n = Net((1, 64, 48, 3), seed=44)
+    x = n.conv(n.input, 8, (3, 3), (2, 2))
+    x8 = n.fire(n.pool("MAX_POOL_2D", x, padding=SAME), 4, 8)
+    x8 = n.fire(n.pool("MAX_POOL_2D", x8, padding=SAME), 4, 8)
+    x16 = n.fire(n.pool("MAX_POOL_2D", x8, padding=SAME), 6, 12)
+    x32 = n.fire(n.pool("MAX_POOL_2D", x16, padding=SAME), 8, 16)
+    lateral = n.conv(x32, 10, scale=2.0)
+    outs = []
+    for level, (height, width) in ((x32, (2, 2)), (x16, (4, 3)), (x8, (8, 6))):
+        if level is not x32:
+            # The coarsest map has a column more than half of the next.
+            lateral = n.join([n.resize(lateral, height, width), n.conv(level, 10, scale=2.0)])
+            lateral = n.conv(lateral, 10, (3, 3), scale=2.0)
+        outs += [n.logistic(n.conv(lateral, 5, act=NONE, zero=4, scale=0.1)), n.conv(lateral, 4, (3, 3), act=NONE, zero=-10)]
+    return n.ends_with(*outs)
+
+
+def joined_rows():
+    """The maps of three strides as one list of vectors: reshapes, a concatenation along it and a transposition."""
+    n = Net((1, 12, 8, 3), seed=45)
+    lists = []
+    for size in (1, 2, 4):
+        x = n.conv(n.input, 6, (3, 3), (size, size), scale=1.5, act=NONE, zero=7)
+        parts = n.join([n.logistic(x, scale=0.02), n.logistic(n.conv(x, 3, act=NONE, scale=0.1, zero=0), scale=0.02)])
+        height, width = n.info[parts][0][1:3]
+        lists.append(n.reshape(parts, (1, height * width, 9)))
+    return n.ends_with(n.transpose(n.join(lists, axis=1), (0, 2, 1)))
+
+
 GRAPHS = (
     squeezenet_v1_0,
     squeezenet_v1_1,
@@ -364,11 +534,24 @@ GRAPHS = (
     few_from_many,
     retyped,
     retyped_back,
+    logistics,
+    logistic_of_uint8,
+    silus,
+    products,
+    resized,
+    focus,
+    slices,
+    transposed,
+    spatial_pyramid,
+    detector,
+    joined_rows,
 )
 
 
 def record(model):
-    """Returns a random input and LiteRT's first output, as raw bytes."""
+    """Returns a random input and LiteRT's outputs, one after the other, as raw bytes. An input of 256 values contains
+    each value once.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(model_content=model, num_threads=1)
@@ -378,11 +561,13 @@ def record(model):
     if source["dtype"] == np.float32:
         values = random.uniform(-2.5, 2.5, source["shape"]).astype(np.float32)
     else:
-        values = random.integers(0, 256, source["shape"]).astype(np.uint8).view(source["dtype"])
+        count = np.prod(source["shape"])
+        values = random.permutation(256) if count == 256 else random.integers(0, 256, count)
+        values = values.reshape(source["shape"]).astype(np.uint8).view(source["dtype"])
     net.set_tensor(source["index"], values)
     net.invoke()
     outputs = [net.get_tensor(o["index"]).tobytes() for o in net.get_output_details()]
-    return values.tobytes(), outputs[0]
+    return values.tobytes(), b"".join(outputs)
 
 
 def main():

@@ -1,6 +1,7 @@
 //! ADD: the sum of two tensors of different scales in XNNPACK's fixed point. Each value is multiplied by its
 //! tensor's 20-bit multiplier, and the sum is shifted with halves rounded up.
 
+use super::other_buffer;
 use crate::{plan::layout::View, quant::OutputRange};
 
 /// Multipliers, start value and shift of the fixed point.
@@ -44,11 +45,7 @@ pub(crate) fn add(arena: &mut [u8], addition: &Addition, range: OutputRange, [a,
     let (before, rest) = arena.split_at_mut(to.buffer.start);
     let (output, after) = rest.split_at_mut(to.buffer.len());
     // The inputs may share a buffer, but neither is the output's.
-    let bytes = |view: &View| match view.buffer.end <= to.buffer.start {
-        true => &before[view.buffer.clone()],
-        false => &after[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
-    };
-    let (a_bytes, b_bytes) = (bytes(a), bytes(b));
+    let (a_bytes, b_bytes) = (other_buffer(before, after, a, to), other_buffer(before, after, b, to));
     for y in 0..to.height {
         for x in 0..to.width {
             let a_values = &a_bytes[a.at(y, x)..][..to.channels];

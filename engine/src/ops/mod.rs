@@ -5,9 +5,12 @@ pub(crate) mod add;
 pub(crate) mod convolution;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
+pub(crate) mod logistic;
 pub(crate) mod mean;
+pub(crate) mod multiply;
 pub(crate) mod pool;
 pub(crate) mod rescale;
+pub(crate) mod resize;
 pub(crate) mod softmax;
 
 use crate::plan::layout::View;
@@ -20,5 +23,14 @@ pub(crate) fn from_to<'a>(arena: &'a mut [u8], from: &View, to: &View) -> (&'a [
     } else {
         let (low, high) = arena.split_at_mut(from.buffer.start);
         (&high[..from.buffer.len()], &mut low[to.buffer.clone()])
+    }
+}
+
+/// Returns the bytes of the buffer of `view`, given the arena `before` and `after` the buffer of `to`, which
+/// is another.
+fn other_buffer<'a>(before: &'a [u8], after: &'a [u8], view: &View, to: &View) -> &'a [u8] {
+    match view.buffer.end <= to.buffer.start {
+        true => &before[view.buffer.clone()],
+        false => &after[view.buffer.start - to.buffer.end..view.buffer.end - to.buffer.end],
     }
 }

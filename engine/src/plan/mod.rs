@@ -6,6 +6,7 @@
 //!   [`memory_plan`].
 //! - A convolution whose output is read only by one max pool is fused with it, so its rows never leave the
 //!   cache.
+//! - The activation `x * logistic(x)` of two operators is one table of 256.
 //! - The border that a SAME convolution reads is padding around its input, filled before each run.
 
 mod channel_params;
@@ -23,7 +24,10 @@ use crate::{
         add::Addition,
         convolution::{Convolution, RowPool},
         depthwise::Depthwise,
-        rescale, softmax,
+        multiply::{Multiplication, Multiplier},
+        rescale,
+        resize::Resize,
+        softmax,
     },
     quant::OutputRange,
 };
@@ -72,19 +76,98 @@ pub(crate) struct TensorRef {
 /// One operation on the arena.
 #[derive(Debug)]
 pub(crate) enum Instruction {
-    FillPadding { view: View, padding: Padding, value: u8 },
+    FillPadding {
+        view: View,
+        padding: Padding,
+        value: u8,
+    },
     Convolution(Box<Convolution>),
     ConvolutionPool(Box<Convolution>, RowPool),
-    MaxPool { window: PoolWindow, range: OutputRange, from: View, to: View },
-    AveragePool { window: PoolWindow, range: OutputRange, type_zero: u8, from: View, to: View },
-    Depthwise { depthwise: Box<Depthwise>, from: View, to: View },
-    Mean { input_zero: u8, factor: f32, range: OutputRange, from: View, to: View },
-    Add { addition: Addition, range: OutputRange, inputs: [View; 2], to: View },
-    Fill { to: View, value: u8 },
-    CopyInto { from: View, to: View, top: usize, left: usize },
-    Reshape { from: View, to: View },
-    Rescale { table: rescale::Table, from: View, to: View, top: usize, left: usize },
-    Dequantize { scale: f32, zero_point: u8, from: View, to: View },
-    QuantizeFloat { scale: f32, zero_point: u8, from: View, to: View },
-    Softmax { table: softmax::Table, from: View, to: View },
+    MaxPool {
+        window: PoolWindow,
+        range: OutputRange,
+        from: View,
+        to: View,
+    },
+    AveragePool {
+        window: PoolWindow,
+        range: OutputRange,
+        type_zero: u8,
+        from: View,
+        to: View,
+    },
+    Depthwise {
+        depthwise: Box<Depthwise>,
+        from: View,
+        to: View,
+    },
+    Mean {
+        input_zero: u8,
+        factor: f32,
+        range: OutputRange,
+        from: View,
+        to: View,
+    },
+    Add {
+        addition: Addition,
+        range: OutputRange,
+        inputs: [View; 2],
+        to: View,
+    },
+    Multiply {
+        multiplication: Multiplication,
+        a: View,
+        b: Multiplier,
+        to: View,
+    },
+    Fill {
+        to: View,
+        value: u8,
+    },
+    CopyInto {
+        from: View,
+        to: View,
+        top: usize,
+        left: usize,
+    },
+    Reshape {
+        from: View,
+        to: View,
+    },
+    /// Copies one element for each of the output, at these distances in the input along the output's rows,
+    /// columns and channels.
+    Gather {
+        from: View,
+        distances: [usize; 3],
+        to: View,
+    },
+    ResizeNearest {
+        resize: Resize,
+        from: View,
+        to: View,
+    },
+    Rescale {
+        table: rescale::Table,
+        from: View,
+        to: View,
+        top: usize,
+        left: usize,
+    },
+    Dequantize {
+        scale: f32,
+        zero_point: u8,
+        from: View,
+        to: View,
+    },
+    QuantizeFloat {
+        scale: f32,
+        zero_point: u8,
+        from: View,
+        to: View,
+    },
+    Softmax {
+        table: softmax::Table,
+        from: View,
+        to: View,
+    },
 }

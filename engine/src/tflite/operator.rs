@@ -24,6 +24,7 @@ const NAMES: &[(i32, &str)] = &[
     (22, "RESHAPE"),
     (23, "RESIZE_BILINEAR"),
     (25, "SOFTMAX"),
+    (28, "TANH"),
     (32, "CUSTOM"),
     (34, "PAD"),
     (39, "TRANSPOSE"),
@@ -32,8 +33,11 @@ const NAMES: &[(i32, &str)] = &[
     (43, "SQUEEZE"),
     (45, "STRIDED_SLICE"),
     (49, "SPLIT"),
+    (55, "MAXIMUM"),
+    (57, "MINIMUM"),
     (82, "REDUCE_MAX"),
     (97, "RESIZE_NEAREST_NEIGHBOR"),
+    (98, "LEAKY_RELU"),
     (114, "QUANTIZE"),
     (117, "HARD_SWISH"),
 ];
@@ -95,10 +99,28 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
             }
             Op::FullyConnected { activation: activation(&options, 0)? }
         }
+        14 => Op::Logistic,
+        18 => Op::Multiply { activation: activation(&options(21)?, 0)? },
         22 => Op::Reshape,
         25 => Op::Softmax { beta: options(9)?.f32(0)?.unwrap_or(0.0) },
         34 => Op::Pad,
+        39 => Op::Transpose,
         40 => Op::Mean { keep_dims: options(27)?.u8(0)?.unwrap_or(0) != 0 },
+        45 => {
+            let options = options(32)?;
+            let mask = |slot: usize| Ok::<i32, Error>(options.i32(slot)?.unwrap_or(0));
+            let has_offset = options.u8(5)?.unwrap_or(0) != 0;
+            Op::StridedSlice {
+                begin_mask: mask(0)?,
+                end_mask: mask(1)?,
+                keeps_axes: mask(2)? == 0 && mask(3)? == 0 && mask(4)? == 0 && !has_offset,
+            }
+        }
+        97 => {
+            let options = options(74)?;
+            let is_set = |slot: usize| Ok::<bool, Error>(options.u8(slot)?.unwrap_or(0) != 0);
+            Op::ResizeNearest { align_corners: is_set(0)?, half_pixel_centers: is_set(1)? }
+        }
         114 => Op::Quantize,
         _ => Op::Unknown,
     })

@@ -29,10 +29,15 @@ pub const INT8: u8 = 9;
 pub const CONCATENATION: (i32, u8) = (2, 10);
 pub const CONVOLUTION: (i32, u8) = (3, 1);
 pub const DEPTHWISE: (i32, u8) = (4, 2);
+pub const LOGISTIC: (i32, u8) = (14, 0);
+pub const MULTIPLY: (i32, u8) = (18, 21);
 pub const RESHAPE: (i32, u8) = (22, 17);
 pub const SOFTMAX: (i32, u8) = (25, 9);
+pub const TRANSPOSE: (i32, u8) = (39, 26);
 pub const MEAN: (i32, u8) = (40, 27);
+pub const STRIDED_SLICE: (i32, u8) = (45, 32);
 pub const SHAPE: (i32, u8) = (77, 55);
+pub const RESIZE_NEAREST: (i32, u8) = (97, 74);
 
 /// Builds one graph.
 pub struct Writer {
@@ -103,6 +108,14 @@ impl Writer {
     pub fn activation(&mut self, shape: &[i32]) -> i32 {
         let quantization = self.quantization(1.0, -128, 1);
         let table = self.table(shape, INT8, 0, quantization, "activation");
+        self.add(table, 1)
+    }
+
+    /// Adds a constant vector of int32 and returns its index.
+    pub fn constant(&mut self, values: &[i32]) -> i32 {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let (data, quantization) = (self.buffer(&bytes), self.quantization(1.0, 0, 1));
+        let table = self.table(&[values.len() as i32], INT32, data, quantization, "constant");
         self.add(table, 1)
     }
 

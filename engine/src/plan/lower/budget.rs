@@ -5,7 +5,7 @@ use crate::{
     Error,
     error::contract,
     graph::Operator,
-    ops::{convolution::Convolution, depthwise::Depthwise},
+    ops::{convolution::Convolution, depthwise::Depthwise, multiply::Multiplier},
     plan::{Instruction, InstructionInfo},
 };
 
@@ -53,6 +53,7 @@ impl Budget {
             Instruction::Convolution(_) | Instruction::ConvolutionPool(..) => size_of::<Convolution>(),
             Instruction::Depthwise { .. } => size_of::<Depthwise>(),
             Instruction::Rescale { table, .. } => size_of_val(&**table),
+            Instruction::Multiply { b: Multiplier::Channels(values), .. } => values.len(),
             Instruction::Softmax { table, .. } => size_of_val(&**table),
             _ => 0,
         };

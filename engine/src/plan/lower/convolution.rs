@@ -247,8 +247,9 @@ impl Lowering<'_, '_> {
             return Err(contract(operator.location(), expected, to.channels));
         }
         self.check_shape(operator, inputs[1], &[1, size[0], size[1], to.channels])?;
-        let input_shape = [from.height, from.width, from.channels];
-        window_geometry(operator, &window, size, input_shape, [to.height, to.width, to.channels])
+        let [input_shape, output_shape] =
+            [inputs[0], operator.outputs[0]].map(|tensor| self.graph.tensors[tensor].image_shape());
+        window_geometry(operator, &window, size, input_shape?, output_shape?)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     error::contract,
     graph::{DType, FusedActivation, Graph, Op, Operator, Tensor},
     kernels::{KernelSet, Kernels},
+    ops::resize::Resize,
     quant::OutputRange,
     tflite::MAX_NAME_LEN,
 };
@@ -114,9 +115,18 @@ impl Lowering<'_, '_> {
             }
             Op::Mean { keep_dims } => self.mean(operator, keep_dims),
             Op::Add { activation } => self.add(operator, activation),
+            Op::Multiply { activation } => self.multiply(operator, activation),
+            Op::Logistic => self.logistic(operator),
             Op::Concatenation { axis, activation } => self.concatenation(operator, axis, activation),
             Op::Pad => self.pad(operator),
             Op::Reshape => self.reshape(operator),
+            Op::ResizeNearest { align_corners, half_pixel_centers } => {
+                self.resize_nearest(operator, Resize { align_corners, half_pixel_centers })
+            }
+            Op::StridedSlice { begin_mask, end_mask, keeps_axes } => {
+                self.strided_slice(operator, begin_mask, end_mask, keeps_axes)
+            }
+            Op::Transpose => self.transpose(operator),
             Op::Quantize => self.quantize(operator),
             Op::Dequantize => self.dequantize(operator),
             Op::Softmax { beta } => self.softmax(operator, beta),
@@ -209,6 +219,20 @@ impl Lowering<'_, '_> {
         }
         let expected = "an output with its input's type, scale and zero point";
         Err(contract(operator.location(), expected, to.location()))
+    }
+
+    /// Refuses an operator whose tensors are not all int8 or all uint8, and returns the byte that is 0 in
+    /// that type.
+    fn type_zero(&self, operator: &Operator) -> Result<u8, Error> {
+        let types = || operator.inputs.iter().chain(&operator.outputs).map(|&t| self.graph.tensors[t].dtype);
+        if types().all(|dtype| dtype == DType::Int8) {
+            Ok(128)
+        } else if types().all(|dtype| dtype == DType::Uint8) {
+            Ok(0)
+        } else {
+            let found: Vec<String> = types().map(|dtype| dtype.to_string()).collect();
+            Err(contract(operator.location(), "only int8 or only uint8 tensors", found.join(", ")))
+        }
     }
 
     /// Refuses an operator whose tensor does not have the shape `expected`.

@@ -26,7 +26,7 @@ impl Lowering<'_, '_> {
         self.check_same_quantization(operator, inputs[0], output)?;
         let shape = self.graph.tensors[inputs[0]].image_shape()?;
         let to = self.view(output, operator)?;
-        let output_shape = [to.height, to.width, to.channels];
+        let output_shape = self.graph.tensors[output].image_shape()?;
         let geometry = window_geometry(operator, &window, size, shape, output_shape)?;
         if to.channels != shape[2] {
             let expected = format!("an output of {} channels", shape[2]);

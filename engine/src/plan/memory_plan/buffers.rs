@@ -34,7 +34,7 @@ pub(super) fn create(
         let last_read = liveness.readers[tensor].iter().copied().max().unwrap_or(written);
         let last = if kept.contains(&tensor) { graph.operators.len() + 1 } else { last_read };
         let root = &graph.tensors[placement.root];
-        let [height, width, channels] = root.image_shape()?;
+        let [height, width, channels] = root.layout_shape()?;
         let buffer = buffers.entry(placement.root).or_insert(Buffer {
             height,
             width,
@@ -45,7 +45,7 @@ pub(super) fn create(
         });
         buffer.first = buffer.first.min(written);
         buffer.last = buffer.last.max(last);
-        info.image_shape()?;
+        info.layout_shape()?;
     }
     Ok(buffers)
 }

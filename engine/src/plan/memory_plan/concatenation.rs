@@ -66,7 +66,7 @@ fn place_all(graph: &Graph<'_>, liveness: &Liveness) -> Result<(Vec<Placement>, 
         let mut next = Placement::own_buffer(operator.outputs[0]);
         for (position, &input) in operator.inputs.iter().enumerate() {
             let tensor = &graph.tensors[input];
-            let [height, width, channels] = tensor.image_shape()?;
+            let [height, width, channels] = tensor.layout_shape()?;
             let placement = next;
             match axis {
                 0 => next.top += height,
@@ -105,11 +105,11 @@ pub(in crate::plan) fn concatenation_axis(
     let axis = usize::try_from(counted + 3 - rank as i64).ok().filter(|&axis| axis < 3);
     let axis = axis
         .ok_or_else(|| operator.refuse("concatenates along an axis other than height, width or channels"))?;
-    let whole = output.image_shape()?;
+    let whole = output.layout_shape()?;
     let mut total = 0;
     for &input in &operator.inputs {
         let input = &graph.tensors[input];
-        let shape = input.image_shape()?;
+        let shape = input.layout_shape()?;
         let fits = (0..3).all(|other| other == axis || shape[other] == whole[other]);
         if input.shape.len() != rank || !fits {
             return Err(contract(operator.location(), "inputs that fit its output", input.location()));
@@ -144,7 +144,7 @@ fn resolve(graph: &Graph<'_>, placements: &[Placement]) -> Vec<Placement> {
 /// its own.
 fn covers_root(graph: &Graph<'_>, placement: Placement, tensor: usize) -> bool {
     let size =
-        |tensor: usize| graph.tensors[tensor].image_shape().map(|[height, width, _]| [height, width]).ok();
+        |tensor: usize| graph.tensors[tensor].layout_shape().map(|[height, width, _]| [height, width]).ok();
     placement.top + placement.left == 0 && size(placement.root) == size(tensor)
 }
 

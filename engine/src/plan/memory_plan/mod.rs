@@ -34,6 +34,8 @@ pub(super) struct MemoryPlan {
     pub(super) in_place: BTreeMap<(usize, usize), usize>,
     /// By convolution: the max pool that is fused with it.
     pub(super) fused_pools: BTreeMap<usize, usize>,
+    /// By MUL: the LOGISTIC that is fused with it, whose output has no view.
+    pub(super) fused_logistics: BTreeMap<usize, usize>,
     pub(super) arena_len: usize,
 }
 
@@ -45,8 +47,13 @@ impl MemoryPlan {
     pub(super) fn new(graph: &Graph<'_>, kept: &[usize]) -> Result<MemoryPlan, Error> {
         let liveness = Liveness::of(graph);
         let fused_pools = fusion::fused_pools(graph, &liveness, kept);
+        let fused_logistics = fusion::fused_logistics(graph, &liveness, kept);
         let (placements, in_place) = concatenation::place_inputs(graph, &liveness)?;
         let mut buffers = buffers::create(graph, &liveness, &placements, kept)?;
+        for &logistic in fused_logistics.values() {
+            // Nothing else is in this buffer, because only a concatenation's inputs share one.
+            buffers.remove(&graph.operators[logistic].outputs[0]);
+        }
         buffers::fit_windows(graph, &placements, &fused_pools, &mut buffers)?;
 
         let (roots, buffers): (Vec<usize>, Vec<Buffer>) = buffers.into_iter().unzip();
@@ -71,7 +78,7 @@ impl MemoryPlan {
         let paddings = (0..count)
             .map(|tensor| buffer_of(tensor).map_or(Padding::default(), |(_, buffer)| buffer.padding))
             .collect();
-        Ok(MemoryPlan { views, paddings, in_place, fused_pools, arena_len })
+        Ok(MemoryPlan { views, paddings, in_place, fused_pools, fused_logistics, arena_len })
     }
 }
 
@@ -84,7 +91,7 @@ fn view(
     buffer: &Buffer,
     is_ring: bool,
 ) -> Result<View, Error> {
-    let [height, width, channels] = tensor.image_shape()?;
+    let [height, width, channels] = tensor.layout_shape()?;
     let (row, element_len) = (buffer.row(), element_len(tensor)?);
     let stored_rows = if is_ring { buffer.height } else { height };
     let is_inside = placement.top + stored_rows <= buffer.height
