@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod attacks;
 mod browser;
+mod faults;
 mod links;
 mod setup;
 
