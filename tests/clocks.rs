@@ -2,7 +2,7 @@
 //! the camera is a small scripted RTSP server that writes its own RTP times and sender reports. The node's
 //! own time of day is changed with libfaketime, as NTP does on a board without a battery.
 
-use crate::support::{Broker, Camfire, Subscriber, launch_to_end, root, wait_for};
+use crate::support::{Broker, Camfire, Subscriber, launch_to_end, root, settable_clock, wait_for};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Write},
@@ -197,16 +197,8 @@ fn a_camera_with_a_wrong_clock_gives_the_same_events_as_one_that_is_right() {
     });
 }
 
-/// libfaketime for programs with threads, where Debian has it.
-fn libfaketime() -> Option<std::path::PathBuf> {
-    let architectures = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    let libraries = architectures.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
-    libraries.into_iter().find(|library| library.exists())
-}
-
 #[test]
 fn a_node_whose_clock_is_set_has_unique_ids_and_true_durations() {
-    let library = libfaketime().expect("the package libfaketime");
     let folder = tempfile::tempdir().unwrap();
     let offset = folder.path().join("offset");
     std::fs::write(&offset, "-400d").unwrap();
@@ -218,14 +210,7 @@ fn a_node_whose_clock_is_set_has_unique_ids_and_true_durations() {
     );
     let broker = Broker::start();
     let subscriber = broker.subscribe();
-    let environment = [
-        ("LD_PRELOAD", library.display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE", offset.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1".to_string()),
-        // Only the time of day is set; the monotonic clock never jumps.
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_string()),
-    ];
-    let mut camfire = Camfire::run_with(&config, &broker.flags(), &environment);
+    let mut camfire = Camfire::run_with(&config, &broker.flags(), &settable_clock(&offset));
     let age_s = |event: &Value| {
         let at: jiff::Timestamp = event["at"].as_str().unwrap().parse().unwrap();
         jiff::Timestamp::now().duration_since(at).as_secs()

@@ -288,6 +288,7 @@ fn next_event(
         zones: vec!["lawn".into()],
         visited_zones: vec!["lawn".into()],
         best: Best { at, r#box: [120, 200, 310, 240], pictures: None },
+        links: None,
         path: Vec::new(),
         captured: Some(clock.monotonic()),
         picture: None,

@@ -144,6 +144,7 @@ sections! {
         allow_remote: bool = KeyKind::Boolean, "false";
         password_file: String = KeyKind::Text(validators::line), "";
         hosts: Vec<String> = KeyKind::Strings, "";
+        public_url: String = KeyKind::Text(validators::optional_public_url), "";
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn apply(
         quality: raw.pictures.quality,
         publish: raw.pictures.publish,
     };
-    let web = rules.web(&raw.web);
+    let web = rules.web(&raw.web, &outbox);
     let config = Config {
         node,
         log: Log { level: raw.log.level },
@@ -242,11 +242,9 @@ impl Rules<'_> {
     }
 
     fn commands(&mut self, raw: raw::Commands, outbox: &Outbox) -> Commands {
-        const NAME: &str = "settings.json";
-        let beside_outbox = || outbox.file.as_ref().map(|file| file.with_file_name(NAME));
-        let in_state = || self.host.state.map(|state| state.join(NAME));
         let given = non_empty(raw.settings_file).map(PathBuf::from);
-        Commands { accept: raw.accept, settings_file: given.or_else(in_state).or_else(beside_outbox) }
+        let settings_file = given.or_else(|| self.state_file("settings.json", outbox));
+        Commands { accept: raw.accept, settings_file }
     }
 
     fn outbox(&mut self, raw: raw::Outbox) -> Outbox {
@@ -271,7 +269,7 @@ impl Rules<'_> {
         }
     }
 
-    fn web(&mut self, raw: &raw::Web) -> Web {
+    fn web(&mut self, raw: &raw::Web, outbox: &Outbox) -> Web {
         // A rejected value has been reported already.
         let listen = raw.listen.parse::<SocketAddr>().ok();
         let passwords = self.web_passwords(&raw.password_file);
@@ -303,9 +301,50 @@ impl Rules<'_> {
         let hosts = own.iter().filter(|name| !name.starts_with('.') && !name.is_empty()).chain(&raw.hosts);
         let mut hosts: Vec<String> =
             hosts.map(|host| host.trim_end_matches('.').to_ascii_lowercase()).collect();
+        let public_url = self.public_url(&raw.public_url, listen, passwords.is_some()).map(|(url, host)| {
+            hosts.push(host.trim_end_matches('.').to_ascii_lowercase());
+            url
+        });
         hosts.sort();
         hosts.dedup();
-        Web { listen, passwords, hosts }
+        let link_key_file = self.state_file("link.key", outbox);
+        Web { listen, passwords, hosts, public_url, link_key_file }
+    }
+
+    /// `web.public_url` and its host. None if there is no page that it could lead to.
+    fn public_url(
+        &mut self,
+        text: &str,
+        listen: Option<SocketAddr>,
+        has_password: bool,
+    ) -> Option<(String, String)> {
+        const KEY: &str = "web.public_url";
+        // A rejected value has been reported already.
+        let (url, host) = validators::public_url(text).ok().filter(|_| !text.is_empty())?;
+        let is_local = listen.is_some_and(|address| address.ip().to_canonical().is_loopback());
+        if !has_password && !is_local {
+            let warning = match listen {
+                None => "has no effect without web.listen: there is no page",
+                Some(_) => "has no effect without a password: only metrics and the health check are served",
+            };
+            self.layers.add_warning(KEY, warning);
+            return None;
+        }
+        let is_host_local = host == "localhost" || host == "[::1]" || host.starts_with("127.");
+        if !has_password && !is_host_local {
+            self.layers.add_warning(
+                KEY,
+                "is not a loopback address, and there is no password: everybody who reaches the page may do \
+                 everything on it; run 'sudo camfire web-password' and set web.password_file",
+            );
+        }
+        Some((url.to_string(), host))
+    }
+
+    /// A file in the state directory, or beside the outbox if there is no such directory.
+    fn state_file(&self, name: &str, outbox: &Outbox) -> Option<PathBuf> {
+        let beside_outbox = || outbox.file.as_ref().map(|file| file.with_file_name(name));
+        self.host.state.map(|state| state.join(name)).or_else(beside_outbox)
     }
 
     /// The passwords of the web server: in `web.password_file`, or in systemd's credential `web-passwords`.

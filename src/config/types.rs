@@ -326,6 +326,11 @@ pub struct Web {
     /// Names by which clients may address the server, in lower case, in addition to IP addresses and
     /// loopback names: the machine's own, and the user's.
     pub hosts: Vec<String>,
+    /// Where users reach the page, without a slash at the end. None: messages have no links. None if there is
+    /// no page.
+    pub public_url: Option<String>,
+    /// The file with the key of the links. None: the key is lost when camfire stops.
+    pub link_key_file: Option<PathBuf>,
 }
 
 /// `[cameras.NAME]`

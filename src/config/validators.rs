@@ -126,6 +126,37 @@ pub fn broker(text: &str, default_port: u16) -> Result<(String, u16), String> {
     Ok((name.to_string(), port))
 }
 
+/// The address of a page, or nothing.
+pub(super) fn optional_public_url(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { public_url(text).map(drop) }
+}
+
+/// Splits the address under which users reach the page into the address without slashes at its end, and the
+/// host, which is in brackets if it is an IPv6 address.
+pub(super) fn public_url(text: &str) -> Result<(&str, String), String> {
+    let rule = |what: &str| {
+        format!(
+            "must be the address of the page, such as \"https://cam.example.org\" or \"http://192.168.1.7:8080/cam\"{what}"
+        )
+    };
+    if text.contains(['?', '#']) {
+        return Err(rule(", without ? and #"));
+    }
+    let rest =
+        text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(|| rule(""))?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err(rule(", without user and password"));
+    }
+    let (name, _) = broker(authority, 80).map_err(|_| rule(""))?;
+    let is_v6 = name.contains(':');
+    let is_path = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+    if !is_path || is_v6 != authority.starts_with('[') || authority.ends_with(':') {
+        return Err(rule(""));
+    }
+    Ok((text.trim_end_matches('/'), if is_v6 { format!("[{name}]") } else { name }))
+}
+
 /// An IP address and a port.
 pub(super) fn listen(text: &str) -> Result<(), String> {
     if text.parse::<std::net::SocketAddr>().is_ok_and(|address| address.port() != 0) {
@@ -265,6 +296,45 @@ mod tests {
         for bad in ["", "a:", "a:0", "a:99999", "mqtt://a", "[fe80::1", "[fe80::1]x", "a b"] {
             assert!(broker(bad, 1883).is_err() || bad == "a:", "{bad}");
         }
+    }
+
+    #[test]
+    fn public_urls_are_addresses_of_web_pages() {
+        for (text, expected, host) in [
+            ("https://cam.example.org", "https://cam.example.org", "cam.example.org"),
+            ("http://192.168.1.7:8080/cam/", "http://192.168.1.7:8080/cam", "192.168.1.7"),
+            ("http://[fe80::1]:8080//", "http://[fe80::1]:8080", "[fe80::1]"),
+            ("https://Cam.lan/a/b", "https://Cam.lan/a/b", "Cam.lan"),
+        ] {
+            assert_eq!(public_url(text), Ok((expected, host.to_string())), "{text}");
+        }
+        for bad in [
+            "cam.example.org",
+            "//cam.example.org",
+            "/cam",
+            "ftp://cam.example.org",
+            "javascript:alert(1)",
+            "https://",
+            "https:///cam",
+            "https://me@cam.lan",
+            "https://me:secret@cam.lan",
+            "https://cam.lan/?a=1",
+            "https://cam.lan/#/events",
+            "https://cam.lan:0",
+            "https://cam.lan:",
+            "https://fe80::1/",
+            "https://[fe80::1",
+            "https://[cam.lan]/",
+            "https://[::1]:/",
+            "https://cam.lan/\"><script>",
+            "https://cam.lan:99999",
+            "https://cam.lan/a b",
+            "https://ca%6d.lan",
+            "https://cam.lan\n",
+        ] {
+            assert!(public_url(bad).is_err() && optional_public_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(optional_public_url(""), Ok(()));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | the caller | stats, watchdog, signals | |
 
 mod instance;
+mod link_secret;
 mod plan;
 pub mod reload;
 mod stages;
@@ -48,7 +49,12 @@ use crate::{
         app_state::{AppState, Current, CurrentCamera},
         samples::Samples,
     },
-    wire::{feed::Feed, history::HistoryRequest, messages::Message},
+    wire::{
+        feed::Feed,
+        history::HistoryRequest,
+        links::{LinkSecret, Links},
+        messages::Message,
+    },
     workers::{
         WatchedCamera,
         model::Model,
@@ -119,6 +125,8 @@ pub struct Daemon {
     started_at: Timestamp,
     /// None without an outbox file.
     instance: Option<Instance>,
+    /// None until there are links.
+    link_secret: Option<LinkSecret>,
 }
 
 /// A camera: what outlives its pipeline, and the stage that runs it.
@@ -163,6 +171,8 @@ impl Daemon {
         log_saved(&config, &saved);
         let mut daemon = Daemon::new(config, model, *publishing, clock, control, saved, seed);
         daemon.instance = instance;
+        daemon.update_links();
+        daemon.update_web();
         daemon.start_store()?;
         if *publishing == Publishing::Mqtt {
             daemon.start_publisher()?;
@@ -229,6 +239,7 @@ impl Daemon {
                 messages: sender,
                 files: None,
                 publishes_pictures: config.pictures.publish,
+                links: None,
                 clock: clock.clone(),
             },
             heartbeats,
@@ -245,6 +256,7 @@ impl Daemon {
             next_stats: clock.monotonic() + config.stats.interval,
             started_at: clock.now(),
             instance: None,
+            link_secret: None,
             config,
             clock,
         };
@@ -284,6 +296,17 @@ impl Daemon {
         WatchedCamera { camera, control, seen_version: 0, scene }
     }
 
+    /// Makes the links of events from the configuration, for new workers and the web server.
+    fn update_links(&mut self) {
+        // A recording has no page.
+        let public_url = self.config.web.public_url.clone().filter(|_| self.publishing == Publishing::Mqtt);
+        self.reporter.links = public_url.map(|public_url| {
+            let file = self.config.web.link_key_file.as_deref();
+            let secret = self.link_secret.get_or_insert_with(|| link_secret::open(file));
+            Arc::new(Links::new(public_url, secret.clone()))
+        });
+    }
+
     /// Tells the counters which cameras there are.
     fn count_cameras(&self) {
         let counted = self.cameras.iter().map(|(name, entry)| CountedCamera {
@@ -308,6 +331,7 @@ impl Daemon {
             node: self.reporter.node.clone(),
             cameras: self.config.cameras.iter().filter_map(camera).collect(),
             pictures: self.config.pictures.clone(),
+            links: self.reporter.links.clone(),
             has_outbox_file: self.config.outbox.file.is_some(),
             engine: format!("{} {}", engine.name(), engine.kernels()),
             model: format!("{} ({digits})", identity.name),

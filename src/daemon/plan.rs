@@ -55,6 +55,7 @@ impl Plan {
         let is_worker_setting_changed = old.node != new.node
             || old.objects.inference_budget != new.objects.inference_budget
             || (old.pictures.quality, old.pictures.publish) != (new.pictures.quality, new.pictures.publish)
+            || old.web.public_url != new.web.public_url
             || pictures_per_frame(old) != pictures_per_frame(new);
         let workers = if model || store || is_worker_setting_changed {
             WorkersChange::Replace
@@ -270,6 +271,8 @@ mod tests {
         assert!(kept(&stats) && stats.stats && !stats.publisher);
         let workers = plan(&BASE.replace("workers = 2", "workers = 1"));
         assert!(kept(&workers) && workers.workers == WorkersChange::Resize && !workers.publisher);
+        let links = with("web = { listen = '127.0.0.1:9000', public_url = 'http://localhost:9000' }");
+        assert!(kept(&links) && links.web && links.publisher && links.workers == WorkersChange::Replace);
         let budget = with("objects.inference_budget = '3ms'");
         assert!(kept(&budget) && budget.workers == WorkersChange::Replace && !budget.publisher);
         let groups = with("groups.pets = ['cat']");

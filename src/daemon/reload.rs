@@ -356,6 +356,7 @@ impl Daemon {
         }
         self.reporter.node = self.config.node.name.as_str().into();
         self.reporter.publishes_pictures = self.config.pictures.publish;
+        self.update_links();
         if plan.model {
             // The labels of tracks are numbers of the old model, so no worker may see a scene of the other.
             let old = std::mem::take(&mut self.workers);

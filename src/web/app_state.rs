@@ -13,6 +13,7 @@ use crate::{
     wire::{
         feed::Feed,
         history::{EventPage, EventQuery, HistoryRequest},
+        links::Links,
     },
 };
 use crossbeam_channel::Sender;
@@ -61,6 +62,8 @@ pub struct Current {
     pub cameras: Vec<CurrentCamera>,
     /// Where event pictures are stored.
     pub pictures: config::Pictures,
+    /// Recognises the links to them. None if there are no links.
+    pub links: Option<Arc<Links>>,
     /// Whether the outbox has a file.
     pub has_outbox_file: bool,
     /// The engine and its kernels.

@@ -274,7 +274,10 @@ fn router(pages: &Arc<Pages>) -> Router {
         .route("/healthz", get(health))
         .with_state(pages.clone());
     if pages.access.serves_page() {
-        router = router.route("/", get(page::index)).route("/{file}", get(page::file));
+        router = router
+            .route("/", get(page::index))
+            .route("/{file}", get(page::file))
+            .nest("/api/events", api::links(pages.app.clone(), pages.access.clone()));
     }
     router
         .nest("/api/v1", api::router(pages.app.clone(), pages.access.clone()))

@@ -11,7 +11,7 @@ use crate::{
     frame::{CaptureClock, ClockFault},
     queue::frames::FrameCounts,
     vision::{events::ChangedField, health::Health, motion::SceneChange, tracks::EndReason},
-    wire::files::PictureFiles,
+    wire::{files::PictureFiles, links::EventLinks},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -200,6 +200,9 @@ pub struct Event {
     pub path: Vec<[i64; 2]>,
     /// Its best moment so far.
     pub best: Best,
+    /// Its view and its pictures on the page. None, and absent from the JSON, without `web.public_url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<EventLinks>,
     /// Capture time of the frame that caused the event, on the monotonic clock. None if no frame caused it.
     #[serde(skip)]
     pub captured: Option<Duration>,
@@ -745,6 +748,7 @@ pub fn example_event(id: &str, kind: EventType) -> Event {
             r#box: [400, 300, 200, 100],
             pictures: Some(PictureFiles { crop: "c".into(), frame: "f".into(), annotated: "m".into() }),
         },
+        links: None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     },
     wire::{
         files::{PictureFiles, PictureFiling},
+        links::Links,
         messages::{self, Detections, Header, Message, Size, ZoneOccupancy},
     },
     workers::model::Model,
@@ -45,6 +46,8 @@ pub struct Reporter {
     pub files: Option<MessageSender<PictureFiling>>,
     /// Whether pictures are published.
     pub publishes_pictures: bool,
+    /// Makes the links of events. None if they have none.
+    pub links: Option<Arc<Links>>,
     /// Clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -190,6 +193,7 @@ impl Reporter {
         };
         let pictures =
             self.files.is_some().then(|| PictureFiles::new(&camera.name, event.id, event.started_at));
+        let links = self.links.as_ref().map(|links| links.of_event(event.id, pictures.is_some()));
         messages::Event {
             header: self.header(camera),
             id: event.id.to_string(),
@@ -213,6 +217,7 @@ impl Reporter {
             captured: frame.map(|frame| frame.timings.captured),
             picture: None,
             best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
+            links,
         }
     }
 

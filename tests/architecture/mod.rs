@@ -44,6 +44,7 @@ const USED_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["src/publish/outbox/"]),
     ("rustix", &["src/files.rs"]),
     ("axum", &["src/web/"]),
+    ("hmac", &["src/wire/links.rs"]),
     ("hyper", &["src/web/", "src/camera/http/"]),
     ("hyper_util", &["src/web/", "src/camera/http/"]),
     ("prometheus_client", &["src/web/"]),

@@ -27,15 +27,20 @@ fn web_password(file: &Path, arguments: &[&str], password: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
-/// A node with the passwords of an admin and a viewer and a viewer's token, which is returned as well.
-pub fn guarded() -> (Node, tempfile::TempDir, String) {
+/// A file with the passwords of an admin and a viewer and a viewer's token, which is returned as well.
+pub fn passwords() -> (tempfile::TempDir, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("web-passwords");
     web_password(&file, &[], "the admin's own");
     web_password(&file, &["--role", "viewer"], "for all to look");
     let token = web_password(&file, &["--token", "grafana", "--role", "viewer"], "");
-    let node = Node::start(&format!("web.password_file = '{}'", file.display()));
-    (node, folder, token)
+    (folder, format!("web.password_file = '{}'", file.display()), token)
+}
+
+/// A node with these passwords.
+pub fn guarded() -> (Node, tempfile::TempDir, String) {
+    let (folder, line, token) = passwords();
+    (Node::start(&line), folder, token)
 }
 
 /// Logs in. Returns the session's cookie.

@@ -2,7 +2,10 @@
 
 use super::{Node, request};
 use crate::support::{clip, free_port, root, wait_for};
-use fantoccini::{Client, ClientBuilder, Locator};
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
+};
 use serde_json::{Value, json};
 use std::{
     process::{Child, Command, Stdio},
@@ -13,7 +16,7 @@ use std::{
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A browser. Ends with the test.
-struct Browser {
+pub struct Browser {
     driver: Child,
     port: u16,
     client: Client,
@@ -22,7 +25,7 @@ struct Browser {
 
 impl Browser {
     /// Starts a browser with a window of this size.
-    fn start(width: u32, height: u32) -> Browser {
+    pub fn start(width: u32, height: u32) -> Browser {
         let port = free_port();
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
@@ -47,35 +50,35 @@ impl Browser {
         Browser { driver, port, client, runtime }
     }
 
-    fn open(&self, node: &Node, route: &str) {
+    pub fn open(&self, node: &Node, route: &str) {
         let url = format!("http://127.0.0.1:{}/{route}", node.port);
         self.runtime.block_on(self.client.goto(&url)).unwrap();
     }
 
     /// Runs a script in the page.
-    fn script(&self, text: &str) -> Value {
+    pub fn script(&self, text: &str) -> Value {
         self.runtime.block_on(self.client.execute(text, Vec::new())).unwrap()
     }
 
     /// Waits until a script returns something else than null or false.
-    fn wait(&self, what: &str, script: &str) -> Value {
+    pub fn wait(&self, what: &str, script: &str) -> Value {
         wait_for(what, || {
             Some(self.script(script)).filter(|value| !value.is_null() && *value != json!(false))
         })
     }
 
     /// Waits for an element and returns its text.
-    fn text(&self, selector: &str) -> String {
+    pub fn text(&self, selector: &str) -> String {
         let element = self.element(selector);
         self.runtime.block_on(element.text()).unwrap()
     }
 
-    fn element(&self, selector: &str) -> fantoccini::elements::Element {
+    pub fn element(&self, selector: &str) -> fantoccini::elements::Element {
         let found = async { self.client.wait().at_most(DEADLINE).for_element(Locator::Css(selector)).await };
         self.runtime.block_on(found).unwrap_or_else(|error| panic!("{selector}: {error}"))
     }
 
-    fn click(&self, selector: &str) {
+    pub fn click(&self, selector: &str) {
         let element = self.element(selector);
         // Not below the bar that sticks to the lower edge.
         self.script(&format!(
@@ -129,8 +132,26 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.jpg")), jpeg).unwrap();
     }
 
+    /// Clicks places of the setup's picture, by real pointer events. They are relative to its middle, in
+    /// parts of its size.
+    pub fn draw(&self, places: &[(f64, f64)]) {
+        let rectangle = self.script(
+            "const stage = document.querySelector('#setup-shapes'); stage.scrollIntoView({block: 'center'}); \
+             const r = stage.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]",
+        );
+        let [x, y, width, height] = std::array::from_fn(|index| rectangle[index].as_f64().unwrap());
+        for (dx, dy) in places {
+            let (at_x, at_y) = (x + width * (0.5 + dx), y + height * (0.5 + dy));
+            let mouse = MouseActions::new("mouse".into())
+                .then(PointerAction::MoveTo { duration: None, x: at_x, y: at_y })
+                .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
+                .then(PointerAction::Up { button: MOUSE_BUTTON_LEFT });
+            self.runtime.block_on(self.client.perform_actions(mouse)).unwrap();
+        }
+    }
+
     /// The messages of the console that are errors, except those about answers that the page expects.
-    fn console_errors(&self) -> Vec<String> {
+    pub fn console_errors(&self) -> Vec<String> {
         let entries = self.command("se/log", &json!({ "type": "browser" })).as_array().unwrap().clone();
         let is_error = |entry: &&Value| {
             entry["level"] == "SEVERE"
@@ -315,22 +336,8 @@ fn a_zone_is_drawn_takes_effect_and_survives_a_restart() {
         "return [...document.querySelectorAll('#setup img')].some(i => i.naturalWidth > 0)",
     );
     browser.click("#new-zone");
-    // The lower part of the picture, corner by corner, by real pointer events.
-    let corners = [(-0.4, 0.0), (0.4, 0.0), (0.4, 0.4), (-0.4, 0.4), (-0.4, 0.0)];
-    let place = browser.script(
-        "const stage = document.querySelector('#setup-shapes'); stage.scrollIntoView({block: 'center'}); \
-         const r = stage.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]",
-    );
-    let [x, y, width, height] = std::array::from_fn(|index| place[index].as_f64().unwrap());
-    for (dx, dy) in corners {
-        let (at_x, at_y) = (x + width * (0.5 + dx), y + height * (0.5 + dy));
-        use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
-        let mouse = MouseActions::new("mouse".into())
-            .then(PointerAction::MoveTo { duration: None, x: at_x, y: at_y })
-            .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
-            .then(PointerAction::Up { button: MOUSE_BUTTON_LEFT });
-        browser.runtime.block_on(browser.client.perform_actions(mouse)).unwrap();
-    }
+    // The lower part of the picture.
+    browser.draw(&[(-0.4, 0.0), (0.4, 0.0), (0.4, 0.4), (-0.4, 0.4), (-0.4, 0.0)]);
     browser.wait(
         "the zone",
         "return document.querySelectorAll('#setup-shapes polygon[data-shape^=\"zones.\"]').length === 1",

@@ -4,12 +4,15 @@ mod access;
 mod api;
 mod attacks;
 mod browser;
+mod faults;
+mod links;
 mod setup;
 
-use crate::support::{Camfire, clip, free_port, wait_for};
+use crate::support::{Camfire, clip, free_port, send_signal, wait_for};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
     time::Duration,
@@ -41,7 +44,9 @@ impl Node {
             "node.name = 'porch'\nweb.listen = '127.0.0.1:{port}'\nmqtt.port = 1\npictures.directory = '{path}/pictures'\n\
              outbox.file = '{path}/outbox.db'\ncommands.settings_file = '{path}/settings.json'\n{more}\n{cameras}"
         );
-        let camfire = Camfire::run_with(&config, &[], environment);
+        let file = folder.path().join("camfire.toml");
+        fs::write(&file, &config).unwrap();
+        let camfire = Camfire::start(&file, &[], environment);
         let node = Node { port, folder, camfire, config, environment: environment.to_vec() };
         wait_for("the web server", || node.try_request("GET", "/healthz", &[], b""));
         node
@@ -50,7 +55,26 @@ impl Node {
     /// Stops the daemon and starts it again with the same configuration.
     fn restart(&mut self) {
         self.camfire.end("TERM");
-        self.camfire = Camfire::run_with(&self.config, &[], &self.environment);
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
+        self.camfire = Camfire::start(&self.folder.path().join("camfire.toml"), &[], &self.environment);
+        wait_for("the web server", || self.try_request("GET", "/healthz", &[], b""));
+    }
+
+    /// Replaces a part of the configuration and reloads it.
+    fn reload(&mut self, part: &str, by: &str) {
+        assert!(self.config.contains(part), "{part}");
+        self.config = self.config.replace(part, by);
+        fs::write(self.folder.path().join("camfire.toml"), &self.config).unwrap();
+        let before = self.camfire.log().len();
+        send_signal("HUP", self.camfire.id());
+        wait_for("the end of the reload", || {
+            let log = self.camfire.log()[before..].to_string();
+            assert!(!log.contains("refused"), "{log}");
+            log.contains("Configuration is reloaded").then_some(())
+        });
         wait_for("the web server", || self.try_request("GET", "/healthz", &[], b""));
     }
 
@@ -87,8 +111,8 @@ impl Node {
 }
 
 /// An answer of the server.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
 }
@@ -115,7 +139,7 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
 
 /// Sends a request on a connection of its own. None if there is no answer. A header `Host` replaces the
 /// usual one.
-fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
     let mut stream = connect(port).ok()?;
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());

@@ -2,7 +2,7 @@
 //! forgotten; what is invalid is refused in words, and a damaged file does no harm.
 
 use super::{Answer, request};
-use crate::support::{Camfire, camfire, clip, free_port, wait_for};
+use crate::support::{Camfire, camfire, clip, free_port, send_signal, wait_for};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 
@@ -188,7 +188,9 @@ fn a_damaged_file_is_set_aside_and_the_configuration_is_used() {
         fs::write(service.file(), damage).unwrap();
         service.restart();
         assert_eq!(service.camera()["settings"]["motion_threshold"], 9.0, "{damage}");
-        service.camfire.wait_log("The settings of the page are damaged");
+        service.camfire.wait_log("camfire is running");
+        let said = service.camfire.log().matches("The settings of the page are damaged").count();
+        assert_eq!(said, 1, "{damage}: {}", service.camfire.log());
         assert!(!service.file().exists(), "{damage}");
         let names = fs::read_dir(service.folder.path().join("state"))
             .unwrap()
@@ -206,6 +208,12 @@ fn a_damaged_file_is_set_aside_and_the_configuration_is_used() {
     assert_eq!(service.send("PUT", "yard/setup", &json!({ "min_size": 0.1 })).status, 200);
     let text = fs::read_to_string(service.file()).unwrap();
     assert!(text.contains("[cameras.attic]") && text.contains("[cameras.yard]"), "{text}");
+    // The same under a running daemon, at its next reload.
+    fs::write(service.file(), "[cameras.yard").unwrap();
+    send_signal("HUP", service.camfire.id());
+    service.camfire.wait_log("The settings of the page are damaged");
+    wait_for("the reload", || (service.setup()["origins"]["min_size"] == "default").then_some(()));
+    assert!(!service.file().exists());
 }
 
 #[test]

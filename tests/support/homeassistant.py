@@ -5,7 +5,7 @@ globals that the templates use, and keeps the states of the entities like its MQ
 
 stdin: {"messages": [{"topic": ..., "payload": ..., "retained": ...}, ...], "automation": YAML text}
 stdout: {"entities": {entity id: {"state": ..., "attributes": ..., "states": [every state in turn]}},
-         "fired": [{"message": ..., "image": picture of the image entity at that time, "uid": ...}, ...]}
+         "fired": [{"message": ..., "data": {"image": ..., ...}, "uid": ...}, ...]}
 Errors: exit status 1 with the text on stderr, if a template cannot be rendered or Home Assistant would refuse the
 result.
 """
@@ -133,7 +133,7 @@ def run(automation, entity, entities, fired):
     fired.append(
         {
             "message": jinja.from_string(data["message"]).render(variables),
-            "image": jinja.from_string(data["data"]["image"]).render(variables),
+            "data": {key: jinja.from_string(text).render(variables) for key, text in data["data"].items()},
             "uid": entity.attributes["uid"],
         }
     )

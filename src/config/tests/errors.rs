@@ -411,3 +411,29 @@ fn labels_that_the_model_cannot_give_are_warnings_and_web_hosts_are_checked() {
         ]
     );
 }
+
+#[test]
+fn the_public_url_is_the_address_of_a_page_that_is_served() {
+    let inputs = |toml: &str| text(&format!("{toml}\n[cameras.a]\nsource = \"test://\"\n"));
+    let local = "[web]\nlisten = \"127.0.0.1:8080\"\n";
+    assert_eq!(
+        problems(&inputs(&format!("{local}public_url = \"https://me:secret@cam.lan\""))),
+        [
+            "camfire.toml:3: web.public_url = \"https://***@cam.lan\": must be the address of the page, such as \
+          \"https://cam.example.org\" or \"http://192.168.1.7:8080/cam\", without user and password"
+        ]
+    );
+    let no_page = loaded(&inputs("[web]\npublic_url = \"https://cam.lan\""));
+    assert_eq!(no_page.config.web.public_url, None);
+    assert!(no_page.warnings[0].contains("no effect without web.listen"), "{:?}", no_page.warnings);
+    let remote = "[web]\nlisten = \"0.0.0.0:8080\"\nallow_remote = true\npublic_url = \"https://cam.lan\"";
+    let remote = loaded(&inputs(remote));
+    assert_eq!(remote.config.web.public_url, None);
+    assert!(remote.warnings[0].contains("no effect without a password"), "{:?}", remote.warnings);
+    let open = loaded(&inputs(&format!("{local}public_url = \"https://Cam.lan.:8443/a/\"")));
+    assert_eq!(open.config.web.public_url.as_deref(), Some("https://Cam.lan.:8443/a"));
+    assert!(open.config.web.hosts.contains(&"cam.lan".to_string()), "{:?}", open.config.web.hosts);
+    assert!(open.warnings[0].contains("there is no password"), "{:?}", open.warnings);
+    let own = loaded(&inputs(&format!("{local}public_url = \"http://localhost:8080\"")));
+    assert_eq!(own.warnings, [""; 0]);
+}

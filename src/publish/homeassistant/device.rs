@@ -12,6 +12,8 @@ pub(super) struct Device {
     pub(super) via: Option<String>,
     /// Suggested area of the house.
     pub(super) area: Option<String>,
+    /// Address of its view on the page.
+    pub(super) page: Option<String>,
     /// Availability of all entities that have no availability of their own.
     pub(super) availability: Value,
     /// The entities, by id within the device.
@@ -43,6 +45,9 @@ impl Device {
         }
         if let Some(area) = self.area {
             device["suggested_area"] = area.into();
+        }
+        if let Some(page) = self.page {
+            device["configuration_url"] = page.into();
         }
         let payload = json!({
             "device": device,

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     config::{ANY, Camera, Config, Region, UNKNOWN},
-    wire::topics::{OFFLINE, ONLINE, Topics},
+    wire::{
+        links,
+        topics::{OFFLINE, ONLINE, Topics},
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -70,7 +73,7 @@ pub(super) const SETTINGS: [Setting; 3] = [
 /// not have when it started.
 pub(super) const EVENT_TYPES: [&str; 4] = ["start", "recognised", "update", "end"];
 
-/// Template of an event: its type and its attributes.
+/// Template of an event: its type and its attributes. What an event may lack replaces `FURTHER`.
 const EVENT_TEMPLATE: &str = "{{ {'event_type': 'recognised' if 'label' in value_json.changed and \
                               value_json.label != 'unknown' else value_json.type, \
                               'label': value_json.label, 'label_path': value_json.label_path, \
@@ -79,7 +82,9 @@ const EVENT_TEMPLATE: &str = "{{ {'event_type': 'recognised' if 'label' in value
                               'id': value_json.id, 'uid': value_json.uid, 'at': value_json.at, \
                               'age_s': value_json.age_s, 'replayed': value_json.replayed, \
                               'reason': value_json.reason, 'zones': value_json.zones, \
-                              'visited_zones': value_json.visited_zones} | to_json }}";
+                              'visited_zones': value_json.visited_zonesFURTHER} | to_json }}";
+/// The links of an event as an attribute. An event from before `web.public_url` was set has none.
+const LINKS: &str = ", 'links': value_json.links | default({})";
 
 /// Names of the model's labels.
 #[derive(Clone, Copy)]
@@ -108,6 +113,7 @@ impl Entities<'_> {
             model: "Node",
             via: None,
             area: None,
+            page: self.config.web.public_url.as_deref().map(links::node_page),
             availability: json!([self.while_online()]),
             components: Map::new(),
         };
@@ -164,6 +170,7 @@ impl Entities<'_> {
             model: "Camera",
             via: Some(node_id(self.config)),
             area: camera.area.clone(),
+            page: self.config.web.public_url.as_deref().map(|url| links::camera_page(url, name)),
             availability: json!([self.while_online(), self.while_live(name)]),
             components: Map::new(),
         };
@@ -293,11 +300,12 @@ impl Entities<'_> {
     }
 
     fn add_objects(&self, device: &mut Device, camera: &Camera) {
+        let links = if self.config.web.public_url.is_some() { LINKS } else { "" };
         // Available without frames, because objects also end when their camera is lost.
         let options = json!({
             "state_topic": self.topics.live_events(&camera.name),
             "event_types": EVENT_TYPES,
-            "value_template": EVENT_TEMPLATE,
+            "value_template": EVENT_TEMPLATE.replace("FURTHER", links),
             "icon": "mdi:motion-sensor",
             "availability": [self.while_online()],
         });

@@ -350,3 +350,25 @@ fn numbers_have_the_ranges_of_the_configuration() {
         assert!(!is_valid(min - 0.011), "{key}");
     }
 }
+
+#[test]
+fn devices_and_events_lead_to_the_page_if_it_has_an_address() {
+    let with =
+        format!("web = {{ listen = '127.0.0.1:80', public_url = 'http://localhost/cam' }}\n{EVERYTHING}");
+    let template = |payload: &Value| payload["components"]["event"]["value_template"].to_string();
+    for payload in announce(&config(&with), true).values().map(|payload| parse(payload)) {
+        let name = payload["device"]["name"].as_str().unwrap();
+        let expected = match name.split(' ').next().unwrap() {
+            "camfire" => "http://localhost/cam/#/node".to_string(),
+            camera => format!("http://localhost/cam/#/cameras/{camera}"),
+        };
+        assert_eq!(payload["device"]["configuration_url"], expected);
+        assert_eq!(template(&payload).contains("'links': value_json.links"), !name.starts_with("camfire"));
+    }
+    for (_, payload) in everything() {
+        assert!(
+            payload["device"].get("configuration_url").is_none() && !template(&payload).contains("links")
+        );
+        assert!(!template(&payload).contains("FURTHER"));
+    }
+}

@@ -154,7 +154,7 @@ mod tests {
     }
 
     /// The starts of the events that match, in seconds, and whether there are more.
-    fn find(outbox: &Outbox, query: EventQuery) -> (Vec<i64>, bool) {
+    fn find(outbox: &mut Outbox, query: EventQuery) -> (Vec<i64>, bool) {
         let limit = if query.limit == 0 { 100 } else { query.limit };
         let (events, more) = outbox.events(&EventQuery { limit, ..query }).unwrap();
         (events.iter().map(|event| event.started_at.as_second() - at(0).as_second()).collect(), more)
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_object_is_found_once_by_its_last_event() {
-        let outbox = filled();
+        let mut outbox = filled();
         let (events, more) = outbox.events(&EventQuery { limit: 10, ..EventQuery::default() }).unwrap();
         assert_eq!((events.len(), more), (3, false));
         assert_eq!((events[2].kind, events[0].kind), (EventType::End, EventType::Start), "newest first");
@@ -180,37 +180,37 @@ mod tests {
 
     #[test]
     fn filters_combine_and_names_match_as_a_whole() {
-        let outbox = filled();
+        let mut outbox = filled();
         let text = |text: &str| Some(text.to_string());
-        assert_eq!(find(&outbox, EventQuery { camera: text("yard"), ..Default::default() }).0, [3, 1]);
-        assert_eq!(find(&outbox, EventQuery { label: text("animal"), ..Default::default() }).0, [1]);
-        assert_eq!(find(&outbox, EventQuery { label: text("unknown"), ..Default::default() }).0, [3]);
+        assert_eq!(find(&mut outbox, EventQuery { camera: text("yard"), ..Default::default() }).0, [3, 1]);
+        assert_eq!(find(&mut outbox, EventQuery { label: text("animal"), ..Default::default() }).0, [1]);
+        assert_eq!(find(&mut outbox, EventQuery { label: text("unknown"), ..Default::default() }).0, [3]);
         assert_eq!(
-            find(&outbox, EventQuery { zone: text("lawn"), ..Default::default() }).0,
+            find(&mut outbox, EventQuery { zone: text("lawn"), ..Default::default() }).0,
             [1],
             "not lawn_2"
         );
-        assert_eq!(find(&outbox, EventQuery { zone: text("path"), ..Default::default() }).0, [1]);
+        assert_eq!(find(&mut outbox, EventQuery { zone: text("path"), ..Default::default() }).0, [1]);
         for name in ["", "%", "at", "\n", "a'b"] {
             assert_eq!(
-                find(&outbox, EventQuery { label: text(name), ..Default::default() }).0,
+                find(&mut outbox, EventQuery { label: text(name), ..Default::default() }).0,
                 [0; 0],
                 "{name:?}"
             );
         }
         let (from_ms, to_ms) = (Some(at(2).as_millisecond()), Some(at(3).as_millisecond()));
-        assert_eq!(find(&outbox, EventQuery { from_ms, to_ms, ..Default::default() }).0, [2]);
-        assert_eq!(find(&outbox, EventQuery { id: Some(id(2)), ..Default::default() }).0, [2]);
+        assert_eq!(find(&mut outbox, EventQuery { from_ms, to_ms, ..Default::default() }).0, [2]);
+        assert_eq!(find(&mut outbox, EventQuery { id: Some(id(2)), ..Default::default() }).0, [2]);
         let yard_animal = EventQuery { camera: text("door"), label: text("animal"), ..Default::default() };
-        assert_eq!(find(&outbox, yard_animal).0, [0; 0]);
+        assert_eq!(find(&mut outbox, yard_animal).0, [0; 0]);
     }
 
     #[test]
     fn pages_follow_each_other() {
-        let outbox = filled();
-        assert_eq!(find(&outbox, EventQuery { limit: 2, ..Default::default() }), (vec![3, 2], true));
+        let mut outbox = filled();
+        assert_eq!(find(&mut outbox, EventQuery { limit: 2, ..Default::default() }), (vec![3, 2], true));
         assert_eq!(
-            find(&outbox, EventQuery { limit: 2, before: Some(id(2)), ..Default::default() }),
+            find(&mut outbox, EventQuery { limit: 2, before: Some(id(2)), ..Default::default() }),
             (vec![1], false)
         );
     }
@@ -221,7 +221,7 @@ mod tests {
         outbox.settings.max_messages = 2;
         outbox.commit(3 * SECOND, at(5), 0);
         // Rows 3 and 4 are left: the start of the third object and the end of the first.
-        assert_eq!(find(&outbox, EventQuery::default()).0, [3, 1]);
+        assert_eq!(find(&mut outbox, EventQuery::default()).0, [3, 1]);
         let entries: i64 = outbox.db.query_row("SELECT count(*) FROM event", [], |row| row.get(0)).unwrap();
         assert_eq!(entries, 2, "their entries are removed");
     }
@@ -237,8 +237,8 @@ mod tests {
         let db = Connection::open(&file).unwrap();
         db.execute_batch("DROP TABLE event; PRAGMA user_version = 3;").unwrap();
         drop(db);
-        let opened = Outbox::open(settings(Some(&file)), at(2));
+        let mut opened = Outbox::open(settings(Some(&file)), at(2));
         assert_eq!(opened.notes, [""; 0]);
-        assert_eq!(find(&opened.outbox, EventQuery::default()).0, [1]);
+        assert_eq!(find(&mut opened.outbox, EventQuery::default()).0, [1]);
     }
 }

@@ -296,9 +296,17 @@ impl Outbox {
     /// The newest events that match a query, and whether there are more. Events that are not on disk yet are
     /// not found.
     ///
-    /// Errors: the file cannot be read.
-    pub fn events(&self, query: &EventQuery) -> rusqlite::Result<(Vec<Event>, bool)> {
-        events::query(&self.db, query)
+    /// Errors: the file cannot be read. If it is corrupt and nothing in it waits for the broker, the next
+    /// commit sets it aside.
+    pub fn events(&mut self, query: &EventQuery) -> Result<(Vec<Event>, bool), String> {
+        events::query(&self.db, query).map_err(|error| {
+            let text = error.to_string();
+            let is_corrupt = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt);
+            if is_corrupt && self.waiting() == 0 {
+                self.read_error = Some(error);
+            }
+            text
+        })
     }
 
     /// Size of the outbox's files.

@@ -1,8 +1,11 @@
 //! Tests on real files. A full disk is simulated by SQLite's page limit.
 
 use super::*;
-use crate::config::Durability;
-use std::path::Path;
+use crate::{
+    config::Durability,
+    wire::{history::EventQuery, messages},
+};
+use std::{io::Write, path::Path};
 
 pub fn settings(file: Option<&Path>) -> config::Outbox {
     config::Outbox {
@@ -287,6 +290,44 @@ fn a_file_that_becomes_corrupt_in_use_is_replaced_and_rows_keep_their_ids() {
     let rows = outbox.after(40, 10);
     assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [held]);
     assert_eq!(outbox.waiting(), 1);
+}
+
+#[test]
+fn a_history_that_becomes_corrupt_is_replaced_once_nothing_waits_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outbox.db");
+    let mut outbox = Outbox::open(settings(Some(&file)), at(0)).outbox;
+    let event = messages::example_event("019dbecc-3a6d-7a31-b1c7-4d5a8e5b2f10", messages::EventType::End);
+    let payload = serde_json::to_vec(&event).unwrap();
+    let mut last = 0;
+    for second in 0..50 {
+        let seq = outbox.next_seq("yard");
+        last = outbox.accept(DurableMessage {
+            camera: "yard".into(),
+            seq,
+            at_ms: at(second).as_millisecond(),
+            topic: "camfire/porch/yard/events".into(),
+            payload: payload.as_slice().into(),
+        });
+    }
+    commit(&mut outbox, 50);
+    let query = EventQuery { limit: 10, ..EventQuery::default() };
+    assert_eq!(outbox.events(&query).unwrap().0.len(), 1);
+    // The file is damaged under the open outbox, which has nothing of it in memory.
+    outbox.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    outbox.db.execute_batch("PRAGMA shrink_memory").unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[4096..].fill(0xa5);
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(&bytes).unwrap();
+    let stream = outbox.stream().to_string();
+    assert!(outbox.events(&query).unwrap_err().contains("malformed"));
+    outbox.acknowledged(last);
+    assert!(outbox.events(&query).is_err());
+    commit(&mut outbox, 51);
+    assert_ne!(outbox.stream(), stream, "a new file");
+    assert_eq!(outbox.events(&query).unwrap().0.len(), 0);
+    let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().any(|name| name.to_string_lossy().starts_with("outbox.db.bad-")));
 }
 
 #[test]

@@ -266,7 +266,7 @@ impl PublishLoop {
     }
 
     /// Answers a question about past events.
-    fn answer(&self, HistoryRequest { query, answer }: HistoryRequest) {
+    fn answer(&mut self, HistoryRequest { query, answer }: HistoryRequest) {
         let page = self.state.outbox.events(&query);
         answer(page.map_err(|error| format!("the outbox cannot be read: {error}")));
     }

@@ -3,13 +3,19 @@
 use super::response::{ApiError, Json};
 use crate::{
     files::{self, Directory},
-    web::app_state::{AppState, Current},
+    web::{
+        access::Access,
+        app_state::{AppState, Current},
+    },
     wire::{
+        files::PictureFiles,
         history::EventQuery,
+        links::LinkedPicture,
         messages::{self, EventType},
     },
 };
 use axum::{
+    Extension,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -61,8 +67,10 @@ enum Picture {
     None,
 }
 
-/// Describes an event.
-pub fn describe(event: messages::Event, current: &Current, now: Timestamp) -> Event {
+/// Describes an event, without its links: they would open its pictures also when the reader may no longer see
+/// them.
+pub fn describe(mut event: messages::Event, current: &Current, now: Timestamp) -> Event {
+    event.links = None;
     let picture = match &event.best.pictures {
         None => Picture::None,
         Some(_) if current.pictures.directory.is_none() => Picture::None,
@@ -177,25 +185,65 @@ pub async fn picture(
     Query(parameters): Query<PictureParameters>,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let event = find(&app, &id).await?;
-    let none = || ApiError::new(StatusCode::NOT_FOUND, "there is no picture of this event");
-    let files = event.best.pictures.as_ref().ok_or_else(none)?;
-    let file = match parameters.kind.as_deref() {
-        None | Some("annotated") => &files.annotated,
-        Some("crop") => &files.crop,
-        Some("frame") => &files.frame,
+    let choose: fn(&PictureFiles) -> &str = match parameters.kind.as_deref() {
+        None | Some("annotated") => |files| &files.annotated,
+        Some("crop") => |files| &files.crop,
+        Some("frame") => |files| &files.frame,
         Some(_) => {
             let text = "kind: must be annotated, crop or frame";
             return Err(ApiError::new(StatusCode::BAD_REQUEST, text));
         }
     };
+    send_picture(&app, &id, choose, &request).await
+}
+
+/// Parameters of a link to a picture.
+#[derive(Deserialize)]
+pub struct LinkParameters {
+    key: Option<String>,
+}
+
+/// `GET /api/events/ID/snapshot.jpg` and `thumbnail.jpg`: for those who have a link to it, or a role.
+pub async fn linked_picture(
+    State(app): State<Arc<AppState>>,
+    Extension(access): Extension<Arc<Access>>,
+    Path((id, name)): Path<(String, String)>,
+    Query(LinkParameters { key }): Query<LinkParameters>,
+    request: HeaderMap,
+) -> Result<Response, ApiError> {
+    let nothing = || ApiError::not_found("resource");
+    let picture = LinkedPicture::of_file_name(&name).ok_or_else(nothing)?;
+    let uuid = id.parse::<Uuid>().map_err(|_| nothing())?;
+    let links = app.current().links.clone();
+    let is_key = key.is_some_and(|key| links.is_some_and(|links| links.opens(uuid, picture, &key)));
+    if !is_key && access.role(&request).is_none() {
+        let text = "log in first, or use the link as it was sent";
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, text));
+    }
+    let choose: fn(&PictureFiles) -> &str = match picture {
+        LinkedPicture::Annotated => |files| &files.annotated,
+        LinkedPicture::Crop => |files| &files.crop,
+    };
+    send_picture(&app, &id, choose, &request).await
+}
+
+/// Sends the picture of an event that `choose` takes.
+async fn send_picture(
+    app: &AppState,
+    id: &str,
+    choose: fn(&PictureFiles) -> &str,
+    request: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let event = find(app, id).await?;
+    let none = || ApiError::new(StatusCode::NOT_FOUND, "there is no picture of this event");
+    let file = choose(event.best.pictures.as_ref().ok_or_else(none)?).to_string();
     let current = app.current();
     let (tag, max_age) = match event.kind {
         EventType::End => (format!("\"{id}\""), "private, max-age=86400"),
         // A better picture may replace it.
         _ => (format!("\"{id}-{}\"", event.best.at.as_millisecond()), "no-cache"),
     };
-    let Ok(opened) = open_picture(&current, file) else {
+    let Ok(opened) = open_picture(&current, &file) else {
         return Err(match describe(event, &current, app.clock.now()).picture {
             Picture::Removed => ApiError::new(
                 StatusCode::GONE,

@@ -68,6 +68,16 @@ pub fn router(app: Arc<AppState>, access: Arc<Access>) -> Router {
         .with_state(app)
 }
 
+/// The routes below `/api/events`: pictures by links, which need no session. Frigate has the same paths.
+pub fn links(app: Arc<AppState>, access: Arc<Access>) -> Router {
+    Router::new()
+        .route("/{id}/{name}", get(events::linked_picture))
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(Extension(access))
+        .with_state(app)
+}
+
 /// Lets the connection last as long as its client reads the stream.
 async fn last(Extension(lifetime): Extension<Arc<Lifetime>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;

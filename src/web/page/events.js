@@ -12,6 +12,7 @@ const PAGE_EVENTS = 50;
 const MAX_ROWS = 400;
 const ROWS_AFTER_TRIM = 350;
 const FILTER_DELAY_MS = 300;
+const RETRY_MS = 10_000;
 const FILTERS = ["camera", "label", "zone", "day"];
 
 /** The filters of the list that was shown last, so that an event can lead back to it. */
@@ -120,6 +121,7 @@ export function openEvents(main, { scope, query }) {
 		try {
 			const { camera, label, zone } = filter;
 			const page = await get(["events"], { camera, label, zone, ...dayLimits(filter.day), before, limit: PAGE_EVENTS }, controller.signal);
+			if (!page.available) throw new Error(page.reason);
 			if (before === null) {
 				clearRows();
 				isDetached = false;
@@ -128,7 +130,7 @@ export function openEvents(main, { scope, query }) {
 			next = page.next;
 			for (const event of page.events) put(event);
 			trim();
-			showState(page);
+			showState();
 		} catch (error) {
 			if (isAborted(error)) return;
 			setWords(problem, `The events could not be fetched: ${error.message}`);
@@ -136,7 +138,9 @@ export function openEvents(main, { scope, query }) {
 			older.hidden = false;
 			setText(older, "Try again");
 			if (before === null) next = null;
-			retry = () => load(before);
+			const again = () => load(before);
+			retry = again;
+			scope.after(RETRY_MS, () => retry === again && again());
 		} finally {
 			if (loading === controller) {
 				loading = null;
@@ -150,11 +154,10 @@ export function openEvents(main, { scope, query }) {
 		}
 	}
 
-	function showState({ available = true, reason } = {}) {
+	function showState() {
 		older.hidden = next === null;
 		setText(older, "Older events");
-		setText(status, !available ? `The events cannot be read now: ${reason ?? "the reason is not known"}.`
-			: rows.size === 0 ? "No events match." : `${count(rows.size, "event")} shown${next === null ? "" : ", older ones follow"}.`);
+		setText(status, rows.size === 0 ? "No events match." : `${count(rows.size, "event")} shown${next === null ? "" : ", older ones follow"}.`);
 		newest.hidden = !isDetached && heldBack === 0;
 		setText(newest, heldBack > 0 ? `Show ${count(heldBack, "new event")}` : "Back to the newest events");
 	}
