@@ -144,6 +144,9 @@ sections! {
         allow_remote: bool = KeyKind::Boolean, "false";
         password_file: String = KeyKind::Text(validators::line), "";
         hosts: Vec<String> = KeyKind::Strings, "";
+        cert_file: String = KeyKind::Text(validators::line), "";
+        key_file: String = KeyKind::Text(validators::line), "";
+        trusted_proxies: Vec<String> = KeyKind::Strings, "";
     }
 }
 
