@@ -1,4 +1,4 @@
-//! `camfire web-password`: sets the passwords and tokens of the web server.
+//! `camfire web-password`: sets and removes the passwords and tokens of the web server.
 
 use super::{accounts::Account, output};
 use crate::{
@@ -23,7 +23,7 @@ const MODE: u32 = 0o640;
 /// Arguments of `camfire web-password`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  sudo camfire web-password\n  sudo camfire web-password --role viewer\n  sudo camfire web-password --token grafana --role viewer"
+    after_help = "Examples:\n  sudo camfire web-password\n  sudo camfire web-password --role viewer\n  sudo camfire web-password --token grafana --role viewer\n  sudo camfire web-password --remove-password viewer"
 )]
 pub struct Arguments {
     /// The file to write [default: /etc/camfire/web-passwords]
@@ -36,8 +36,11 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     token: Option<String>,
     /// Remove a program's token
-    #[arg(long, value_name = "NAME", conflicts_with = "token")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "role"])]
     remove_token: Option<String>,
+    /// Remove the password of a role: admin or viewer
+    #[arg(long, value_name = "ROLE", conflicts_with_all = ["token", "role", "remove_token"], value_parser = role)]
+    remove_password: Option<Role>,
 }
 
 fn role(name: &str) -> Result<Role, String> {
@@ -60,6 +63,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         if !passwords.remove_token(name) {
             return Err(invalid(format!("{}: there is no token '{name}'", file.display())));
         }
+    } else if let Some(role) = arguments.remove_password {
+        if !passwords.remove_password(role) {
+            return Err(invalid(format!("{}: there is no password of the {}", file.display(), role.name())));
+        }
     } else if let Some(name) = &arguments.token {
         let made = new_secret();
         passwords.set_token(name, arguments.role, &made).map_err(invalid)?;
@@ -74,6 +81,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         output::note!(
             "This is the only time that the token is shown. Send it as 'Authorization: Bearer TOKEN'."
         );
+    }
+    if passwords.is_empty() {
+        output::note!(
+            "{} has no password and no token any more, and is refused until one is set or web.password_file and \
+             the file are removed.",
+            file.display()
+        );
+        return Ok(ExitCode::SUCCESS);
     }
     output::note!(
         "Wrote {}. The web server uses it after a reload, if the configuration has",

@@ -27,6 +27,7 @@ mod suggest;
 mod tests;
 mod types;
 mod validators;
+pub mod web_certificate;
 pub mod web_passwords;
 
 pub use duration::parse as parse_duration;

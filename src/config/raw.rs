@@ -145,6 +145,9 @@ sections! {
         password_file: String = KeyKind::Text(validators::line), "";
         hosts: Vec<String> = KeyKind::Strings, "";
         public_url: String = KeyKind::Text(validators::optional_public_url), "";
+        cert_file: String = KeyKind::Text(validators::line), "";
+        key_file: String = KeyKind::Text(validators::line), "";
+        trusted_proxies: Vec<String> = KeyKind::Strings, "";
     }
 }
 

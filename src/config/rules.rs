@@ -20,8 +20,10 @@ use super::{
         Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Rotation, Source, Stats, Tls, Web,
     },
     validators,
+    web_certificate::{self, WebCertificate},
     web_passwords::WebPasswords,
 };
+use ipnet::IpNet;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -308,7 +310,9 @@ impl Rules<'_> {
         hosts.sort();
         hosts.dedup();
         let link_key_file = self.state_file("link.key", outbox);
-        Web { listen, passwords, hosts, public_url, link_key_file }
+        let certificate = self.web_certificate(&raw.cert_file, &raw.key_file);
+        let trusted_proxies = self.trusted_proxies(&raw.trusted_proxies, passwords.is_some());
+        Web { listen, passwords, hosts, public_url, link_key_file, certificate, trusted_proxies }
     }
 
     /// `web.public_url` and its host. None if there is no page that it could lead to.
@@ -345,6 +349,56 @@ impl Rules<'_> {
     fn state_file(&self, name: &str, outbox: &Outbox) -> Option<PathBuf> {
         let beside_outbox = || outbox.file.as_ref().map(|file| file.with_file_name(name));
         self.host.state.map(|state| state.join(name)).or_else(beside_outbox)
+    }
+
+    /// The certificate of the web server and its key, each in the file that its key names, or in systemd's
+    /// credentials `web-cert` and `web-key`.
+    fn web_certificate(&mut self, cert_file: &str, key_file: &str) -> Option<WebCertificate> {
+        const CERT: &str = "web.cert_file";
+        const KEY: &str = "web.key_file";
+        if self.layers.is_broken(CERT) || self.layers.is_broken(KEY) {
+            return None;
+        }
+        let path = |named: &str, credential: &str| {
+            let credential = self.credential(credential).filter(|path| path.exists());
+            non_empty(named.to_string()).map(PathBuf::from).or(credential)
+        };
+        match (path(cert_file, "web-cert"), path(key_file, "web-key")) {
+            (Some(cert), Some(key)) => web_certificate::read(self.layers, (CERT, &cert), (KEY, &key)),
+            (Some(_), None) => {
+                self.layers.add_problem(CERT, "requires web.key_file, its private key");
+                None
+            }
+            (None, Some(key)) => {
+                let rule = format!("{}: requires web.cert_file, its certificate", key.display());
+                self.layers.add_problem(KEY, rule);
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The reverse proxies that are believed whom they speak for.
+    fn trusted_proxies(&mut self, texts: &[String], has_passwords: bool) -> Vec<IpNet> {
+        const KEY: &str = "web.trusted_proxies";
+        if self.layers.is_broken(KEY) || self.layers.is_broken("web.password_file") {
+            return Vec::new();
+        }
+        if !texts.is_empty() && !has_passwords {
+            self.layers.add_problem(
+                KEY,
+                "requires a password, because everyone behind the proxy would otherwise be an admin: run 'sudo \
+                 camfire web-password' and set web.password_file",
+            );
+        }
+        let mut proxies = Vec::new();
+        for text in texts {
+            match validators::network(text) {
+                Ok(network) => proxies.push(network),
+                Err(rule) => self.layers.add_problem(KEY, format!("has {text:?}, which {rule}")),
+            }
+        }
+        proxies
     }
 
     /// The passwords of the web server: in `web.password_file`, or in systemd's credential `web-passwords`.

@@ -4,8 +4,9 @@
 //! are in frames per second, and positions and sizes in an image are fractions of its width or height, 0 to
 //! 1.
 
-use super::web_passwords::WebPasswords;
+use super::{web_certificate::WebCertificate, web_passwords::WebPasswords};
 pub use crate::frame::Rotation;
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -331,6 +332,10 @@ pub struct Web {
     pub public_url: Option<String>,
     /// The file with the key of the links. None: the key is lost when camfire stops.
     pub link_key_file: Option<PathBuf>,
+    /// The certificate. None: no encryption.
+    pub certificate: Option<WebCertificate>,
+    /// Addresses of reverse proxies, which are believed whom they speak for. Not empty only with passwords.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// `[cameras.NAME]`

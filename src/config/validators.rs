@@ -3,6 +3,9 @@
 //! A validator gets one value only, so each layer can be checked by itself. Rules between keys are in
 //! [`super::rules`].
 
+use ipnet::IpNet;
+use std::net::IpAddr;
+
 /// Label of objects that have no label.
 pub const UNKNOWN: &str = "unknown";
 /// In a list of labels: every label, but not [`UNKNOWN`].
@@ -102,7 +105,7 @@ pub(super) fn topic(text: &str) -> Result<(), String> {
 
 /// A host name, an IPv4 or an IPv6 address.
 pub(super) fn host(text: &str) -> Result<(), String> {
-    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    let is_address = text.parse::<IpAddr>().is_ok();
     if !is_address && (text.is_empty() || !text.bytes().all(|b| is_name_byte(b) || b == b'.')) {
         return Err("must be a host name or an IP address, without scheme and port".into());
     }
@@ -155,6 +158,18 @@ pub(super) fn public_url(text: &str) -> Result<(&str, String), String> {
         return Err(rule(""));
     }
     Ok((text.trim_end_matches('/'), if is_v6 { format!("[{name}]") } else { name }))
+}
+
+/// An IP address or a network. One of all addresses is refused: whoever named it would not have named
+/// anything.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network =
+        network.map_err(|_| "must be an IP address or a network, such as \"127.0.0.1\" or \"10.0.0.0/8\"")?;
+    if network.prefix_len() == 0 {
+        return Err("is every address: name those of the proxies".into());
+    }
+    Ok(network)
 }
 
 /// An IP address and a port.
@@ -278,6 +293,23 @@ mod tests {
         }
         for bad in ["", "mqtt://h", "h:1883", "a b", "u@h", "[::1]"] {
             assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_or_prefixes_of_them() {
+        for (text, inside, outside) in [
+            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("::1", "::1", "::2"),
+            ("fd00::/8", "fd12::1", "fe80::1"),
+        ] {
+            let network = network(text).unwrap();
+            let contains = |address: &str| network.contains(&address.parse::<IpAddr>().unwrap());
+            assert!(contains(inside) && !contains(outside), "{text}");
+        }
+        for bad in ["", "proxy.lan", "10.0.0.0/33", "10.0.0.1:80", "0.0.0.0/0", "::/0"] {
+            assert!(network(bad).is_err(), "{bad}");
         }
     }
 

@@ -134,11 +134,14 @@ impl WebPasswords {
             return Err(format!("a password has at most {MAX_PASSWORD_BYTES} bytes"));
         }
         let hash = Argon2::default().hash_password(password.as_bytes()).map_err(|error| error.to_string())?;
-        let is_other =
-            |entry: &Entry| !matches!(entry, Entry::Password { role: other, .. } if *other == role);
-        self.entries.retain(is_other);
+        self.remove_password(role);
         self.entries.push(Entry::Password { role, hash: hash.to_string() });
         Ok(())
+    }
+
+    /// Removes the password of a role. Returns false if there is none.
+    pub fn remove_password(&mut self, role: Role) -> bool {
+        self.remove(|entry| matches!(entry, Entry::Password { role: other, .. } if *other == role))
     }
 
     /// Adds the token of a program, in place of one of the same name.
@@ -153,8 +156,12 @@ impl WebPasswords {
 
     /// Removes the token of a program. Returns false if there is none.
     pub fn remove_token(&mut self, name: &str) -> bool {
+        self.remove(|entry| matches!(entry, Entry::Token { name: other, .. } if other == name))
+    }
+
+    fn remove(&mut self, is_meant: impl Fn(&Entry) -> bool) -> bool {
         let before = self.entries.len();
-        self.entries.retain(|entry| !matches!(entry, Entry::Token { name: other, .. } if other == name));
+        self.entries.retain(|entry| !is_meant(entry));
         self.entries.len() < before
     }
 
@@ -259,6 +266,9 @@ mod tests {
         assert!(read.remove_token("grafana") && !read.remove_token("grafana"));
         read.set_password(Role::Admin, "another one").unwrap();
         assert_eq!(read.role_of_password("correct horse"), None, "replaced");
+        assert!(read.remove_password(Role::Viewer) && !read.remove_password(Role::Viewer));
+        assert_eq!(read.role_of_password("battery staple"), None, "removed");
+        assert_eq!(read.role_of_password("another one"), Some(Role::Admin));
         assert!(read.set_password(Role::Admin, "short").unwrap_err().contains("8 characters"));
         assert!(read.set_token("a b", Role::Admin, "x").is_err());
         assert!(!format!("{read:?}").contains("argon2id"));

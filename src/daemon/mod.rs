@@ -336,6 +336,7 @@ impl Daemon {
             engine: format!("{} {}", engine.name(), engine.kernels()),
             model: format!("{} ({digits})", identity.name),
             gstreamer: gst::version(),
+            certificate: self.config.web.certificate.clone(),
         };
         *lock(&self.app.current) = Arc::new(current);
         let names: Vec<&str> = self.config.cameras.iter().map(|camera| camera.name.as_str()).collect();

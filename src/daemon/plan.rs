@@ -1,7 +1,7 @@
 //! What a reload changes: the difference between the running configuration and a new one. Pure.
 
 use super::stages::{pictures_per_frame, worker_count};
-use crate::config::{Camera, Config, Objects};
+use crate::config::{Camera, Config, Objects, Web};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What becomes of a camera.
@@ -41,6 +41,8 @@ pub struct Plan {
     pub store: bool,
     pub publisher: bool,
     pub web: bool,
+    /// The web server goes on with another certificate.
+    pub certificate: bool,
     pub stats: bool,
     pub log: bool,
 }
@@ -64,13 +66,15 @@ impl Plan {
         } else {
             WorkersChange::Keep
         };
+        let web = for_web(old) != for_web(new);
         Plan {
             cameras: camera_changes(old, new, model),
             model,
             workers,
             store,
             publisher: model || for_publisher(old) != for_publisher(new),
-            web: old.web != new.web,
+            web,
+            certificate: !web && old.web.certificate != new.web.certificate,
             stats: old.stats != new.stats,
             log: old.log != new.log,
         }
@@ -123,6 +127,9 @@ impl Plan {
                 None => "web server stopped".to_string(),
             });
         }
+        if self.certificate {
+            lines.push("web server has another certificate".to_string());
+        }
         if self.stats {
             lines.push(format!("stats every {:?}", new.stats.interval));
         }
@@ -165,6 +172,12 @@ fn for_cameras(objects: &Objects) -> Objects {
     Objects { inference_budget: Duration::ZERO, ..objects.clone() }
 }
 
+/// The part of the configuration whose change replaces the web server. Another certificate does not, because
+/// certificates are renewed every few weeks, and nobody should have to log in again.
+fn for_web(config: &Config) -> (Web, bool) {
+    (Web { certificate: None, ..config.web.clone() }, config.web.certificate.is_some())
+}
+
 /// The part of the configuration that the publisher and its announcements may use: everything but what is
 /// surely none of their business.
 fn for_publisher(config: &Config) -> Config {
@@ -174,6 +187,7 @@ fn for_publisher(config: &Config) -> Config {
     config.engine.workers = 1;
     config.objects.inference_budget = Duration::ZERO;
     (config.pictures.max_bytes, config.pictures.max_age, config.pictures.quality) = (0, Duration::ZERO, 0);
+    config.web.certificate = None;
     config
 }
 
@@ -205,8 +219,9 @@ mod tests {
         let plan = plan(&format!("# a comment\n{BASE}"));
         assert_eq!(changes(&plan), [("door", CameraChange::Keep), ("yard", CameraChange::Keep)]);
         assert_eq!(plan.lines(&load(BASE)), [""; 0]);
-        let parts = [plan.model, plan.store, plan.publisher, plan.web, plan.stats, plan.log];
-        assert_eq!((parts, plan.workers), ([false; 6], WorkersChange::Keep));
+        let parts =
+            [plan.model, plan.store, plan.publisher, plan.web, plan.certificate, plan.stats, plan.log];
+        assert_eq!((parts, plan.workers), ([false; 7], WorkersChange::Keep));
     }
 
     #[test]

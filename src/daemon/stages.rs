@@ -16,7 +16,7 @@ use crate::{
     queue::{self, messages::Messages},
     store::Store,
     vision::{health::HealthCheck, picture::Painter},
-    web::{Pages, Web, access::Access, metrics::Metrics},
+    web::{Pages, Web, access::Access, forwarded::Proxies, metrics::Metrics},
     wire::{files::PictureFiling, initial, topics::Topics},
     workers::{Worker, classifier::Classifier, model::Model},
 };
@@ -291,6 +291,7 @@ impl Daemon {
                 self.clock.clone(),
             )),
             hosts: self.config.web.hosts.clone(),
+            proxies: Proxies::new(&self.config.web.trusted_proxies),
         };
         let web = Web::open(listen, listener, pages, stop, heartbeat.clone())?;
         Ok(Some(Stage::start("web", Some(&heartbeat), Some(trigger), move || web.run())?))

@@ -72,6 +72,8 @@ pub struct Current {
     pub model: String,
     /// The version of GStreamer.
     pub gstreamer: String,
+    /// The certificate of the web server, for connections from now on.
+    pub certificate: Option<config::web_certificate::WebCertificate>,
 }
 
 /// A camera that the web server shows.

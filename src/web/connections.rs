@@ -1,9 +1,10 @@
 //! Which connections are open: bounded in number by client and in all.
 //!
-//! A new connection is always accepted. If there are too many, the oldest one makes place: of the same
-//! client if it has too many, otherwise of the client that has most. Whoever holds connections open without a
-//! complete request loses them to his own next one, and never keeps another client out, nor himself. A
-//! request takes milliseconds, so real ones are over before it is their turn.
+//! A new connection is always accepted. If there are too many, the oldest one makes place: of the same client
+//! if it has too many, otherwise of the client that has most. A named proxy carries the requests of many, so
+//! only the limit in all is for it. Whoever holds connections open without a complete request loses them to
+//! his own next one, and never keeps another client out, nor himself. A request takes milliseconds, so real
+//! ones are over before it is their turn.
 
 use crate::sync::lock;
 use std::{
@@ -46,12 +47,14 @@ pub(super) struct Guard {
 }
 
 impl Connections {
-    /// Adds a connection from `address`. Others are closed if there are too many.
-    pub(super) fn open(&self, address: IpAddr) -> Guard {
+    /// Adds a connection from `address`. Others are closed if there are too many. `is_proxy`: it is one of a
+    /// named proxy.
+    pub(super) fn open(&self, address: IpAddr, is_proxy: bool) -> Guard {
         let client = client(address);
         let (sender, evicted) = oneshot::channel();
         let mut open = lock(&self.0);
-        if open.clients.get(&client).is_some_and(|own| own.len() >= MAX_CONNECTIONS_PER_CLIENT) {
+        let own = open.clients.get(&client).map_or(0, VecDeque::len);
+        if !is_proxy && own >= MAX_CONNECTIONS_PER_CLIENT {
             open.close_oldest(client);
         } else if open.total >= MAX_CONNECTIONS
             && let Some(&greediest) = open.clients.iter().max_by_key(|(_, own)| own.len()).map(|(key, _)| key)
@@ -120,10 +123,11 @@ mod tests {
     fn a_client_with_too_many_connections_loses_its_own_oldest() {
         let connections = Connections::default();
         let greedy: IpAddr = "10.0.0.1".parse().unwrap();
-        let mut other = connections.open("10.0.0.2".parse().unwrap());
-        let mut own: Vec<Guard> = (0..MAX_CONNECTIONS_PER_CLIENT).map(|_| connections.open(greedy)).collect();
+        let mut other = connections.open("10.0.0.2".parse().unwrap(), false);
+        let open = |address| connections.open(address, false);
+        let mut own: Vec<Guard> = (0..MAX_CONNECTIONS_PER_CLIENT).map(|_| open(greedy)).collect();
         assert!(!own.iter_mut().any(is_evicted));
-        let _new = connections.open("::ffff:10.0.0.1".parse().unwrap());
+        let _new = open("::ffff:10.0.0.1".parse().unwrap());
         assert_eq!(own.iter_mut().map(is_evicted).filter(|evicted| *evicted).count(), 1);
         assert!(is_evicted(&mut own[0]) && !is_evicted(&mut other));
         assert_eq!(connections.len(), MAX_CONNECTIONS_PER_CLIENT + 1);
@@ -132,17 +136,29 @@ mod tests {
     #[test]
     fn with_too_many_in_all_the_client_that_has_most_makes_place() {
         let connections = Connections::default();
+        let open = |address| connections.open(IpAddr::from(address), false);
         let mut guards: Vec<Guard> = (0..MAX_CONNECTIONS - 4)
-            .map(|number| {
-                connections.open(IpAddr::from([10, 0, (number / 200) as u8 + 8, (number % 200) as u8]))
-            })
+            .map(|number| open([10, 0, (number / 200) as u8 + 8, (number % 200) as u8]))
             .collect();
-        let mut greedy: Vec<Guard> = (0..4).map(|_| connections.open(IpAddr::from([10, 0, 1, 1]))).collect();
-        let new = connections.open(IpAddr::from([10, 0, 2, 1]));
+        let mut greedy: Vec<Guard> = (0..4).map(|_| open([10, 0, 1, 1])).collect();
+        let new = open([10, 0, 2, 1]);
         assert!(is_evicted(&mut greedy[0]) && !guards.iter_mut().chain(&mut greedy[1..]).any(is_evicted));
         assert_eq!(connections.len(), MAX_CONNECTIONS);
         drop((guards, greedy, new));
         assert_eq!(connections.len(), 0);
+    }
+
+    #[test]
+    fn a_proxy_may_have_all_connections_and_keeps_nobody_out() {
+        let connections = Connections::default();
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let mut own: Vec<Guard> = (0..MAX_CONNECTIONS).map(|_| connections.open(proxy, true)).collect();
+        assert!(!own.iter_mut().any(is_evicted));
+        let mut other = connections.open(IpAddr::from([10, 0, 0, 2]), false);
+        let mut next = connections.open(proxy, true);
+        assert!(is_evicted(&mut own[0]) && is_evicted(&mut own[1]) && !is_evicted(&mut own[2]));
+        assert!(!is_evicted(&mut other) && !is_evicted(&mut next));
+        assert_eq!(connections.len(), MAX_CONNECTIONS);
     }
 
     #[test]

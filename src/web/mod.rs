@@ -6,30 +6,35 @@
 //!
 //! A client cannot block the server: the number of connections ([`connections`]), the time and the size of a
 //! request and the lifetime of a connection are limited ([`lifetime`]). Requests for other hosts are refused
-//! ([`host`]); who may see what is decided in [`access`]. If
-//! the port is in use, a warning is logged once and the server retries; the
-//! analysis is not affected.
+//! ([`host`]); who may see what is decided in [`access`], and who sends a request in [`forwarded`]. With a
+//! certificate, connections are encrypted ([`tls`]). If the port is in use, a warning is logged once and the
+//! server retries; the analysis is not affected.
 
 pub mod access;
 pub mod api;
 pub mod app_state;
 mod connections;
+pub mod forwarded;
 mod host;
 mod lifetime;
 pub mod metrics;
 mod page;
 pub mod samples;
+mod tls;
 
 use crate::{
+    config::web_certificate::WebCertificate,
     error::{Error, ErrorKind},
     lifecycle::{Heartbeat, StopSignal},
     sync::lock,
     web::{
-        access::{Access, Peer},
+        access::Access,
         app_state::AppState,
         connections::{Connections, Guard},
+        forwarded::{Peer, Proxies},
         lifetime::Lifetime,
         metrics::{Format, Metrics},
+        tls::Begun,
     },
     wire::feed::Change,
 };
@@ -54,14 +59,15 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
     sync::watch,
     task, time,
 };
 
-/// Maximum time in which the head of a request must arrive as a whole. An idle connection is closed after the
-/// same time.
+/// Maximum time of a TLS handshake, and then for the head of a request to arrive as a whole. An idle
+/// connection is closed after the same time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a request's head, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
@@ -103,6 +109,8 @@ pub struct Pages {
     pub access: Arc<Access>,
     /// Names of this machine, in lower case. Requests for other names are refused.
     pub hosts: Vec<String>,
+    /// The proxies that are believed whom they speak for.
+    pub proxies: Proxies,
 }
 
 impl Web {
@@ -137,7 +145,8 @@ impl Web {
                 };
                 match listener {
                     Ok(listener) => {
-                        tracing::info!(address = %self.listen, "Web server is listening.");
+                        let tls = self.pages.app.current().certificate.is_some();
+                        tracing::info!(address = %self.listen, tls, "Web server is listening.");
                         return self.serve(listener).await;
                     }
                     Err(error) if !warned => {
@@ -162,9 +171,18 @@ impl Web {
             loop {
                 match listener.accept().await {
                     Ok((stream, address)) => {
-                        let guard = connections.open(address.ip());
-                        let router = router.clone().layer(Extension(Peer(address.ip())));
-                        drop(tokio::spawn(serve_connection(stream, router, shutdown.clone(), guard)));
+                        let address = address.ip();
+                        let guard = connections.open(address, self.pages.proxies.contains(address));
+                        let certificate = self.pages.app.current().certificate.clone();
+                        let peer = Peer { address, is_secure: certificate.is_some() };
+                        let router = router.clone().layer(Extension(peer));
+                        drop(tokio::spawn(serve_stream(
+                            stream,
+                            certificate,
+                            router,
+                            shutdown.clone(),
+                            guard,
+                        )));
                         // A request that is here already is answered before further connections are accepted.
                         task::yield_now().await;
                     }
@@ -232,10 +250,33 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// Serves one connection as [`serve_connection`] does, encrypted if there is a certificate.
+async fn serve_stream(
+    stream: TcpStream,
+    certificate: Option<WebCertificate>,
+    router: Router,
+    mut shutdown: watch::Receiver<()>,
+    mut guard: Guard,
+) {
+    let Some(certificate) = certificate else {
+        return serve_connection(stream, router, shutdown, guard).await;
+    };
+    let begun = tokio::select! {
+        begun = time::timeout(REQUEST_TIMEOUT, tls::begin(stream, certificate)) => begun,
+        _ = &mut guard.evicted => return,
+        _ = shutdown.changed() => return,
+    };
+    match begun {
+        Ok(Some(Begun::Encrypted(stream))) => serve_connection(stream, router, shutdown, guard).await,
+        Ok(Some(Begun::Plain(stream))) => serve_connection(stream, tls::refusal(), shutdown, guard).await,
+        Ok(None) | Err(_) => {}
+    }
+}
+
 /// Serves one connection until the client disconnects, its lifetime is over, or the server shuts down. Drops
 /// it at once if it must make place for another one.
 async fn serve_connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     mut shutdown: watch::Receiver<()>,
     mut guard: Guard,
@@ -274,13 +315,16 @@ fn router(pages: &Arc<Pages>) -> Router {
         .route("/healthz", get(health))
         .with_state(pages.clone());
     if pages.access.serves_page() {
-        router = router
+        let refuse = middleware::from_fn_with_state(pages.access.clone(), access::refuse_unnamed_proxy);
+        let page = Router::new()
             .route("/", get(page::index))
             .route("/{file}", get(page::file))
             .nest("/api/events", api::links(pages.app.clone(), pages.access.clone()));
+        router = router.merge(page.layer(refuse));
     }
     router
         .nest("/api/v1", api::router(pages.app.clone(), pages.access.clone()))
+        .layer(middleware::from_fn_with_state(pages.proxies.clone(), forwarded::identify))
         .layer(middleware::from_fn_with_state(hosts, host::check))
 }
 
@@ -334,6 +378,7 @@ mod tests {
             app,
             access: Arc::new(Access::new(None, true, clock.clone())),
             hosts: Vec::new(),
+            proxies: Proxies::default(),
         });
         assert_eq!(check_health(&pages), (StatusCode::OK, "ok\n".into()));
         clock.advance(Duration::from_secs(16));

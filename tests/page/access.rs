@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Runs `camfire web-password` with a password on stdin. Returns its stdout.
-fn web_password(file: &Path, arguments: &[&str], password: &str) -> String {
+pub fn web_password(file: &Path, arguments: &[&str], password: &str) -> String {
     let mut child = camfire()
         .args(["web-password", "--file", file.to_str().unwrap()])
         .args(arguments)
@@ -39,8 +39,13 @@ pub fn passwords() -> (tempfile::TempDir, String, String) {
 
 /// A node with these passwords.
 pub fn guarded() -> (Node, tempfile::TempDir, String) {
+    guarded_with("")
+}
+
+/// As [`guarded`], with further lines in the configuration.
+pub fn guarded_with(more: &str) -> (Node, tempfile::TempDir, String) {
     let (folder, line, token) = passwords();
-    (Node::start(&line), folder, token)
+    (Node::start(&format!("{line}\n{more}")), folder, token)
 }
 
 /// Logs in. Returns the session's cookie.
@@ -128,18 +133,19 @@ fn guessing_passwords_is_slow_and_does_not_disturb_those_who_are_logged_in() {
     node.camfire.wait_log("Somebody gave a wrong password to the web server.");
 }
 
+/// Whether `camfire check` accepts a configuration, and what it says.
+pub fn check(text: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("camfire.toml");
+    fs::write(&file, text).unwrap();
+    let output = camfire().args(["check", "--config", file.to_str().unwrap()]).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
 #[test]
 fn an_address_of_the_network_needs_a_password() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("camfire.toml");
-    let check = |text: &str| {
-        fs::write(&file, text).unwrap();
-        let output = camfire().args(["check", "--config", file.to_str().unwrap()]).output().unwrap();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        )
-    };
     let (is_valid, text) = check("web.listen = '0.0.0.0:8080'");
     assert!(!is_valid && text.contains("sudo camfire web-password"), "{text}");
     let passwords = folder.path().join("web-passwords");
@@ -208,7 +214,15 @@ fn the_command_replaces_the_file_and_refuses_what_is_unsafe() {
     assert!(fails(&[], "short\n").contains("8 characters"));
     assert!(fails(&["--token", "a b"], "").contains("letters"));
     assert!(fails(&["--remove-token", "other"], "").contains("no token 'other'"));
+    assert!(fails(&["--remove-password", "viewer"], "").contains("no password of the viewer"));
+    assert!(fails(&["--remove-password", "root"], "").contains("admin or viewer"));
     assert_eq!(fs::read(&file).unwrap(), before);
     web_password(&file, &["--remove-token", "grafana"], "");
     assert_eq!(fs::read_to_string(&file).unwrap(), first);
+    web_password(&file, &["--role", "viewer"], "for all to look");
+    web_password(&file, &["--remove-password", "admin"], "");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("password viewer") && !text.contains("password admin"), "{text}");
+    web_password(&file, &["--remove-password", "viewer"], "");
+    assert!(!fs::read_to_string(&file).unwrap().contains("argon2id"));
 }

@@ -1,11 +1,13 @@
 //! What attackers cannot do: fill the memory, keep others out, or read files that are not the page's.
 
-use super::{Node, connect};
+use super::{Node, connect, tls::Certificate};
 use crate::support::wait_for;
+use socket2::{Domain, Socket, Type};
 use std::{
+    collections::VecDeque,
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -22,29 +24,119 @@ fn assert_served(node: &Node, during: &str) {
     assert_eq!(node.get("/").status, 200, "{during}");
 }
 
+/// Number of open descriptors of the daemon.
+fn descriptors(node: &Node) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", node.camfire.id())).unwrap().count()
+}
+
+/// Connects from one of many addresses of this machine.
+fn connect_from(number: usize, port: u16) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let address = Ipv4Addr::new(127, 0, 1, (number % 200) as u8 + 1);
+    socket.bind(&SocketAddr::from((address, 0)).into())?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    Ok(socket.into())
+}
+
+/// Opens ten thousand connections from 200 addresses, and holds more of them than the server does: at least
+/// 300 at any time, and few enough for the usual limit of descriptors. `say` is what each of them sends.
+fn flood(node: &Node, say: &[u8], check: impl Fn()) {
+    let before = (memory_mib(node), descriptors(node));
+    let mut open: VecDeque<TcpStream> = VecDeque::new();
+    for number in 0..10_000 {
+        // Those that had to make place are closed by the server.
+        if let Ok(mut stream) = connect_from(number, node.port) {
+            let _ = stream.write_all(say);
+            open.push_back(stream);
+        }
+        // Often enough that the connections that wait to be accepted do not become too many for the kernel.
+        if number % 500 == 499 {
+            check();
+            let descriptors = descriptors(node);
+            assert!(descriptors < before.1 + 300, "{} descriptors before, {descriptors} during", before.1);
+        }
+        if open.len() > 400 {
+            open.drain(..100);
+        }
+    }
+    let memory_mib = memory_mib(node);
+    assert!(memory_mib < before.0 + 60, "{} MiB before, {memory_mib} MiB after", before.0);
+    drop(open);
+    check();
+    wait_for("the descriptors to be closed", || (descriptors(node) < before.1 + 20).then_some(()));
+}
+
 #[test]
-fn connections_that_say_nothing_keep_nobody_out() {
+fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     let node = Node::start("");
     // What the first objects take is not growth.
     node.wait_events("an event that has ended", |events| events.iter().any(|event| event["type"] == "end"));
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
+    flood(&node, request, || assert_served(&node, "many connections"));
+}
+
+#[test]
+fn ten_thousand_handshakes_that_do_not_end_keep_nobody_out() {
+    let certificate = Certificate::new();
+    let node = Node::start(&certificate.config());
+    certificate.wait_event(&node);
+    let hello = certificate.client_hello();
+    flood(&node, &hello[..hello.len() / 2], || {
+        assert_eq!(certificate.get(&node, "/api/v1/cameras").status, 200);
+    });
+    let mut slow = connect(node.port).unwrap();
+    slow.write_all(&hello[..20]).unwrap();
+    // The server closes the connection; nothing else ends this wait.
+    let _ = slow.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn garbage_instead_of_a_handshake_does_nothing() {
+    let certificate = Certificate::new();
+    let node = Node::start(&certificate.config());
+    let hello = certificate.client_hello();
+    certificate.wait_event(&node);
     let before = memory_mib(&node);
-    let mut open: Vec<TcpStream> = Vec::new();
-    for number in 0..2000 {
-        // Those that had to make place are closed by the server.
-        if let Ok(mut stream) = connect(node.port) {
-            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
-            open.push(stream);
-        }
-        if number % 500 == 499 {
-            assert_served(&node, "many connections");
-        }
-        if open.len() > 400 {
-            open.drain(..200);
-        }
+    let record = |kind: u8, content: &[u8]| {
+        [&[kind, 3, 1, (content.len() >> 8) as u8, content.len() as u8], content].concat()
+    };
+    // A message of 128 KiB is announced: the largest that the library would wait for.
+    let large = record(0x16, &[&[1, 2, 0, 0], &[0; 16_000][..]].concat());
+    let mut random = vec![0; 4096];
+    fastrand::Rng::with_seed(7).fill(&mut random);
+    let mut broken = hello.clone();
+    broken[60..].fill(0xff);
+    let said: Vec<Vec<u8>> = vec![
+        random.clone(),
+        [&[0x16], &random[..]].concat(),
+        record(0x16, &random),
+        record(0x15, &[2, 40]),
+        record(0x17, &random),
+        record(0x16, &[1, 0xff, 0xff, 0xff]),
+        vec![0x80, 0x2e, 1, 0, 2],
+        broken,
+        [&hello[..], &random].concat(),
+        b"\r\n\r\n".to_vec(),
+        Vec::new(),
+    ];
+    for bytes in &said {
+        let mut stream = connect(node.port).unwrap();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP"), "{bytes:02x?}");
     }
+    let waiting: Vec<TcpStream> = (0..300)
+        .filter_map(|number| {
+            let mut stream = connect_from(number, node.port).ok()?;
+            stream.write_all(&large).ok().map(|()| stream)
+        })
+        .collect();
+    assert_eq!(certificate.get(&node, "/api/v1/cameras").status, 200);
     let after = memory_mib(&node);
-    assert!(after < before + 40, "{before} MiB before, {after} MiB after");
-    assert_served(&node, "after many connections");
+    assert!(after < before + 100, "{before} MiB before, {after} MiB after");
+    drop(waiting);
 }
 
 #[test]

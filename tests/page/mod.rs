@@ -6,7 +6,9 @@ mod attacks;
 mod browser;
 mod faults;
 mod links;
+mod proxies;
 mod setup;
+mod tls;
 
 use crate::support::{Camfire, clip, free_port, send_signal, wait_for};
 use serde_json::Value;
@@ -140,7 +142,18 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
 /// Sends a request on a connection of its own. None if there is no answer. A header `Host` replaces the
 /// usual one.
 pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
-    let mut stream = connect(port).ok()?;
+    exchange(connect(port).ok()?, port, method, path, headers, body)
+}
+
+/// As [`request`], on a connection to this port.
+fn exchange(
+    mut stream: impl Read + Write,
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| *name == "Host") {

@@ -10,32 +10,31 @@ mod origin;
 mod sessions;
 
 use self::{attempts::Attempts, sessions::Sessions};
-use super::api::response::ApiError;
+use super::{
+    api::response::ApiError,
+    forwarded::{self, Client},
+};
 use crate::{
     clock::Clock,
     config::web_passwords::{Role, WebPasswords},
     sync::lock,
 };
 use axum::{
+    Extension,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 use tokio::{sync::Semaphore, task};
 
-/// Name of the cookie. The prefix would require TLS.
+/// Name of the cookie.
 const COOKIE: &str = "camfire-session";
+/// Name of the cookie with https. Because of the prefix, browsers take it only from this very host by https.
+const SECURE_COOKIE: &str = "__Host-camfire-session";
 /// Number of passwords that are checked or wait for it. Each check takes 19 MiB and some time.
 const MAX_CHECKS: usize = 8;
-
-/// The address of a connection's client.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
 
 /// Decides who may do what.
 pub struct Access {
@@ -75,17 +74,31 @@ impl Access {
     }
 
     /// What the sender of a request may do. None: nothing.
-    pub fn role(&self, headers: &HeaderMap) -> Option<Role> {
-        let Some(passwords) = &self.passwords else { return self.is_local.then_some(Role::Admin) };
+    pub fn role(&self, client: Client, headers: &HeaderMap) -> Option<Role> {
+        let Some(passwords) = &self.passwords else {
+            let is_local = self.is_local && self.unnamed_proxy(headers).is_none();
+            return is_local.then_some(Role::Admin);
+        };
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) {
             return passwords.role_of_token(token.trim());
         }
-        cookies(headers).find_map(|id| lock(&self.sessions).role(id, self.clock.monotonic()))
+        cookies(client, headers).find_map(|id| lock(&self.sessions).role(id, self.clock.monotonic()))
+    }
+
+    /// Why a request is refused that came through a proxy although nobody must log in: for this server,
+    /// everyone behind the proxy is a user of this machine.
+    fn unnamed_proxy(&self, headers: &HeaderMap) -> Option<String> {
+        let header = forwarded::added_by_proxy(headers).filter(|_| self.passwords.is_none())?;
+        Some(format!(
+            "this request came through a proxy (it has the header {header}), and no password is set, so everyone \
+             behind the proxy would be an admin: run camfire web-password, set web.password_file, and name the \
+             proxy in web.trusted_proxies"
+        ))
     }
 
     /// Begins a session. Returns the role and the value for `Set-Cookie`.
-    pub async fn log_in(&self, peer: IpAddr, password: String) -> Result<(Role, HeaderValue), ApiError> {
+    pub async fn log_in(&self, client: Client, password: String) -> Result<(Role, HeaderValue), ApiError> {
         let Some(passwords) = self.passwords.clone() else {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
@@ -102,59 +115,88 @@ impl Access {
         let Ok(_place) = self.waiting.try_acquire() else { return Err(too_many(1)) };
         let Ok(_turn) = self.check.acquire().await else { return Err(too_many(1)) };
         // After the wait, so that tries that wait together are counted one by one.
-        if let Err(wait) = lock(&self.attempts).check(peer, self.clock.monotonic()) {
+        if let Err(wait) = lock(&self.attempts).check(client.address, self.clock.monotonic()) {
             return Err(too_many(wait.as_secs().max(1)));
         }
         let role = task::spawn_blocking(move || passwords.role_of_password(&password)).await.ok().flatten();
         let now = self.clock.monotonic();
         let Some(role) = role else {
-            lock(&self.attempts).record_wrong(peer, now);
-            tracing::warn!(address = %peer, "Somebody gave a wrong password to the web server.");
+            lock(&self.attempts).record_wrong(client.address, now);
+            tracing::warn!(address = %client.address, "Somebody gave a wrong password to the web server.");
             return Err(ApiError::new(StatusCode::UNAUTHORIZED, "the password is wrong"));
         };
         let id = lock(&self.sessions).begin(role, now);
-        Ok((role, set_cookie(&id, sessions::MAX_AGE.as_secs())))
+        Ok((role, set_cookie(client, &id, sessions::MAX_AGE.as_secs())))
     }
 
     /// Ends the session of a request. Returns the value for `Set-Cookie`.
-    pub fn log_out(&self, headers: &HeaderMap) -> HeaderValue {
-        for id in cookies(headers) {
+    pub fn log_out(&self, client: Client, headers: &HeaderMap) -> HeaderValue {
+        for id in cookies(client, headers) {
             lock(&self.sessions).end(id);
         }
-        set_cookie("", 0)
+        set_cookie(client, "", 0)
     }
 }
 
-fn set_cookie(id: &str, max_age_s: u64) -> HeaderValue {
-    let text = format!("{COOKIE}={id}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict");
+fn cookie_name(client: Client) -> &'static str {
+    if client.is_secure { SECURE_COOKIE } else { COOKIE }
+}
+
+fn set_cookie(client: Client, id: &str, max_age_s: u64) -> HeaderValue {
+    let (name, secure) = (cookie_name(client), if client.is_secure { "; Secure" } else { "" });
+    let text = format!("{name}={id}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::from_str(&text).expect("ids are hexadecimal")
 }
 
 /// The values of the session cookie. There may be several, of other servers on this machine.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn cookies(client: Client, headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let pairs = values.flat_map(|value| value.split(';'));
-    pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    pairs.filter_map(move |pair| pair.trim().strip_prefix(cookie_name(client))?.strip_prefix('='))
 }
 
 /// Passes on requests of those who may make them. Reading needs a viewer, everything else an admin.
-pub async fn require_role(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+pub async fn require_role(
+    State(access): State<Arc<Access>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
     let needed = if is_reading(request.method()) { Role::Viewer } else { Role::Admin };
-    match access.role(request.headers()) {
+    match access.role(client, request.headers()) {
         Some(role) if role >= needed => next.run(request).await,
         Some(_) => ApiError::new(StatusCode::FORBIDDEN, "only an admin may do this").into_response(),
         None if access.passwords.is_none() => {
-            let text = "no password is set, so only metrics and the health check are served here: run camfire \
-                        web-password and set web.password_file";
+            let text = access.unnamed_proxy(request.headers()).unwrap_or_else(|| {
+                "no password is set, so only metrics and the health check are served here: run camfire \
+                 web-password and set web.password_file"
+                    .to_string()
+            });
             ApiError::new(StatusCode::FORBIDDEN, text).into_response()
         }
         None => ApiError::new(StatusCode::UNAUTHORIZED, "log in first").into_response(),
     }
 }
 
+/// Passes on requests for the page, unless they came through a proxy and nobody must log in.
+pub async fn refuse_unnamed_proxy(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match access.unnamed_proxy(request.headers()) {
+        Some(text) => (StatusCode::FORBIDDEN, text + "\n").into_response(),
+        None => next.run(request).await,
+    }
+}
+
 /// Refuses requests that change something and that another site has caused.
-pub async fn require_same_origin(request: Request, next: Next) -> Response {
-    match is_reading(request.method()) || origin::is_same_origin(request.headers()) {
+pub async fn require_same_origin(
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match is_reading(request.method()) || origin::is_same_origin(request.headers(), client.is_secure) {
         true => next.run(request).await,
         false => ApiError::new(StatusCode::FORBIDDEN, "the request comes from another site").into_response(),
     }
@@ -168,9 +210,12 @@ fn is_reading(method: &Method) -> bool {
 mod tests {
     use super::*;
     use crate::clock::SimulatedClock;
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        time::Duration,
+    };
 
-    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+    const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)), is_secure: false };
 
     fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
@@ -191,44 +236,74 @@ mod tests {
     #[test]
     fn a_session_begins_with_a_password_and_ends_with_logging_out() {
         let (access, clock) = access();
-        assert!(access.requires_password() && access.role(&HeaderMap::new()).is_none());
-        let (role, cookie) = run(access.log_in(PEER, "for viewers".into())).unwrap();
+        assert!(access.requires_password() && access.role(CLIENT, &HeaderMap::new()).is_none());
+        let (role, cookie) = run(access.log_in(CLIENT, "for viewers".into())).unwrap();
         let cookie = cookie.to_str().unwrap();
         assert!(role == Role::Viewer && cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
         let id = cookie.split(';').next().unwrap();
         let with = headers(header::COOKIE, &format!("other=1; {id}"));
-        assert_eq!(access.role(&with), Some(Role::Viewer));
+        assert_eq!(access.role(CLIENT, &with), Some(Role::Viewer));
         clock.advance(sessions::MAX_AGE + Duration::from_secs(1));
-        assert_eq!(access.role(&with), None, "too old");
-        let (_, cookie) = run(access.log_in(PEER, "for viewers".into())).unwrap();
+        assert_eq!(access.role(CLIENT, &with), None, "too old");
+        let (_, cookie) = run(access.log_in(CLIENT, "for viewers".into())).unwrap();
         let with = headers(header::COOKIE, cookie.to_str().unwrap().split(';').next().unwrap());
-        assert_eq!(access.role(&with), Some(Role::Viewer));
-        access.log_out(&with);
-        assert_eq!(access.role(&with), None);
+        assert_eq!(access.role(CLIENT, &with), Some(Role::Viewer));
+        access.log_out(CLIENT, &with);
+        assert_eq!(access.role(CLIENT, &with), None);
     }
 
     #[test]
     fn a_token_needs_no_session() {
         let (access, _) = access();
-        assert_eq!(access.role(&headers(header::AUTHORIZATION, "Bearer t-1")), Some(Role::Viewer));
-        assert_eq!(access.role(&headers(header::AUTHORIZATION, "Bearer t-2")), None);
-        assert_eq!(access.role(&headers(header::AUTHORIZATION, "Basic dDp0")), None);
+        assert_eq!(access.role(CLIENT, &headers(header::AUTHORIZATION, "Bearer t-1")), Some(Role::Viewer));
+        assert_eq!(access.role(CLIENT, &headers(header::AUTHORIZATION, "Bearer t-2")), None);
+        assert_eq!(access.role(CLIENT, &headers(header::AUTHORIZATION, "Basic dDp0")), None);
     }
 
     #[test]
     fn without_passwords_only_this_machine_may_do_anything() {
         let clock: Arc<SimulatedClock> = Arc::new(SimulatedClock::new());
         let local = Access::new(None, true, clock.clone());
-        assert!(local.role(&HeaderMap::new()) == Some(Role::Admin) && !local.requires_password());
+        assert!(local.role(CLIENT, &HeaderMap::new()) == Some(Role::Admin) && !local.requires_password());
         let remote = Access::new(None, false, clock);
-        assert!(remote.role(&HeaderMap::new()).is_none() && remote.requires_password());
-        assert!(run(remote.log_in(PEER, "x".into())).is_err());
+        assert!(remote.role(CLIENT, &HeaderMap::new()).is_none() && remote.requires_password());
+        assert!(run(remote.log_in(CLIENT, "x".into())).is_err());
+    }
+
+    #[test]
+    fn the_cookie_of_https_is_another_one() {
+        let (access, _) = access();
+        let secure = Client { is_secure: true, ..CLIENT };
+        let cookie = |client| {
+            let (_, cookie) = run(access.log_in(client, "for viewers".into())).unwrap();
+            cookie.to_str().unwrap().to_string()
+        };
+        let (plain, encrypted) = (cookie(CLIENT), cookie(secure));
+        assert!(plain.starts_with("camfire-session=") && !plain.contains("Secure"), "{plain}");
+        assert!(encrypted.starts_with("__Host-camfire-session=") && encrypted.ends_with("; Secure"));
+        let with = |cookie: &str| headers(header::COOKIE, cookie.split(';').next().unwrap());
+        assert_eq!(access.role(secure, &with(&encrypted)), Some(Role::Viewer));
+        assert_eq!(access.role(secure, &with(&plain)), None, "it may have been seen or set on the way");
+        assert_eq!(access.role(CLIENT, &with(&encrypted)), None);
+    }
+
+    #[test]
+    fn without_passwords_nobody_comes_through_a_proxy() {
+        let local = Access::new(None, true, Arc::new(SimulatedClock::new()));
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via"] {
+            let with = headers(header::HeaderName::from_static(name), "x");
+            assert!(local.role(CLIENT, &with).is_none(), "{name}");
+            assert!(local.unnamed_proxy(&with).unwrap().contains(name));
+        }
+        let (guarded, _) = access();
+        let with = headers(header::VIA, "x");
+        assert!(guarded.unnamed_proxy(&with).is_none());
     }
 
     #[test]
     fn wrong_passwords_are_limited() {
         let (access, clock) = access();
-        let try_one = |password: &str| run(access.log_in(PEER, password.into())).map(|(role, _)| role);
+        let try_one = |password: &str| run(access.log_in(CLIENT, password.into())).map(|(role, _)| role);
         let status = |refusal: ApiError| refusal.into_response().status();
         for _ in 0..attempts::MAX_BY_ADDRESS {
             assert_eq!(status(try_one("wrong").unwrap_err()), StatusCode::UNAUTHORIZED);

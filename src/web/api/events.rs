@@ -6,6 +6,7 @@ use crate::{
     web::{
         access::Access,
         app_state::{AppState, Current},
+        forwarded::Client,
     },
     wire::{
         files::PictureFiles,
@@ -207,6 +208,7 @@ pub struct LinkParameters {
 pub async fn linked_picture(
     State(app): State<Arc<AppState>>,
     Extension(access): Extension<Arc<Access>>,
+    Extension(client): Extension<Client>,
     Path((id, name)): Path<(String, String)>,
     Query(LinkParameters { key }): Query<LinkParameters>,
     request: HeaderMap,
@@ -216,7 +218,7 @@ pub async fn linked_picture(
     let uuid = id.parse::<Uuid>().map_err(|_| nothing())?;
     let links = app.current().links.clone();
     let is_key = key.is_some_and(|key| links.is_some_and(|links| links.opens(uuid, picture, &key)));
-    if !is_key && access.role(&request).is_none() {
+    if !is_key && access.role(client, &request).is_none() {
         let text = "log in first, or use the link as it was sent";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, text));
     }

@@ -3,10 +3,7 @@
 use super::{body, done, response::ApiError, with_headers};
 use crate::{
     config::web_passwords::Role,
-    web::{
-        access::{Access, Peer},
-        app_state::AppState,
-    },
+    web::{access::Access, app_state::AppState, forwarded::Client},
 };
 use axum::{
     Extension,
@@ -44,9 +41,10 @@ impl Session {
 pub async fn state(
     State(app): State<Arc<AppState>>,
     Extension(access): Extension<Arc<Access>>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
 ) -> Response {
-    let session = Session::of(&app, &access, access.role(&headers));
+    let session = Session::of(&app, &access, access.role(client, &headers));
     with_headers(HeaderMap::new(), session)
 }
 
@@ -60,19 +58,23 @@ struct Login {
 pub async fn log_in(
     State(app): State<Arc<AppState>>,
     Extension(access): Extension<Arc<Access>>,
-    Extension(Peer(address)): Extension<Peer>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
     let Login { password } = body(&headers, &bytes)?;
-    let (role, cookie) = access.log_in(address, password).await?;
+    let (role, cookie) = access.log_in(client, password).await?;
     let cookies = HeaderMap::from_iter([(header::SET_COOKIE, cookie)]);
     Ok(with_headers(cookies, Session::of(&app, &access, Some(role))))
 }
 
 /// `DELETE /api/v1/session`
-pub async fn log_out(Extension(access): Extension<Arc<Access>>, headers: HeaderMap) -> Response {
+pub async fn log_out(
+    Extension(access): Extension<Arc<Access>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
     let mut response = done();
-    response.headers_mut().insert(header::SET_COOKIE, access.log_out(&headers));
+    response.headers_mut().insert(header::SET_COOKIE, access.log_out(client, &headers));
     response
 }
