@@ -74,7 +74,7 @@ impl Node {
         send_signal("HUP", self.camfire.id());
         wait_for("the end of the reload", || {
             let log = self.camfire.log()[before..].to_string();
-            assert!(!log.contains("refused"), "{log}");
+            assert!(!log.contains("configuration is refused"), "{log}");
             log.contains("Configuration is reloaded").then_some(())
         });
         wait_for("the web server", || self.try_request("GET", "/healthz", &[], b""));
