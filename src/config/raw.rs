@@ -144,6 +144,7 @@ sections! {
         allow_remote: bool = KeyKind::Boolean, "false";
         password_file: String = KeyKind::Text(validators::line), "";
         hosts: Vec<String> = KeyKind::Strings, "";
+        preview_mib: usize = KeyKind::Integer(0, 4096), "32";
     }
 }
 

@@ -305,7 +305,7 @@ impl Rules<'_> {
             hosts.map(|host| host.trim_end_matches('.').to_ascii_lowercase()).collect();
         hosts.sort();
         hosts.dedup();
-        Web { listen, passwords, hosts }
+        Web { listen, passwords, hosts, preview_bytes: raw.preview_mib << 20 }
     }
 
     /// The passwords of the web server: in `web.password_file`, or in systemd's credential `web-passwords`.

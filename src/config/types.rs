@@ -326,6 +326,15 @@ pub struct Web {
     /// Names by which clients may address the server, in lower case, in addition to IP addresses and
     /// loopback names: the machine's own, and the user's.
     pub hosts: Vec<String>,
+    /// Memory for the recordings of all cameras together that previews are made from. 0: there are none.
+    pub preview_bytes: usize,
+}
+
+impl Web {
+    /// Whether there is anybody who may use the page.
+    pub fn serves_page(&self) -> bool {
+        self.listen.is_some_and(|listen| self.passwords.is_some() || listen.ip().to_canonical().is_loopback())
+    }
 }
 
 /// `[cameras.NAME]`

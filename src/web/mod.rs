@@ -17,6 +17,7 @@ mod connections;
 mod host;
 mod lifetime;
 pub mod metrics;
+pub mod newest;
 mod page;
 pub mod samples;
 

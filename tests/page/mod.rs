@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod attacks;
 mod browser;
+mod preview;
 mod setup;
 
 use crate::support::{Camfire, clip, free_port, wait_for};
