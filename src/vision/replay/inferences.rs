@@ -15,7 +15,7 @@ const MIN_IOU: f64 = 0.4;
 const MIN_CLASS_SCORE: f32 = 1e-3;
 
 /// One inference.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Inference {
     /// The part of the image that was classified.
     pub crop: Rect,

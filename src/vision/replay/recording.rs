@@ -135,7 +135,7 @@ impl Kept {
 }
 
 /// Writes the frames of one camera to its recording.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recorder {
     recording: Arc<Recording>,
     /// The cells of the frame before.
