@@ -85,6 +85,12 @@ pub struct Plane<'a> {
 pub trait Planes: Send {
     /// Plane `index`, in the order given at [`PixelFormat`].
     fn plane(&self, index: usize) -> Plane<'_>;
+
+    /// The cells of the scaled-down brightness image, one byte each, if they are all that was kept of the
+    /// pixels.
+    fn cells(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// An image of a camera or a file.

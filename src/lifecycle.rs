@@ -16,6 +16,10 @@ use std::{
     time::Duration,
 };
 
+/// Niceness of background work. With it, a thread gets a third of what another one gets of a busy core:
+/// somebody waits for the result, and workers have no time to lose.
+const BACKGROUND_NICENESS: i32 = 5;
+
 /// Stops all stages that hold the [`StopSignal`] when it is dropped.
 pub struct StopTrigger(#[expect(dead_code, reason = "dropping it closes the channel")] Sender<()>);
 
@@ -69,6 +73,18 @@ impl Heartbeat {
 /// Errors: the system cannot start a thread.
 pub fn spawn_helper(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     std::thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
+}
+
+/// Like [`spawn_helper`], for work that takes long and gives way to all other threads.
+///
+/// Errors: the system cannot start a thread.
+pub fn spawn_background(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    spawn_helper(name, move || {
+        // Linux has a niceness for each thread. Without it the work is done all the same.
+        let thread = rustix::thread::gettid();
+        let _ = rustix::process::setpriority_process(Some(thread), BACKGROUND_NICENESS);
+        work();
+    })
 }
 
 /// The heartbeats of all running stages. Cheap to clone; all clones are of the same list.

@@ -148,6 +148,7 @@ sections! {
         cert_file: String = KeyKind::Text(validators::line), "";
         key_file: String = KeyKind::Text(validators::line), "";
         trusted_proxies: Vec<String> = KeyKind::Strings, "";
+        preview_mib: usize = KeyKind::Integer(0, 4096), "32";
     }
 }
 

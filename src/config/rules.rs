@@ -312,7 +312,16 @@ impl Rules<'_> {
         let link_key_file = self.state_file("link.key", outbox);
         let certificate = self.web_certificate(&raw.cert_file, &raw.key_file);
         let trusted_proxies = self.trusted_proxies(&raw.trusted_proxies, passwords.is_some());
-        Web { listen, passwords, hosts, public_url, link_key_file, certificate, trusted_proxies }
+        Web {
+            listen,
+            passwords,
+            hosts,
+            public_url,
+            link_key_file,
+            certificate,
+            trusted_proxies,
+            preview_bytes: raw.preview_mib << 20,
+        }
     }
 
     /// `web.public_url` and its host. None if there is no page that it could lead to.

@@ -336,6 +336,15 @@ pub struct Web {
     pub certificate: Option<WebCertificate>,
     /// Addresses of reverse proxies, which are believed whom they speak for. Not empty only with passwords.
     pub trusted_proxies: Vec<IpNet>,
+    /// Memory for the recordings of all cameras together that previews are made from. 0: there are none.
+    pub preview_bytes: usize,
+}
+
+impl Web {
+    /// Whether there is anybody who may use the page.
+    pub fn serves_page(&self) -> bool {
+        self.listen.is_some_and(|listen| self.passwords.is_some() || listen.ip().to_canonical().is_loopback())
+    }
 }
 
 /// `[cameras.NAME]`

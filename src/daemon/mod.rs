@@ -42,6 +42,7 @@ use crate::{
     },
     sync::lock,
     vision::{
+        replay::recording::{Recorder, Recording},
         scene::{self, Scene},
         tracks::EndReason,
     },
@@ -134,6 +135,7 @@ struct CameraEntry {
     slot: Arc<Slot>,
     counters: Arc<CameraCounters>,
     control: Arc<CameraControl>,
+    recording: Arc<Recording>,
     /// None until it is started, and after it was stopped.
     stage: Option<Stage>,
 }
@@ -220,6 +222,7 @@ impl Daemon {
             history: history_sender,
             node_control: control.clone(),
             setup_lock: Default::default(),
+            previews: Default::default(),
             started_at: clock.now(),
             samples: Samples::default(),
             current: Mutex::default(),
@@ -264,6 +267,7 @@ impl Daemon {
             daemon.add_camera(&camera);
         }
         daemon.count_cameras();
+        daemon.limit_recordings();
         daemon.update_web();
         daemon
     }
@@ -272,9 +276,21 @@ impl Daemon {
     fn add_camera(&mut self, camera: &Camera) {
         let control = Arc::new(CameraControl::new(camera, &self.saved));
         let counters: Arc<CameraCounters> = Arc::default();
-        let watched = self.watch(camera, counters.clone(), control.clone());
+        let recording: Arc<Recording> = Arc::default();
+        let watched = self.watch(camera, counters.clone(), control.clone(), recording.clone());
         let slot = self.queues.add(watched);
-        self.cameras.insert(camera.name.clone(), CameraEntry { slot, counters, control, stage: None });
+        let entry = CameraEntry { slot, counters, control, recording, stage: None };
+        self.cameras.insert(camera.name.clone(), entry);
+    }
+
+    /// Divides the memory for recordings among the cameras. Nothing is recorded without the page.
+    fn limit_recordings(&self) {
+        let web = &self.config.web;
+        let is_served = self.publishing == Publishing::Mqtt && web.serves_page();
+        let bytes = if is_served { web.preview_bytes } else { 0 };
+        for entry in self.cameras.values() {
+            entry.recording.set_limit(bytes / self.cameras.len());
+        }
     }
 
     /// Creates the analysis state of a camera.
@@ -283,6 +299,7 @@ impl Daemon {
         camera: &Camera,
         counters: Arc<CameraCounters>,
         control: Arc<CameraControl>,
+        recording: Arc<Recording>,
     ) -> WatchedCamera {
         let scene = Scene::new(scene::Settings {
             camera: camera.clone(),
@@ -293,7 +310,7 @@ impl Daemon {
             seed: self.random.u64(..),
         });
         let camera = ReportedCamera { name: camera.name.as_str().into(), counters };
-        WatchedCamera { camera, control, seen_version: 0, scene }
+        WatchedCamera { camera, control, seen_version: 0, scene, recorder: Recorder::new(recording) }
     }
 
     /// Makes the links of events from the configuration, for new workers and the web server.
@@ -322,7 +339,9 @@ impl Daemon {
         let camera = |camera: &Camera| {
             let entry = self.cameras.get(&camera.name)?;
             let (control, counters) = (entry.control.clone(), entry.counters.clone());
-            Some(CurrentCamera { config: camera.clone(), control, counters })
+            let recording = entry.recording.clone();
+            let (config, objects) = (camera.clone(), self.config.objects.clone());
+            Some(CurrentCamera { config, objects, control, counters, recording })
         };
         let identity = &self.reporter.model.identity;
         let digits = identity.sha256.get(..12).unwrap_or(&identity.sha256);

@@ -269,6 +269,7 @@ impl Daemon {
             }
         }
         self.count_cameras();
+        self.limit_recordings();
         self.update_web();
         if plan.publisher {
             let (accepted, is_accepted) = crossbeam_channel::bounded(0);
@@ -384,7 +385,7 @@ impl Daemon {
         };
         let Some(entry) = self.cameras.get(name) else { return };
         let (slot, counters, control) = (entry.slot.clone(), entry.counters.clone(), entry.control.clone());
-        let watched = self.watch(&camera, counters, control);
+        let watched = self.watch(&camera, counters, control, entry.recording.clone());
         let old = self.queues.exchange(&slot, watched, STAGE_STOP_TIMEOUT);
         let model = std::mem::replace(&mut self.reporter.model, old_model.clone());
         self.end_scene(old);
@@ -405,8 +406,9 @@ impl Daemon {
             CameraChange::Restart => {
                 let Some(entry) = self.cameras.get(&camera.name) else { return };
                 let control = Arc::new(CameraControl::new(camera, &self.saved));
-                let (slot, counters) = (entry.slot.clone(), entry.counters.clone());
-                let watched = self.watch(camera, counters, control.clone());
+                let (slot, counters, recording) =
+                    (entry.slot.clone(), entry.counters.clone(), entry.recording.clone());
+                let watched = self.watch(camera, counters, control.clone(), recording);
                 self.queues.restore(&slot, watched);
                 if let Some(entry) = self.cameras.get_mut(&camera.name) {
                     entry.control = control;

@@ -31,6 +31,15 @@ impl Luma {
     pub fn downscale(&mut self, image: &Image, max_width: usize) -> bool {
         let side = image.width.div_ceil(max_width).max(1);
         let (width, height) = (image.width / side, image.height / side);
+        if let Some(cells) = image.planes.cells() {
+            if cells.is_empty() || cells.len() != width * height {
+                return false;
+            }
+            (self.width, self.height, self.side) = (width, height, side);
+            self.cells.clear();
+            self.cells.extend(cells.iter().map(|&cell| u16::from(cell) * ONE));
+            return true;
+        }
         let plane = image.planes.plane(0);
         // Bytes from the brightness of one pixel to that of the next, and the offset of the first.
         let (step, first) = match image.format {
@@ -77,6 +86,12 @@ impl Luma {
             }
         }
         true
+    }
+
+    /// Replaces `bytes` by the cells, rounded to a byte each: what [`crate::frame::Planes::cells`] takes.
+    pub fn to_bytes(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.extend(self.cells.iter().map(|cell| ((cell + ONE / 2) / ONE).min(255) as u8));
     }
 }
 

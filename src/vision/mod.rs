@@ -9,6 +9,8 @@
 //!   [`label_accumulator`] combines all inferences of an object;
 //! - [`events`] and [`regions`]: what is reported.
 //!
+//! [`replay`] analyses the last minutes again, with other settings.
+//!
 //! No threads, no files and no clock but the frames' own times, so that everything can be replayed.
 
 pub mod assignment;
@@ -31,6 +33,7 @@ pub mod picture;
 pub mod preprocess;
 pub mod rect;
 pub mod regions;
+pub mod replay;
 pub mod scene;
 pub mod taxonomy;
 pub mod tracks;

@@ -9,7 +9,8 @@ use crate::{
     counters::{CameraCounters, Counters},
     lifecycle::Heartbeats,
     sync::lock,
-    web::samples::Samples,
+    vision::replay::recording::Recording,
+    web::{newest::Newest, samples::Samples},
     wire::{
         feed::Feed,
         history::{EventPage, EventQuery, HistoryRequest},
@@ -45,6 +46,8 @@ pub struct AppState {
     pub node_control: Arc<NodeControl>,
     /// Held while the settings of the page change.
     pub setup_lock: tokio::sync::Mutex<()>,
+    /// One preview at a time.
+    pub previews: Newest,
     /// When the daemon was started.
     pub started_at: Timestamp,
     /// The recent past.
@@ -81,10 +84,14 @@ pub struct Current {
 pub struct CurrentCamera {
     /// Its configuration.
     pub config: config::Camera,
+    /// How its objects are tracked.
+    pub objects: config::Objects,
     /// Its settings and its live view.
     pub control: Arc<CameraControl>,
     /// Its counters.
     pub counters: Arc<CameraCounters>,
+    /// Its last minutes.
+    pub recording: Arc<Recording>,
 }
 
 impl AppState {
@@ -101,6 +108,7 @@ impl AppState {
             history: crossbeam_channel::bounded(0).0,
             node_control: Arc::default(),
             setup_lock: tokio::sync::Mutex::default(),
+            previews: Newest::default(),
             samples: Samples::default(),
             current: Mutex::default(),
         }

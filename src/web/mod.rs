@@ -18,6 +18,7 @@ pub mod forwarded;
 mod host;
 mod lifetime;
 pub mod metrics;
+pub mod newest;
 mod page;
 pub mod samples;
 mod tls;

@@ -48,6 +48,7 @@ const FILES: &[(&str, &[u8])] = files![
     "page.css",
     "picture.js",
     "plot.js",
+    "preview.js",
     "scope.js",
     "setup.js",
     "shapes.js",

@@ -22,7 +22,15 @@ use crate::{
         frames::{Interruption, Job, Jobs, Outcome},
         live::LiveView,
     },
-    vision::{picture::Painter, scene::Scene, tracks::EndReason},
+    vision::{
+        picture::Painter,
+        replay::{
+            inferences::InferenceLog,
+            recording::{Encoder, Recorder},
+        },
+        scene::Scene,
+        tracks::EndReason,
+    },
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -42,6 +50,8 @@ pub struct WatchedCamera {
     pub seen_version: u64,
     /// Background, tracks and regions.
     pub scene: Scene,
+    /// Records frames for the preview of other settings.
+    pub recorder: Recorder,
 }
 
 /// Everything that one worker thread owns.
@@ -52,6 +62,8 @@ pub struct Worker {
     pub inference_budget: Duration,
     /// Encodes pictures.
     pub painter: Painter,
+    /// Compresses what is recorded.
+    pub encoder: Encoder,
     /// Sends messages and pictures.
     pub reporter: Reporter,
     /// Maximum number of objects per frame of which pictures are taken.
@@ -91,7 +103,7 @@ impl Worker {
             }
             let Some(mut frame) = job.frame.take() else { continue };
             frame.timings.started = self.clock.monotonic();
-            let WatchedCamera { camera, control, seen_version, scene } = job.state();
+            let WatchedCamera { camera, control, seen_version, scene, .. } = job.state();
             scene.set_pictures_per_frame(self.pictures_per_frame);
             if let Some(settings) = control.changed_since(seen_version) {
                 scene.adjust(settings.motion_threshold, settings.score as f32);
@@ -108,7 +120,7 @@ impl Worker {
 
     /// Analyses a frame, reports the result and ends the job.
     fn analyze(&mut self, mut job: Job<WatchedCamera>, mut frame: Frame, failing: &mut Failing) {
-        let WatchedCamera { camera, control, scene, .. } = job.state();
+        let WatchedCamera { camera, control, scene, recorder, .. } = job.state();
         let name = &*camera.name;
         let mut classifier = TimedClassifier {
             classifier: &mut self.classifier,
@@ -116,7 +128,9 @@ impl Worker {
             budget: self.inference_budget,
             elapsed: Duration::ZERO,
         };
-        let (mut analysis, outcome) = scene.analyze(&frame, &mut classifier, &mut self.painter);
+        let mut log = InferenceLog::new(&mut classifier, recorder.is_on());
+        let (mut analysis, outcome) = scene.analyze(&frame, &mut log, &mut self.painter);
+        let inferences = log.inferences;
         let elapsed_us = classifier.elapsed.as_micros() as u64;
         camera.counters.inference_us.fetch_add(elapsed_us, Ordering::Relaxed);
         frame.timings.inferred = self.clock.monotonic();
@@ -131,11 +145,14 @@ impl Worker {
         match outcome {
             Ok(()) => {
                 failing.analysis = false;
-                let inferences = analysis.inferences;
+                let inference_count = analysis.inferences;
                 self.reporter.report_frame(camera, scene, &frame, analysis);
                 // Those who look wait for the encoding, those who subscribe do not.
                 if control.live.is_watched() {
-                    self.show(camera, &control.live, scene, &frame, inferences);
+                    self.show(camera, &control.live, scene, &frame, inference_count);
+                }
+                if recorder.is_on() {
+                    recorder.record(&frame, scene, inferences, &mut self.encoder);
                 }
                 job.finish(Outcome::Analysed);
             }

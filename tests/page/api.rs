@@ -11,12 +11,12 @@ use std::{
 };
 
 /// The description of the API.
-fn openapi() -> Value {
+pub fn openapi() -> Value {
     serde_json::from_str(&fs::read_to_string(root().join("docs/openapi.json")).unwrap()).unwrap()
 }
 
 /// What is wrong with a value that should have the schema `name`.
-fn faults(openapi: &Value, name: &str, value: &Value) -> Vec<String> {
+pub fn faults(openapi: &Value, name: &str, value: &Value) -> Vec<String> {
     let mut schema = json!({ "$ref": format!("#/components/schemas/{name}") });
     schema["components"] = openapi["components"].clone();
     let validator = jsonschema::validator_for(&schema).unwrap();

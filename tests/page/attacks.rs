@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Resident memory of the daemon, in MiB.
-fn memory_mib(node: &Node) -> u64 {
+pub fn memory_mib(node: &Node) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.camfire.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix("kB").unwrap().trim().parse::<u64>().unwrap() >> 10

@@ -363,3 +363,44 @@ fn a_zone_is_drawn_takes_effect_and_survives_a_restart() {
     assert_eq!(node.json("/cameras/yard")["zones"][0], zone, "after a restart");
     assert_eq!(browser.console_errors(), [""; 0]);
 }
+
+#[test]
+fn a_slider_shows_at_once_what_would_have_been_seen() {
+    let node = Node::start("");
+    node.wait_events("an event that has ended", |events| events.iter().any(|event| event["type"] == "end"));
+    let browser = Browser::start(360, 800);
+    browser.open(&node, "#/cameras/yard/setup");
+    const REPORTED: &str = "document.querySelectorAll('#preview-tracks [data-reported=true]').length";
+    const DRAWN: &str = "document.querySelectorAll('#setup-shapes .track').length";
+    browser.wait("what would have been seen", &format!("return {REPORTED} > 0"));
+    browser.wait("the tracks in the picture", &format!("return {DRAWN} > 0"));
+    assert!(browser.text("#preview-status").contains("reported"));
+    browser.assert_fits("the preview on a phone");
+    // The slider moves as by hand, with its events.
+    let slide = |key: &str, value: &str| {
+        browser.script(&format!(
+            "const range = document.querySelector('#range-{key}'); range.value = {value}; \
+             range.dispatchEvent(new Event('input', {{bubbles: true}})); \
+             range.dispatchEvent(new Event('change', {{bubbles: true}})); return 1"
+        ))
+    };
+    slide("score", "1");
+    browser.wait("nothing to be reported", &format!("return {REPORTED} === 0 && {DRAWN} > 0"));
+    browser.wait(
+        "the reason",
+        "return document.querySelector('#preview-tracks .why')?.textContent.includes('score')",
+    );
+    // A track of the list is marked in the picture.
+    browser.click("#preview-tracks button");
+    browser.wait(
+        "the marked track",
+        "return document.querySelectorAll('#setup-shapes .track.marked').length === 1",
+    );
+    let drawn = browser.script(&format!("return {DRAWN}"));
+    slide("min_size", "0.5");
+    browser.wait("fewer tracks", &format!("return {DRAWN} < {drawn}"));
+    browser.click("#discard");
+    browser.wait("what was seen before", &format!("return {REPORTED} > 0"));
+    assert_eq!(node.json("/cameras/yard")["settings"]["score"], 0.4, "nothing was saved");
+    assert_eq!(browser.console_errors(), [""; 0]);
+}

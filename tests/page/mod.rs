@@ -6,6 +6,7 @@ mod attacks;
 mod browser;
 mod faults;
 mod links;
+mod preview;
 mod proxies;
 mod setup;
 mod tls;

@@ -187,6 +187,11 @@ impl MotionDetector {
         cells
     }
 
+    /// The last image, scaled down.
+    pub fn luma(&self) -> &Luma {
+        &self.luma
+    }
+
     /// Whether the image has the same geometry as those before it. True for the first image.
     pub fn has_same_geometry(&self, image: &Image) -> bool {
         self.geometry.is_none_or(|geometry| geometry == Geometry::of(image))

@@ -50,6 +50,9 @@ impl Scene {
             }
             let track = &mut self.tracker.tracks_mut()[index];
             let crop = track.rect.square_within(settings.margin, analysis.size);
+            if !classifier.knows(&crop) {
+                continue;
+            }
             let needs_classes = self.settings.camera.heatmap;
             let findings = Findings::of(classifier, image, &crop, &self.settings.taxonomy, needs_classes)?;
             analysis.inferences += 1;

@@ -25,6 +25,7 @@ pub use self::{
 use super::{
     events::{Event, EventIds, Sighting, ZoneTracker},
     head::{Score, classes::Heatmap},
+    luma::Luma,
     motion::{MotionDetector, SceneChange},
     path::Path,
     picture::{Paint, Pictures},
@@ -75,6 +76,12 @@ pub trait Infer {
     /// if there is none.
     fn second_opinion(&self) -> &[f32] {
         &[]
+    }
+
+    /// Whether this part of the image can be classified. A replay knows only what was classified when the
+    /// frame came.
+    fn knows(&self, _rect: &Rect) -> bool {
+        true
     }
 
     /// Whether there is time for another inference on a tracked object of this frame.
@@ -262,6 +269,16 @@ impl Scene {
     pub fn adjust(&mut self, motion_threshold: f64, score: f32) {
         self.motion.set_threshold(motion_threshold);
         self.settings.objects.score = score;
+    }
+
+    /// The last frame, scaled down.
+    pub fn luma(&self) -> &Luma {
+        self.motion.luma()
+    }
+
+    /// Time of the last frame on the scene's time line.
+    pub fn now(&self) -> Duration {
+        self.now
     }
 
     /// Changes [`Settings::pictures_per_frame`].

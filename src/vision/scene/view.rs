@@ -28,6 +28,8 @@ pub struct TrackView {
     pub object: Object,
     /// Number of the track within the camera.
     pub number: u64,
+    /// An inference was made on it.
+    pub is_classified: bool,
     /// Why it has no events. None if it has.
     pub unreported: Option<Unreported>,
 }
@@ -56,18 +58,49 @@ pub enum Unreported {
     },
 }
 
+impl Unreported {
+    /// The reason in words, given the track's label and score.
+    pub fn to_words(self, label: &str, score: f32) -> String {
+        match self {
+            Unreported::Tentative { seen, required } if seen < required => {
+                format!(
+                    "seen for {:.1} s of {:.1} s (objects.confirm)",
+                    seen.as_secs_f64(),
+                    required.as_secs_f64()
+                )
+            }
+            Unreported::Tentative { .. } => "has not moved far enough yet".to_string(),
+            Unreported::NoLabel { required } => {
+                format!("no label is certain enough: {score:.2} of {required:.2} (score)")
+            }
+            Unreported::NotListed => format!("'{label}' is not in the camera's labels"),
+            Unreported::Waiting { at_most } => {
+                format!("waits for a name, at most {:.1} s (objects.name_within)", at_most.as_secs_f64())
+            }
+        }
+    }
+}
+
 impl Scene {
     /// The analysis as it is after the last frame.
     pub fn view(&self) -> SceneView {
+        SceneView { tracks: self.view_tracks().collect(), motion: self.motion.moving_cells(MAX_RUNS) }
+    }
+
+    /// The tracks as they are after the last frame, in the order in which they began.
+    pub fn view_tracks(&self) -> impl Iterator<Item = TrackView> {
         let (width, height) = self.size;
         let bounds = Rect::from_edges(0.0, 0.0, width, height);
-        let view = |track: &Track| {
+        let view = move |track: &Track| {
             let id = self.track_states.get(&track.number).map_or(Uuid::nil(), |state| state.id);
-            let object = Object::new(track, id, self.now, &bounds);
-            TrackView { object, number: track.number, unreported: self.unreported(track) }
+            TrackView {
+                object: Object::new(track, id, self.now, &bounds),
+                number: track.number,
+                is_classified: track.labels.inferences() > 0,
+                unreported: self.unreported(track),
+            }
         };
-        let tracks = self.tracker.tracks().iter().take(MAX_TRACKS).map(view).collect();
-        SceneView { tracks, motion: self.motion.moving_cells(MAX_RUNS) }
+        self.tracker.tracks().iter().take(MAX_TRACKS).map(view)
     }
 
     /// Why a track has no events. None if it has.
@@ -87,5 +120,24 @@ impl Scene {
         } else {
             Some(Unreported::NotListed)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_names_its_setting() {
+        let ms = Duration::from_millis;
+        let text = |unreported: Unreported| unreported.to_words("cat", 0.312);
+        let tentative = |seen| text(Unreported::Tentative { seen: ms(seen), required: ms(200) });
+        assert_eq!(tentative(100), "seen for 0.1 s of 0.2 s (objects.confirm)");
+        assert_eq!(tentative(300), "has not moved far enough yet");
+        let no_label = text(Unreported::NoLabel { required: 0.4 });
+        assert_eq!(no_label, "no label is certain enough: 0.31 of 0.40 (score)");
+        assert_eq!(text(Unreported::NotListed), "'cat' is not in the camera's labels");
+        let waiting = text(Unreported::Waiting { at_most: ms(1500) });
+        assert_eq!(waiting, "waits for a name, at most 1.5 s (objects.name_within)");
     }
 }

@@ -101,7 +101,7 @@ struct RegionState {
 
 /// Describes a camera.
 pub fn describe(app: &AppState, camera: &CurrentCamera) -> Camera {
-    let CurrentCamera { config, control, counters } = camera;
+    let CurrentCamera { config, control, counters, .. } = camera;
     let states = app.feed.states(&config.name);
     let node = app.current().node.clone();
     let starting = || CameraStatus::starting(node, config.name.as_str().into(), app.started_at);

@@ -7,6 +7,7 @@ mod commands;
 mod events;
 mod live;
 mod node;
+mod preview;
 pub mod response;
 mod session;
 mod setup;
@@ -47,6 +48,7 @@ pub fn router(app: Arc<AppState>, access: Arc<Access>) -> Router {
         .route("/cameras/{name}/command", post(commands::camera))
         .route("/cameras/{name}/setup", get(setup::get).put(setup::put).delete(setup::delete))
         .route("/cameras/{name}/setup/toml", post(setup::toml))
+        .route("/cameras/{name}/preview", post(preview::post))
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::one))
         .route("/events/{id}/picture", get(events::picture))

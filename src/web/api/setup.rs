@@ -40,7 +40,7 @@ type Polygon = Vec<[f64; 2]>;
 /// Values of a camera's view. In requests, those that are absent are not set on the page.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Values {
+pub(super) struct Values {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     masks: Option<Vec<Polygon>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,11 +48,11 @@ struct Values {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     regions: Option<BTreeMap<String, Region>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    motion_threshold: Option<f64>,
+    pub(super) motion_threshold: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     min_size: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    score: Option<f64>,
+    pub(super) score: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ struct Unsaved {
 
 /// A value that cannot be saved.
 #[derive(Serialize)]
-struct UnsavedProblem {
+pub(super) struct UnsavedProblem {
     /// Relative to the camera, such as `zones.lawn`.
     key: String,
     message: String,
@@ -281,7 +281,7 @@ async fn change(app: Arc<AppState>, name: String, values: Option<Values>) -> Res
 }
 
 /// Why values are too many, or name what does not exist.
-fn out_of_bounds(values: &Values, camera: &Camera) -> Option<UnsavedProblem> {
+pub(super) fn out_of_bounds(values: &Values, camera: &Camera) -> Option<UnsavedProblem> {
     let problem = |key: &str, message: String| Some(UnsavedProblem { key: key.to_string(), message });
     let zones = values.zones.iter().flatten();
     let masks: Vec<&Polygon> = values.masks.iter().flatten().collect();
@@ -308,10 +308,50 @@ fn out_of_bounds(values: &Values, camera: &Camera) -> Option<UnsavedProblem> {
     })
 }
 
-fn refuse(problems: Vec<UnsavedProblem>) -> Response {
+pub(super) fn refuse(problems: Vec<UnsavedProblem>) -> Response {
     let error =
         problems.first().map(|problem| format!("{}: {}", problem.key, problem.message)).unwrap_or_default();
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Unsaved { error, problems })).into_response()
+}
+
+/// Loads the configuration with other settings of the page. The inner error has the problems of a camera's
+/// values.
+fn load(
+    page: &PageSettings,
+    name: &str,
+    text: String,
+) -> Result<Result<Loaded, Vec<UnsavedProblem>>, ApiError> {
+    let problems = match (page.load)(Source::Text(text)) {
+        Ok(loaded) => return Ok(Ok(loaded)),
+        Err(problems) => problems,
+    };
+    let prefix = format!("cameras.{name}.");
+    let own: Vec<UnsavedProblem> = problems
+        .iter()
+        .filter(|problem| matches!(&problem.location, Location::File { name, .. } if name == FILE_NAME))
+        .map(|problem| UnsavedProblem {
+            key: problem.key.strip_prefix(&prefix).unwrap_or(&problem.key).to_string(),
+            message: problem.rule.clone(),
+        })
+        .collect();
+    if own.is_empty() { Err(unloadable(&problems)) } else { Ok(Err(own)) }
+}
+
+/// A camera as it would be if these values were saved. The inner error has their problems.
+pub(super) fn camera_with(
+    app: &AppState,
+    name: &str,
+    values: Values,
+) -> Result<Result<Camera, Vec<UnsavedProblem>>, ApiError> {
+    let page = page(app)?;
+    let mut settings = read(page);
+    settings.cameras.insert(name.to_string(), values.into());
+    let loaded = match load(page, name, settings.to_text())? {
+        Ok(loaded) => loaded,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let camera = loaded.config.cameras.into_iter().find(|camera| camera.name == name);
+    camera.map(Ok).ok_or_else(|| ApiError::not_found("camera"))
 }
 
 /// Writes the file and requests a reload. Returns the problems of the values; nothing is written then.
@@ -331,17 +371,8 @@ fn write(app: &AppState, name: &str, values: Option<Values>) -> Result<Vec<Unsav
         None => settings.cameras.remove(name),
     };
     let text = settings.to_text();
-    let prefix = format!("cameras.{name}.");
-    if let Err(problems) = (page.load)(Source::Text(text.clone())) {
-        let own: Vec<UnsavedProblem> = problems
-            .iter()
-            .filter(|problem| matches!(&problem.location, Location::File { name, .. } if name == FILE_NAME))
-            .map(|problem| UnsavedProblem {
-                key: problem.key.strip_prefix(&prefix).unwrap_or(&problem.key).to_string(),
-                message: problem.rule.clone(),
-            })
-            .collect();
-        return if own.is_empty() { Err(unloadable(&problems)) } else { Ok(own) };
+    if let Err(problems) = load(page, name, text.clone())? {
+        return Ok(problems);
     }
     let unsaved = |error: io::Error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the settings cannot be saved: {error}"))

@@ -6,6 +6,7 @@ import { ask, offerText } from "./dialog.js";
 import { button, fitStage, h, panel, replace, s, setText, setWords } from "./dom.js";
 import { cornersRect, rectCorners } from "./geometry.js";
 import { cameraHead, goneWords } from "./live.js";
+import { Preview } from "./preview.js";
 import { ShapeEditor } from "./shapes.js";
 import { store } from "./store.js";
 
@@ -102,7 +103,9 @@ export function openSetup(main, { scope, session, parameters: { name } }) {
 				+ "Escape cancels. By keyboard: arrows move a cross, Space sets a corner.");
 			else newZone.focus({ preventScroll: true });
 		},
+		onResize: () => preview?.draw(),
 	});
+	const preview = isViewer ? null : new Preview(scope, name, editor);
 
 	async function loadPicture() {
 		freshPicture.disabled = true;
@@ -135,6 +138,8 @@ export function openSetup(main, { scope, session, parameters: { name } }) {
 			panel("values", "Values", sliders),
 			isViewer ? null : panel("saved", "What this page has saved", savedWords, h("div.actions", forget, copyText))));
 
+	if (preview) content.append(panel("preview", "What would have been seen", preview.element));
+
 	// --- Draft ---
 
 	const isDirty = () => setup !== null && !same(draft, setup.values);
@@ -165,6 +170,12 @@ export function openSetup(main, { scope, session, parameters: { name } }) {
 		drafts.write(name, isDirty() ? pick(isChanged) : null);
 		showProblems();
 		showBar();
+		showPreview();
+	}
+
+	function showPreview() {
+		const { regions, ...values } = draft;
+		preview?.schedule(copy(values));
 	}
 
 	// --- Shapes ---
@@ -435,6 +446,7 @@ export function openSetup(main, { scope, session, parameters: { name } }) {
 		showShapes();
 		showSliders();
 		showBar();
+		showPreview();
 	}
 
 	/** Takes an answer of the daemon. Unsaved values are kept unless they have just been saved. */

@@ -35,7 +35,7 @@ export class ShapeEditor {
 	#drawing = null;
 
 	/** Callbacks: onSelect(key), onGesture(), onEdit(key, points), onDelete(key), onDraw(kind, points),
-	 *  onDrawing(kind or null), say(words). */
+	 *  onDrawing(kind or null), onResize(), say(words). */
 	constructor(svg, scope, callbacks) {
 		this.#svg = svg;
 		this.#scope = scope;
@@ -118,6 +118,7 @@ export class ShapeEditor {
 		this.#size = [width, height];
 		this.#svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
 		this.#place();
+		this.#callbacks.onResize?.();
 	}
 
 	toPixels([x, y]) {
