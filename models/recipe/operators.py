@@ -149,6 +149,11 @@ class Net:
         self.g.operator("LOGISTIC", [source], [out], version=2)
         return out
 
+    def leaky_relu(self, source, slope, scale=None, zero=-100):
+        out = self.tensor(f"leaky{len(self.info)}", self.info[source][0], scale or self.info[source][1], zero)
+        self.g.operator("LEAKY_RELU", [source], [out], "LeakyReluOptions", {"Alpha": slope}, version=2)
+        return out
+
     def multiply(self, a, b, act=NONE, zero=-128, scale=None, kind=None):
         """`a` has the output's shape. Default scale: as if the values of `b` were of magnitude 1."""
         out = self.tensor(f"multiply{len(self.info)}", self.info[a][0], scale or self.info[a][1], zero, kind)
@@ -516,6 +521,13 @@ def depthwise_wide():
     return n.ends_with(y, z, n.depthwise(z, (2, 2), (2, 2), VALID), n.depthwise(n.input, (3, 3), multiplier=20))
 
 
+def leaky_relus():
+    n = Net((1, 16, 16, 1), scale=0.03, seed=47)
+    a = n.convert("QUANTIZE", n.input, "int8", 0.04, 12)
+    outs = [n.leaky_relu(n.input, 0.1), n.leaky_relu(a, 0.1), n.leaky_relu(a, 0.01, 0.021, -90), n.leaky_relu(a, 1.7, 2.5, 30)]
+    return n.ends_with(*outs, n.conv(n.leaky_relu(n.conv(n.input, 5, act=NONE, zero=7), 0.2), 4))
+
+
 GRAPHS = (
     squeezenet_v1_0,
     squeezenet_v1_1,
@@ -555,6 +567,7 @@ GRAPHS = (
     detector,
     joined_rows,
     depthwise_wide,
+    leaky_relus,
 )
 
 

@@ -116,6 +116,7 @@ impl Lowering<'_, '_> {
             Op::Mean { keep_dims } => self.mean(operator, keep_dims),
             Op::Add { activation } => self.add(operator, activation),
             Op::Multiply { activation } => self.multiply(operator, activation),
+            Op::LeakyRelu { slope } => self.leaky_relu(operator, slope),
             Op::Logistic => self.logistic(operator),
             Op::Concatenation { axis, activation } => self.concatenation(operator, axis, activation),
             Op::Pad => self.pad(operator),
