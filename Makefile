@@ -11,11 +11,9 @@ vm_packages := mmdebstrap uidmap fakeroot e2fsprogs mosquitto-clients python3-gi
 
 # For make model: a folder of ImageNet photos named NNNN_name.jpg (NNNN: the class).
 PHOTOS ?= photos
-# For make layers: a .tflite file, and the highest kernel set to use.
+# For make layers and make cycle-model: a .tflite file. For make layers: the highest kernel set to use.
 MODEL ?= models/squeezenet_v1.1_int8.tflite
 KERNELS ?=
-# For make cycle-model: the side of the network's input; 128 is the everyday network.
-INPUT ?= 227
 # For make measure-seeing: the folder that models/everyday/prepare.py has made. Empty: no crops are measured.
 WORK ?=
 SECONDS_EACH ?= 1800
@@ -39,6 +37,7 @@ help:
 	@echo "make bench             measure the inference time on this machine"
 	@echo "make layers            measure the inference time per layer (MODEL=file.tflite, KERNELS=set)"
 	@echo "make cycle-model       estimate the inference time on Raspberry Pi 4 and 5 with a static cycle model"
+	@echo "                       (MODEL=file.tflite)"
 	@echo "make measure-capture   measurements of docs/capture.md (CLIPS=folder of clips of fixed cameras)"
 	@echo "make measure-seeing    measurements of docs/seeing.md (CLIPS=folder of real clips, PEER=other program,"
 	@echo "                       WORK=folder of held-out crops, see models/everyday/README.md)"
@@ -86,12 +85,14 @@ bench:
 layers:
 	cargo run --release --locked -p camfire-engine --no-default-features --example layers -- $(MODEL) $(KERNELS)
 
+aarch64_layers = target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers
 cycle-model:
 	@development/need.sh llvm
 	development/test-aarch64.sh --no-run
 	. development/aarch64-env.sh && cargo build --release --locked -p camfire-engine --no-default-features \
-		--target aarch64-unknown-linux-gnu --target-dir target/aarch64 --example layers
-	python3 engine/tools/cycle_model.py target/aarch64/aarch64-unknown-linux-gnu/release/examples/layers $(INPUT)
+		--target aarch64-unknown-linux-gnu --target-dir target/aarch64 --example layers && \
+		$$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER $(aarch64_layers) $(MODEL) --shapes > target/shapes.txt
+	python3 engine/tools/cycle_model.py $(aarch64_layers) target/shapes.txt
 
 measure-capture:
 	@development/need.sh $(test_packages) gstreamer1.0-tools python3-gi python3-numpy gir1.2-gst-rtsp-server-1.0

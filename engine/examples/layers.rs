@@ -1,18 +1,24 @@
 //! Profiles a model: the best time of every instruction, and its ratio to this machine's lower bound.
 //!
-//!     cargo run --release -p camfire-engine --example layers -- MODEL.tflite [KERNEL-SET]
+//!     cargo run --release -p camfire-engine --example layers -- MODEL.tflite [KERNEL-SET | --shapes]
+//!
+//! With `--shapes` it runs nothing but prints every instruction's name and, for convolutions, rows, pixels of
+//! a row, channels, runs per pixel and bytes of a run, separated by tabs, for `engine/tools/cycle_model.py`.
 //!
 //! The lower bound is the instruction's multiply-adds at the highest rate that any instruction reached.
 
-use engine::{KernelSet, model};
+use engine::{ConvolutionShape, KernelSet, model};
 use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().ok_or("no model given")?;
-    let cap =
-        arguments.next().map(|name| KernelSet::of_name(&name).ok_or("no such kernel set")).transpose()?;
     let bytes = std::fs::read(&file)?;
+    let kernels = arguments.next();
+    if kernels.as_deref() == Some("--shapes") {
+        return print_shapes(&bytes);
+    }
+    let cap = kernels.map(|name| KernelSet::of_name(&name).ok_or("no such kernel set")).transpose()?;
     let loading = Instant::now();
     let model = model::Model::from_bytes(&bytes, &model::Options { cap, keep: &[] })?;
     let mut session = model.session();
@@ -48,5 +54,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("whole run {whole_ms:.4} ms; kernels {}", model.kernel_set().name());
     println!("load to first result {:.2} ms", loaded.as_secs_f64() * 1e3);
     println!("packed {} KiB, session {} KiB", model.packed_len() >> 10, model.session_len() >> 10);
+    Ok(())
+}
+
+fn print_shapes(file: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    for info in model::Model::from_bytes(file, &model::Options::default())?.instructions() {
+        match info.convolution {
+            Some(ConvolutionShape { rows, columns, channels, runs, run_len }) => {
+                println!("{}\t{rows}\t{columns}\t{channels}\t{runs}\t{run_len}", info.name);
+            }
+            None => println!("{}", info.name),
+        }
+    }
     Ok(())
 }

@@ -94,6 +94,9 @@ pub(crate) enum Op {
     FullyConnected {
         activation: FusedActivation,
     },
+    LeakyRelu {
+        slope: f32,
+    },
     Logistic,
     MaxPool {
         window: Window,

@@ -6,6 +6,8 @@
 //! - [`Model`] is the native engine: `tflite` reads a file into a `graph`, `plan` turns the graph into
 //!   instructions with packed weights and arena offsets, and a [`model::Session`] executes them (`ops`)
 //!   with the `kernels` for this CPU, by the requantization rule of `quant`.
+//!   A graph with several outputs, such as a detector's maps, is used through it directly: [`Model::outputs`]
+//!   describes each, [`model::Session::read`] copies it.
 //! - `tract` is an independent second engine. It runs graphs with operators that the native engine does not
 //!   support.
 //! - [`open`] validates a model (`contract`) and chooses the engine. An operator that an engine is not known
@@ -33,7 +35,7 @@ pub use contract::{Map, Signature};
 pub use error::Error;
 pub use kernels::{Features, KernelSet, choose};
 pub use model::Model;
-pub use plan::InstructionInfo;
+pub use plan::{ConvolutionShape, InstructionInfo};
 
 use std::sync::Arc;
 

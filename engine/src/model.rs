@@ -266,7 +266,7 @@ fn execute(kernels: &Kernels, instruction: &Instruction, arena: &mut [u8]) {
         Instruction::AveragePool { window, range, type_zero, from, to } => {
             pool::average(arena, window, *range, *type_zero, from, to);
         }
-        Instruction::Depthwise { depthwise, from, to } => depthwise.run(arena, from, to),
+        Instruction::Depthwise { depthwise, from, to } => depthwise.run(arena, kernels, from, to),
         Instruction::Mean { input_zero, factor, range, from, to } => {
             mean::mean(arena, *input_zero, *factor, *range, from, to);
         }

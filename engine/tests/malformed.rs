@@ -5,7 +5,7 @@
 use crate::support::{
     counting_allocator::counted,
     tflite_writer::{
-        CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, INT32, LOGISTIC, MEAN, MULTIPLY, RESHAPE,
+        CONCATENATION, CONVOLUTION, DEPTHWISE, INT8, INT32, LEAKY_RELU, LOGISTIC, MEAN, MULTIPLY, RESHAPE,
         RESIZE_NEAREST, SHAPE, STRIDED_SLICE, TRANSPOSE, UINT8, Writer,
     },
 };
@@ -527,6 +527,9 @@ fn products_and_logistics_that_do_not_fit_are_refused() {
         let message = refusal("product", &mixed(MULTIPLY, scale, INT8, 2));
         assert!(message.contains("(version 1), which has scales too far apart"), "{message}");
     }
+    // Without options the slope is 0.
+    let message = refusal("leaky", &mixed(LEAKY_RELU, 1.0, INT8, 1));
+    assert!(message.ends_with("which has scales too far apart: 1, slope 0"), "{message}");
     // A scale of any magnitude only saturates a LOGISTIC.
     for scale in [1e-37, 1e37] {
         load_and_run(&mixed(LOGISTIC, scale, INT8, 1)).unwrap();

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Estimates the run time of the shipped networks on a Pi 4 and a Pi 5 with a static model of their cores.
+"""Estimates the run time of a network on a Pi 4 and a Pi 5 with a static model of their cores.
 
-    make cycle-model                 # SqueezeNet with ImageNet's classes
-    make cycle-model INPUT=128       # the everyday network: another input, no conv10
+    make cycle-model                                             # the shipped network
+    make cycle-model MODEL=models/everyday/everyday_int8.tflite  # any other
 
 Extracts the tile functions of the NEON and dotprod kernels from the binary's disassembly, counts the cycles of their
 inner loops and of the remaining code with llvm-mca, and multiplies them by the number of executions. The model assumes
-that all data is in the L1 cache and that every branch is predicted. The result is a lower bound for this code, not a
-measurement. docs/kernels.md contains the results.
+that all data is in the L1 cache and that every branch is predicted, and it contains nothing but convolutions. The
+result is a lower bound for this code, not a measurement. docs/kernels.md contains the results.
+
+Arguments: the aarch64 binary of the example `layers`, and a file with what that prints with --shapes.
 """
 
 import re
@@ -15,30 +17,20 @@ import subprocess
 import sys
 import tempfile
 
-IMAGENET_INPUT = 227
 
 
-def layers(side):
-    """Returns (name, output rows and columns, input channels, output channels, window) of each convolution.
-
-    Only the network with an input of IMAGENET_INPUT ends in conv10.
+def layers(path):
+    """Returns (name, rows, pixels of a row, channels, runs per pixel, bytes of a run) of each convolution, and the names
+    of the other instructions.
     """
-    reduced = [(side - 3) // 2 + 1]
-    for _ in range(3):
-        reduced.append((reduced[-1] - 3) // 2 + 1)
-    conv1, *pooled = reduced
-    found, depth = [("conv1", conv1, 3, 64, 3)], 64
-    for fire in range(2, 10):
-        size = pooled[0 if fire < 4 else 1 if fire < 6 else 2]
-        squeeze = 16 * (fire // 2)
-        expand = 4 * squeeze
-        found += [
-            (f"fire{fire} squeeze", size, depth, squeeze, 1),
-            (f"fire{fire} expand", size, squeeze, expand, 1),
-            (f"fire{fire} expand 3x3", size, squeeze, expand, 3),
-        ]
-        depth = 2 * expand
-    return found + ([("conv10", pooled[2], 512, 1000, 1)] if side == IMAGENET_INPUT else [])
+    convolutions, others = [], []
+    for line in open(path):
+        name, *numbers = line.rstrip("\n").split("\t")
+        if numbers:
+            convolutions.append((name, *map(int, numbers)))
+        else:
+            others.append(name)
+    return convolutions, others
 
 
 # kernel: symbol, pixels of a tile, channels of a block, bytes of a group, instruction that identifies M,
@@ -120,17 +112,15 @@ def widths(width, max_pixels):
 
 
 def main():
-    binary, side = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else IMAGENET_INPUT
-    rows, totals = {}, {}
+    binary, shapes = sys.argv[1:]
+    convolutions, others = layers(shapes)
+    rows = {}
     for machine, (kernel, core, hertz) in MACHINES.items():
         tiles = measure(binary, kernel, core)
         _, mr, nr, group, _, _ = KERNELS[kernel]
         print(f"{machine}: {kernel} on {core}: " + ", ".join(
             f"{m} pixels {a:.1f} + {c:.1f} cycles" for m, (a, _, c) in sorted(tiles.items())))
-        for name, size, depth, channels, window in layers(side):
-            taps, run = window, window * depth
-            flat = window == 1 and depth > 64
-            lines, width = (1, size * size) if flat else (size, size)
+        for name, lines, width, channels, taps, run in convolutions:
             blocks, total = -(-channels // nr), 0.0
             for pixels in widths(width, mr):
                 sixteen, four, rest = tiles[pixels]
@@ -138,7 +128,7 @@ def main():
                 per_tap = groups * sixteen if groups else run // 16 * sixteen + -(-(run % 16) // 4) * four
                 total += taps * per_tap + rest
             total *= lines * blocks
-            macs = size * size * channels * depth * window * window
+            macs = lines * width * channels * taps * run
             rows.setdefault(name, [macs]).append((total, hertz, macs / total))
     print("\n| layer | M multiply-adds | " + " | ".join(f"{m}, ms | per cycle" for m in MACHINES) + " |")
     print("| --- " * (2 + 2 * len(MACHINES)) + "|")
@@ -148,6 +138,9 @@ def main():
     sums = [sum(row[1 + i][0] / row[1 + i][1] for row in rows.values()) * 1e3 for i in range(len(MACHINES))]
     macs = sum(row[0] for row in rows.values())
     print(f"| all | {macs / 1e6:.2f} | " + " | ".join(f"**{s:.1f}** | " for s in sums) + "|")
+    if others:
+        names = sorted({"padding" if " padding " in name else re.search(r"\((.*?)\)", name)[1] for name in others})
+        print(f"\nNot included: {len(others)} instructions ({', '.join(names)})")
 
 
 if __name__ == "__main__":

@@ -67,14 +67,14 @@ class Net:
         self.g.operator("CONV_2D", [source, weights, bias], [out], "Conv2DOptions", options, version=3)
         return out
 
-    def depthwise(self, source, size=(3, 3), stride=(1, 1), padding=SAME, act=RELU, zero=-128, multiplier=1, scale=None):
+    def depthwise(self, source, size=(3, 3), stride=(1, 1), padding=SAME, act=RELU, zero=-128, multiplier=1, scale=None, dilation=(1, 1)):
         shape, source_scale, _ = self.info[source]
         channels = shape[3] * multiplier
         weights, bias = self.weights((1, *size, channels), 3, size[0] * size[1], source_scale, channels)
-        h, w = self.sizes(shape, size, stride, padding)
+        h, w = self.sizes(shape, size, stride, padding, dilation)
         out = self.result("depthwise", (1, h, w, channels), source, scale, zero)
         options = {"Padding": padding, "StrideW": stride[1], "StrideH": stride[0], "DepthMultiplier": multiplier}
-        options |= {"DilationWFactor": 1, "DilationHFactor": 1, "FusedActivationFunction": act}
+        options |= {"DilationWFactor": dilation[1], "DilationHFactor": dilation[0], "FusedActivationFunction": act}
         self.g.operator("DEPTHWISE_CONV_2D", [source, weights, bias], [out], "DepthwiseConv2DOptions", options, version=3)
         return out
 
@@ -147,6 +147,11 @@ class Net:
     def logistic(self, source, scale=1 / 256, zero=-128, kind=None):
         out = self.tensor(f"logistic{len(self.info)}", self.info[source][0], scale, zero, kind)
         self.g.operator("LOGISTIC", [source], [out], version=2)
+        return out
+
+    def leaky_relu(self, source, slope, scale=None, zero=-100):
+        out = self.tensor(f"leaky{len(self.info)}", self.info[source][0], scale or self.info[source][1], zero)
+        self.g.operator("LEAKY_RELU", [source], [out], "LeakyReluOptions", {"Alpha": slope}, version=2)
         return out
 
     def multiply(self, a, b, act=NONE, zero=-128, scale=None, kind=None):
@@ -507,6 +512,22 @@ def joined_rows():
     return n.ends_with(n.transpose(n.join(lists, axis=1), (0, 2, 1)))
 
 
+def depthwise_wide():
+    """More channels than are computed at once, windows larger than their input, and dilation."""
+    n = Net((1, 9, 7, 3), seed=46)
+    x = n.depthwise(n.conv(n.input, 45), (3, 5), (1, 2), zero=-77, act=NONE)
+    y = n.depthwise(x, (7, 5), (1, 1), act=RELU6, zero=-120, scale=0.05)
+    z = n.depthwise(n.conv(x, 83), (3, 3), dilation=(3, 2), zero=4, act=NONE)
+    return n.ends_with(y, z, n.depthwise(z, (2, 2), (2, 2), VALID), n.depthwise(n.input, (3, 3), multiplier=20))
+
+
+def leaky_relus():
+    n = Net((1, 16, 16, 1), scale=0.03, seed=47)
+    a = n.convert("QUANTIZE", n.input, "int8", 0.04, 12)
+    outs = [n.leaky_relu(n.input, 0.1), n.leaky_relu(a, 0.1), n.leaky_relu(a, 0.01, 0.021, -90), n.leaky_relu(a, 1.7, 2.5, 30)]
+    return n.ends_with(*outs, n.conv(n.leaky_relu(n.conv(n.input, 5, act=NONE, zero=7), 0.2), 4))
+
+
 GRAPHS = (
     squeezenet_v1_0,
     squeezenet_v1_1,
@@ -545,6 +566,8 @@ GRAPHS = (
     spatial_pyramid,
     detector,
     joined_rows,
+    depthwise_wide,
+    leaky_relus,
 )
 
 

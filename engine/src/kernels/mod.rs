@@ -21,6 +21,7 @@
 pub(crate) mod aarch64;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod depthwise;
 pub(crate) mod pooling;
 pub(crate) mod scalar;
 mod tiles;
@@ -28,6 +29,7 @@ mod tiles;
 pub(crate) mod x86_64;
 
 use crate::quant::OutputRange;
+use depthwise::DepthwiseRow;
 use pooling::MaxRow;
 
 /// Bytes after a buffer that a kernel may read but does not use.
@@ -103,6 +105,12 @@ pub(crate) struct Kernels {
     ///
     /// The CPU has the set's features.
     pub(crate) max_of_row: unsafe fn(&MaxRow<'_>, &mut [u8]),
+    /// Computes one row of a depthwise convolution: [`DepthwiseRow::run`], compiled for the set's features.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the set's features.
+    pub(crate) depthwise_row: unsafe fn(&DepthwiseRow<'_>, &mut [u8]),
 }
 
 /// One block of output channels over a rectangle of output pixels.

@@ -6,9 +6,9 @@
 //! - Features: none.
 
 use super::{Job, Kernel, Kernels};
-use crate::kernels::pooling::MaxRow;
+use crate::kernels::{depthwise::DepthwiseRow, pooling::MaxRow};
 
-pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row, depthwise_row };
 
 const BLOCKS: &[Kernel] = &[Kernel {
     name: "conv_i32_u8s8_1x1x1_scalar",
@@ -47,5 +47,10 @@ unsafe fn run(job: &Job) {
 
 /// Computes a max pool's row with the baseline features of this architecture.
 pub(super) fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
+    row.run(output);
+}
+
+/// Computes a depthwise convolution's row with the baseline features of this architecture.
+pub(super) fn depthwise_row(row: &DepthwiseRow<'_>, output: &mut [u8]) {
     row.run(output);
 }

@@ -10,7 +10,7 @@ use super::pool;
 use crate::{
     kernels::{Job, Kernels, SLACK, pooling::PoolWindow},
     pack::{self, WeightValues, Weights},
-    plan::layout::View,
+    plan::{ConvolutionShape, layout::View},
     quant::OutputRange,
 };
 
@@ -180,9 +180,15 @@ impl Convolution {
         read && written && is_disjoint
     }
 
-    /// Returns the multiply-adds of one run, without those of zeros that fill up a kernel's groups.
-    pub(crate) fn multiply_adds(&self) -> usize {
-        self.to.height * self.to.width * self.to.channels * self.taps.len() * self.k
+    /// Returns how the work is divided, without the zeros that fill up a kernel's groups.
+    pub(crate) fn shape(&self) -> ConvolutionShape {
+        ConvolutionShape {
+            rows: self.to.height,
+            columns: self.to.width,
+            channels: self.to.channels,
+            runs: self.taps.len(),
+            run_len: self.k,
+        }
     }
 
     /// Computes the whole output.

@@ -48,6 +48,13 @@ pub(crate) fn gather(arena: &mut [u8], from: &View, distances: [usize; 3], to: &
     for y in 0..to.height {
         for x in 0..to.width {
             let (at, target) = (from.at(0, 0) + y * row + x * pixel, to.at(y, x));
+            if to.element_len == 1 {
+                let source = from_bytes[at..].iter().step_by(channel);
+                for (byte, &value) in to_bytes[target..target + to.channels].iter_mut().zip(source) {
+                    *byte = value;
+                }
+                continue;
+            }
             let elements = to_bytes[target..target + to.pixel_len()].chunks_exact_mut(to.element_len);
             for (index, element) in elements.enumerate() {
                 element.copy_from_slice(&from_bytes[at + index * channel..][..to.element_len]);

@@ -1,5 +1,5 @@
-//! Converts between scales: QUANTIZE and concatenation inputs of another scale by a table of 256, and
-//! DEQUANTIZE.
+//! Converts between scales: QUANTIZE, LEAKY_RELU and concatenation inputs of another scale by a table of 256,
+//! and DEQUANTIZE.
 
 use super::from_to;
 use crate::plan::layout::View;
@@ -15,12 +15,29 @@ pub(crate) fn quantize_table(scales: [f32; 2], input_zero: u8, output_zero: u8) 
     if !(1.0 / 256.0..=128.0).contains(&ratio) {
         return None;
     }
-    let multiplier = (256.0 * ratio).round_ties_even() as i32;
+    Some(two_slopes([ratio; 2], [input_zero, output_zero]))
+}
+
+/// Returns the table of a LEAKY_RELU in the same fixed point, with another multiplier below the zero point.
+/// None if a ratio lies outside the range in which XNNPACK computes it, or the slope is not above 0.
+pub(crate) fn leaky_relu_table(scales: [f32; 2], slope: f32, zero_points: [u8; 2]) -> Option<Table> {
+    let ratio = scales[0] / scales[1];
+    let ratios = [ratio * slope, ratio];
+    let is_exact = ratios.iter().zip([127.0, 128.0]).all(|(ratio, max)| (1.0 / 256.0..=max).contains(ratio));
+    is_exact.then(|| two_slopes(ratios, zero_points))
+}
+
+/// The table of two slopes, below the input's zero point and above it: multipliers with 8 fractional bits,
+/// halves rounded up.
+fn two_slopes(slopes: [f32; 2], zero_points: [u8; 2]) -> Table {
+    let multipliers = slopes.map(|slope| (256.0 * slope).round_ties_even() as i32);
+    let [input_zero, output_zero] = zero_points.map(i32::from);
     let entry = |value: usize| {
-        let sum = (value as i32 - i32::from(input_zero)) * multiplier + (i32::from(output_zero) << 8) + 128;
+        let distance = value as i32 - input_zero;
+        let sum = distance * multipliers[usize::from(distance >= 0)] + (output_zero << 8) + 128;
         (sum >> 8).clamp(0, 255) as u8
     };
-    Some(Box::new(std::array::from_fn(entry)))
+    Box::new(std::array::from_fn(entry))
 }
 
 /// Returns the table of a QUANTIZE between int8 and uint8 in TensorFlow Lite's own fixed point, because

@@ -58,6 +58,23 @@ pub struct InstructionInfo {
     pub name: String,
     /// Multiply-adds of its convolution; 0 for every other operator.
     pub multiply_adds: usize,
+    /// How its convolution is divided. None for every other operator.
+    pub convolution: Option<ConvolutionShape>,
+}
+
+/// How a convolution is divided into sums, for models of CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvolutionShape {
+    /// Output rows; 1 if all are computed as one long row.
+    pub rows: usize,
+    /// Pixels of a row.
+    pub columns: usize,
+    /// Output channels.
+    pub channels: usize,
+    /// Runs of consecutive bytes that an output pixel reads.
+    pub runs: usize,
+    /// Bytes of a run.
+    pub run_len: usize,
 }
 
 /// Refers to an activation tensor that callers may write or read.

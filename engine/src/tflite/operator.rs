@@ -121,6 +121,7 @@ pub(super) fn read(code: i32, table: &Table<'_>) -> Result<Op, Error> {
             let is_set = |slot: usize| Ok::<bool, Error>(options.u8(slot)?.unwrap_or(0) != 0);
             Op::ResizeNearest { align_corners: is_set(0)?, half_pixel_centers: is_set(1)? }
         }
+        98 => Op::LeakyRelu { slope: options(75)?.f32(0)?.unwrap_or(0.0) },
         114 => Op::Quantize,
         _ => Op::Unknown,
     })

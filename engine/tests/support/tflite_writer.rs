@@ -38,6 +38,7 @@ pub const MEAN: (i32, u8) = (40, 27);
 pub const STRIDED_SLICE: (i32, u8) = (45, 32);
 pub const SHAPE: (i32, u8) = (77, 55);
 pub const RESIZE_NEAREST: (i32, u8) = (97, 74);
+pub const LEAKY_RELU: (i32, u8) = (98, 75);
 
 /// Builds one graph.
 pub struct Writer {

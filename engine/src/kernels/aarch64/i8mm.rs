@@ -16,7 +16,8 @@ use crate::kernels::{
 };
 use std::arch::{aarch64::*, asm};
 
-pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row: scalar::max_of_row };
+pub(crate) const KERNELS: Kernels =
+    Kernels { blocks: BLOCKS, max_of_row: scalar::max_of_row, depthwise_row: scalar::depthwise_row };
 
 const BLOCKS: &[Kernel] = &[Kernel {
     name: "conv_i32_u8s8_8x8x8_i8mm",

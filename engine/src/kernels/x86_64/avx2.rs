@@ -9,12 +9,11 @@
 //! - Features: avx2.
 
 use super::ymm;
-use crate::{
-    kernels::pooling::MaxRow,
-    kernels::{
-        Job, Kernel, Kernels,
-        tiles::{rows, tiles},
-    },
+use crate::kernels::{
+    Job, Kernel, Kernels,
+    depthwise::DepthwiseRow,
+    pooling::MaxRow,
+    tiles::{rows, tiles},
 };
 use std::{
     arch::{asm, x86_64::*},
@@ -26,7 +25,7 @@ const WIDENED: usize = 128;
 /// Bytes of a panel for two bytes of a tap.
 const PAIR_LEN: usize = 64;
 
-pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row, depthwise_row };
 
 const BLOCKS: &[Kernel] = &[Kernel {
     name: "conv_i32_u8s8_6x16x2_avx2",
@@ -170,5 +169,10 @@ unsafe fn multiply<const PIXEL: usize, const P: usize>(
 
 #[target_feature(enable = "avx2")]
 pub(super) fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
+    row.run(output);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn depthwise_row(row: &DepthwiseRow<'_>, output: &mut [u8]) {
     row.run(output);
 }

@@ -13,9 +13,10 @@
 //! For alternatives that were measured and rejected see `docs/kernels.md`.
 
 use crate::{
-    kernels::pooling::MaxRow,
     kernels::{
         Job, Kernel, Kernels,
+        depthwise::DepthwiseRow,
+        pooling::MaxRow,
         tiles::{rows, tiles},
     },
     quant::OutputRange,
@@ -29,7 +30,7 @@ const ORDER_32: [u8; 32] = [
 ];
 const ORDER_16: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row };
+pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row, depthwise_row };
 
 const BLOCKS: &[Kernel] = &[
     Kernel {
@@ -72,6 +73,11 @@ unsafe fn run_16(job: &Job) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn max_of_row(row: &MaxRow<'_>, output: &mut [u8]) {
+    row.run(output);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn depthwise_row(row: &DepthwiseRow<'_>, output: &mut [u8]) {
     row.run(output);
 }
 

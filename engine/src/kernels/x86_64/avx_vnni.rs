@@ -15,9 +15,14 @@ use crate::kernels::{
 };
 use std::arch::x86_64::*;
 
-pub(crate) const KERNELS: Kernels = Kernels { blocks: BLOCKS, max_of_row: super::avx2::max_of_row };
+pub(crate) const KERNELS: Kernels = with_blocks(BLOCKS);
 
 const BLOCKS: &[Kernel] = &[block("conv_i32_u8s8_6x16x4_avxvnni", run)];
+
+/// Rows are computed as for AVX2.
+const fn with_blocks(blocks: &'static [Kernel]) -> Kernels {
+    Kernels { blocks, max_of_row: super::avx2::max_of_row, depthwise_row: super::avx2::depthwise_row }
+}
 
 const fn block(name: &'static str, run: unsafe fn(&Job)) -> Kernel {
     Kernel { name, nr: 16, kr: 4, wide: false, order: &ymm::ORDER, input_zero: 0, min_weight: -128, run }
@@ -75,5 +80,5 @@ kernel!(run_evex, tile_evex, _mm256_dpbusd_epi32, "avx2,avx512f,avx512vl,avx512v
 pub(crate) fn evex() -> Option<Kernels> {
     const EVEX: &[Kernel] = &[block("conv_i32_u8s8_6x16x4_avx512vnni", run_evex)];
     let is_supported = crate::kernels::Features::detect().avx512_vnni;
-    is_supported.then_some(Kernels { blocks: EVEX, max_of_row: super::avx2::max_of_row })
+    is_supported.then_some(with_blocks(EVEX))
 }

@@ -1,5 +1,5 @@
-//! Lowers operators whose output has their input's shape: ADD, MUL, LOGISTIC, QUANTIZE, DEQUANTIZE and
-//! SOFTMAX.
+//! Lowers operators whose output has their input's shape: ADD, MUL, LEAKY_RELU, LOGISTIC, QUANTIZE,
+//! DEQUANTIZE and SOFTMAX.
 
 use super::Lowering;
 use crate::{
@@ -102,6 +102,20 @@ impl Lowering<'_, '_> {
         }
         Err(operator
             .refuse("multiplies by a tensor that is neither of the output's size nor one pixel of it"))
+    }
+
+    pub(super) fn leaky_relu(&mut self, operator: &Operator, slope: f32) -> Result<(), Error> {
+        let (inputs, output) = self.operands(operator, 1, 1)?;
+        self.check_shape(operator, output, &self.graph.tensors[inputs[0]].shape.clone())?;
+        self.type_zero(operator)?;
+        let (input, result) = (self.quant_params(inputs[0])?, self.quant_params(output)?);
+        let (scales, zero_points) = ([input.scale, result.scale], [input.zero_point, result.zero_point]);
+        let Some(table) = rescale::leaky_relu_table(scales, slope, zero_points) else {
+            let ratio = input.scale / result.scale;
+            return Err(operator.refuse(format!("has scales too far apart: {ratio}, slope {slope}")));
+        };
+        let (from, to) = (self.view(inputs[0], operator)?, self.view(output, operator)?);
+        self.push(operator, Instruction::Rescale { table, from, to, top: 0, left: 0 })
     }
 
     pub(super) fn logistic(&mut self, operator: &Operator) -> Result<(), Error> {

@@ -116,6 +116,7 @@ impl Lowering<'_, '_> {
             Op::Mean { keep_dims } => self.mean(operator, keep_dims),
             Op::Add { activation } => self.add(operator, activation),
             Op::Multiply { activation } => self.multiply(operator, activation),
+            Op::LeakyRelu { slope } => self.leaky_relu(operator, slope),
             Op::Logistic => self.logistic(operator),
             Op::Concatenation { axis, activation } => self.concatenation(operator, axis, activation),
             Op::Pad => self.pad(operator),
@@ -140,16 +141,18 @@ impl Lowering<'_, '_> {
     fn push(&mut self, operator: &Operator, instruction: Instruction) -> Result<(), Error> {
         let output = operator.outputs.first().map(|&output| &self.graph.tensors[output]);
         let shape = output.map(|output| output.shape_text()).unwrap_or_default();
-        let (suffix, multiply_adds) = match &instruction {
-            Instruction::FillPadding { .. } => (" padding", 0),
-            Instruction::Convolution(convolution) => ("", convolution.multiply_adds()),
-            Instruction::ConvolutionPool(convolution, _) => (" with its pool", convolution.multiply_adds()),
-            _ => ("", 0),
+        let (suffix, convolution) = match &instruction {
+            Instruction::FillPadding { .. } => (" padding", None),
+            Instruction::Convolution(convolution) => ("", Some(convolution.shape())),
+            Instruction::ConvolutionPool(convolution, _) => (" with its pool", Some(convolution.shape())),
+            _ => ("", None),
         };
+        let multiply_adds = convolution
+            .map_or(0, |shape| shape.rows * shape.columns * shape.channels * shape.runs * shape.run_len);
         let name = format!("{}{suffix} {shape}", operator.location());
         self.budget.count_instruction(operator, &instruction, &name)?;
         self.instructions.push(instruction);
-        self.infos.push(InstructionInfo { name, multiply_adds });
+        self.infos.push(InstructionInfo { name, multiply_adds, convolution });
         Ok(())
     }
 
