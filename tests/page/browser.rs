@@ -366,7 +366,7 @@ fn a_zone_is_drawn_takes_effect_and_survives_a_restart() {
 
 #[test]
 fn a_slider_shows_at_once_what_would_have_been_seen() {
-    let node = Node::start("");
+    let node = slow_node();
     node.wait_events("an event that has ended", |events| events.iter().any(|event| event["type"] == "end"));
     let browser = Browser::start(360, 800);
     browser.open(&node, "#/cameras/yard/setup");

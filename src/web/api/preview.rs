@@ -135,7 +135,7 @@ fn preview(
     if !has_score {
         score = settings.score as f32;
     }
-    let zone_names: Vec<String> = zones.iter().map(|(name, _)| name.clone()).collect();
+    let zone_names: Vec<String> = zones.keys().cloned().collect();
     let camera = Camera { masks, zones, motion, score, ..current.config.clone() };
     let seen = replay::run(camera, current.objects.clone(), &frames, is_wanted);
     Ok(seen.map(|seen| Json(to_answer(seen, &zone_names)).into_response()))
