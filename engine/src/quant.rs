@@ -4,8 +4,8 @@
 //! the f32 `input_scale * weight_scale / output_scale`, computed in that order. The sum is exact in i32,
 //! because the plan refuses convolutions that could overflow. Its conversion to f32 and the product each
 //! round once, to nearest even. This is bit for bit what LiteRT computes through XNNPACK for convolutions,
-//! fully connected layers and means. The bounds are integers, so clamping before rounding is equivalent to
-//! clamping after it; before, nothing can overflow.
+//! fully connected layers, means and products. The bounds are integers, so clamping before rounding is
+//! equivalent to clamping after it; before, nothing can overflow.
 //!
 //! Other operators have their own rules in LiteRT and here, see [`crate::ops`]. A model is refused where
 //! LiteRT has no rule, or one that depends on a value's position in its tensor. The one exception is an int8
