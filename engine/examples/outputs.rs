@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release -p camfire-engine --example outputs -- MODEL.tflite INPUT OUTPUT [KERNEL-SET]
 //!
-//! INPUT contains the model's input as bytes of its type. Prints the name, shape, scale and zero point of each
-//! output. `models/recipe/exact.py` compares OUTPUT with LiteRT's.
+//! INPUT contains the model's input as bytes of its type. Prints the name, shape, scale and zero point of
+//! each output. `models/recipe/exact.py` compares OUTPUT with LiteRT's.
 
 use engine::{
     KernelSet,

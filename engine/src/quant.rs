@@ -43,8 +43,8 @@ impl OutputRange {
     pub(crate) fn requantize(self, sum: i32, factor: f32) -> u8 {
         let (low, high) = self.bounds();
         let scaled = (sum as f32 * factor).clamp(low, high);
-        // 1.5 x 2^23: the sum has no bits for fractions, so it is rounded, and its lowest bits are the integer.
-        // Not every CPU has an instruction that rounds a float, and compilers vectorize this.
+        // 1.5 x 2^23: the sum has no bits for fractions, so it is rounded, and its lowest bits are the
+        // integer. Not every CPU has an instruction that rounds a float, and compilers vectorize this.
         const ROUNDER: f32 = 12_582_912.0;
         let rounded = (scaled + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits());
         (rounded as i32 + i32::from(self.zero_point)) as u8

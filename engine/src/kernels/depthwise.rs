@@ -1,5 +1,5 @@
-//! One row of a depthwise convolution, in plain Rust that the compiler vectorizes. Each kernel set compiles it
-//! for its features.
+//! One row of a depthwise convolution, in plain Rust that the compiler vectorizes. Each kernel set compiles
+//! it for its features.
 
 use super::pooling::PoolWindow;
 use crate::quant::OutputRange;
