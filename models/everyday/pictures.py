@@ -173,7 +173,7 @@ def _labelled(data, line, again):
     ours = [_corners(o["box"]) for o in drawn] + [_corners(f["box"]) for f in teacher if _teacher_label(f) in LEAVES[:-1]]
     objects = [o for o in objects if o.label != "none" or all(overlap(o.box, b) < 0.1 * area(o.box) for b in ours)]
     # In changed copies that are nearly black or white nobody can tell what is in a box.
-    objects = [o for o in objects if _contrast(rgb, o.box) > 7]
+    objects = [o for o in objects if contrast(rgb, o.box) > 7]
     if line.get("photo_of"):
         # Where the teacher does not see the animal clearly, a box with any animal's label and a low score
         # does.
@@ -182,10 +182,10 @@ def _labelled(data, line, again):
             weak = [f for f in teacher if f["label"] in ("dog", "cat", "bird", "other") and f["score"] >= 0.25]
             if weak:
                 objects.append(Object(label, _corners(max(weak, key=lambda f: f["score"])["box"]), False))
-    return _trimmed(Picture(line["file"], source, rgb, objects, blocked))
+    return trimmed(Picture(line["file"], source, rgb, objects, blocked))
 
 
-def _contrast(rgb, box):
+def contrast(rgb, box):
     left, top, right, bottom = (max(0, int(v)) for v in box)
     piece = rgb[top : max(bottom, top + 1), left : max(right, left + 1)]
     return piece.mean(axis=2).std() if piece.size else 0
@@ -257,7 +257,7 @@ def imagenet_leaf(number):
     return "none"
 
 
-def _trimmed(picture):
+def trimmed(picture):
     """Cuts off black borders, which pictures that were made square have."""
     if picture.source not in ("highway", "vehicles"):
         return picture
