@@ -68,6 +68,8 @@ enum Command {
     Analyze(cli::analyze::Arguments),
     /// Classify photos with the same preprocessing and model as the daemon
     Classify(cli::classify::Arguments),
+    /// Find people, vehicles and animals in photos with a detection network
+    Detect(cli::detect::Arguments),
     /// Save one frame of a camera as a JPEG image
     Snapshot(cli::snapshot::Arguments),
     /// Measure the network's inference time on this machine
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => cli::doctor::run(arguments),
         Command::Analyze(arguments) => cli::analyze::run(arguments),
         Command::Classify(arguments) => cli::classify::run(arguments),
+        Command::Detect(arguments) => cli::detect::run(arguments),
         Command::Snapshot(arguments) => cli::snapshot::run(arguments),
         Command::Bench(arguments) => cli::bench::run(arguments),
         Command::Simulate(arguments) => cli::simulate::run(arguments),

@@ -62,7 +62,7 @@ fn the_documented_automations_fire_once_for_every_cat_of_the_demo() {
         messages.iter().filter(|m| m.topic.ends_with("/yard/events")).map(Received::json).collect();
     let is_cat = |event: &&Value| event["label_path"].as_array().unwrap().contains(&json!("cat"));
     let cats: BTreeSet<String> = events.iter().filter(is_cat).map(|event| event["id"].to_string()).collect();
-    assert!(cats.len() >= 3, "{cats:?}");
+    assert!(cats.len() >= 2, "{cats:?}");
     let automations = documented_automations();
 
     // The second automation fires once for each cat, with links that open on a phone.

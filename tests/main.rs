@@ -16,6 +16,7 @@ mod clocks;
 mod commands;
 mod delivery;
 mod demo;
+mod detect;
 mod doctor;
 mod documents;
 mod elements;

@@ -150,6 +150,9 @@ fn key_of_model_error(network: &Network, error: &str) -> &'static str {
         Everyday::Head { head, model } => (Some(head), model.as_ref()),
         Everyday::BuiltIn | Everyday::Off => (None, None),
     };
+    if error.starts_with("detector ") {
+        return "engine.detector";
+    }
     let files = [
         ("engine.labels", network.labels.as_ref()),
         ("engine.everyday_model", head_model),

@@ -1,6 +1,6 @@
 //! `camfire classify`: classifies photos with the same preprocessing and network as a camera's frames.
 
-use super::{output, photo, setup::NetworkArguments};
+use super::{photo, setup::NetworkArguments};
 use crate::{
     config::{Everyday, Network},
     error::Error,
@@ -12,11 +12,7 @@ use crate::{
     wire::messages::{Class, four_digits},
     workers::{classifier::Classifier, model::Model},
 };
-use indicatif::{ProgressBar, ProgressStyle};
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 /// The name of the everyday head's output for none of its labels.
 const NONE: &str = "none";
@@ -65,8 +61,7 @@ struct Output<'a> {
     score: f32,
 }
 
-/// Prints the everyday labels and the best classes of each photo. What cannot be read or decoded is reported
-/// on stderr and makes the exit status 1, or 2 if there is nothing else.
+/// Prints the everyday labels and the best classes of each photo.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let everyday = match arguments.everyday_head {
         None => Everyday::BuiltIn,
@@ -76,42 +71,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let network = Network { labels: arguments.labels, everyday, ..arguments.network.into() };
     let model = Model::open(&network, &Default::default())?;
     let mut classifier = Classifier::open(&model)?;
-    let (photos, mut errors) = photo::list(&arguments.paths);
-    if photos.is_empty()
-        && let Some(last) = errors.pop()
-    {
-        errors.iter().for_each(|error| output::note!("camfire: {error}"));
-        return Err(last);
-    }
-    errors.iter().for_each(|error| output::note!("camfire: {error}"));
-    // Drawn on stderr, if that is a terminal.
-    let progress = ProgressBar::new(photos.len() as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left") {
-        progress.set_style(style);
-    }
-    let mut failed = errors.len();
-    for photo in &photos {
-        let scores = photo::read(photo).and_then(|image| {
-            let whole = Rect::whole(&image);
-            let findings = Findings::of(&mut classifier, &image, &whole, &model.taxonomy, true)?;
-            let classes = findings.classes.unwrap_or_default();
-            Ok((findings.outputs, head::top(&classes, usize::from(arguments.top))))
-        });
-        match scores {
-            Ok((everyday, top)) => {
-                let everyday = model.everyday.as_ref().map(|model| name_outputs(&model.head, &everyday));
-                let line = format_line(photo, everyday, model.name_classes(&top), arguments.json);
-                progress.suspend(|| output::line!("{line}"));
-            }
-            Err(error) => {
-                failed += 1;
-                progress.suspend(|| output::note!("camfire: {}: {error}", photo.display()));
-            }
-        }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    photo::for_each(&arguments.paths, |file, image| {
+        let findings = Findings::of(&mut classifier, image, &Rect::whole(image), &model.taxonomy, true)?;
+        let everyday =
+            model.everyday.as_ref().map(|everyday| name_outputs(&everyday.head, &findings.outputs));
+        let top = head::top(&findings.classes.unwrap_or_default(), usize::from(arguments.top));
+        Ok(format_line(file, everyday, model.name_classes(&top), arguments.json))
+    })
 }
 
 /// Adds the labels to the everyday head's outputs. Returns them best first.
@@ -124,10 +90,9 @@ fn name_outputs<'a>(head: &'a HeadFile, outputs: &[f32]) -> Vec<Output<'a>> {
 }
 
 /// With text output, only the best everyday label is shown.
-fn format_line(photo: &Path, everyday: Option<Vec<Output<'_>>>, top: Vec<Class>, json: bool) -> String {
-    let file = photo.to_string_lossy();
+fn format_line(file: &str, everyday: Option<Vec<Output<'_>>>, top: Vec<Class>, json: bool) -> String {
     if json {
-        let line = Line { file: &file, everyday, top };
+        let line = Line { file, everyday, top };
         return serde_json::to_string(&line).expect("strings and finite numbers are JSON");
     }
     let best = everyday.as_ref().and_then(|outputs| outputs.first());

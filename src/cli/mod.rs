@@ -12,6 +12,7 @@ mod burnt_in;
 pub mod check;
 pub mod classify;
 pub mod demo;
+pub mod detect;
 pub mod doctor;
 pub mod generate;
 pub mod init;

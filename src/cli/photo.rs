@@ -1,8 +1,10 @@
-//! Finding and decoding photos that may be anything: broken, huge, or made to exhaust the memory.
+//! Finding and decoding photos that may be anything: broken, huge, or made to exhaust the memory, and the
+//! loop over them of the commands that take photos.
 //!
 //! What decoding takes is known from the header, and a photo that would take too much is refused before its
 //! pixels are decoded.
 
+use super::output;
 use crate::{
     error::{Error, ErrorKind},
     files,
@@ -13,10 +15,12 @@ use image::{
     ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
     metadata::Orientation,
 };
+use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     fs::File,
     io::{BufReader, Seek},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 /// Extensions of the files that are read from directories. Files given by name may have any extension.
@@ -27,9 +31,45 @@ const MAX_DECODING_BYTES: u64 = 300 << 20;
 /// Maximum memory for what stands before the pixels: metadata, tables, colour profiles.
 const MAX_HEADER_BYTES: u64 = 32 << 20;
 
+/// Prints a line for each photo of `paths`, as `describe` makes it. What cannot be read or decoded is
+/// reported on stderr and makes the exit status 1, or 2 if there is nothing else.
+///
+/// Errors ([`ErrorKind::Input`]): there are no photos.
+pub fn for_each(
+    paths: &[PathBuf],
+    mut describe: impl FnMut(&str, &Image) -> Result<String, Error>,
+) -> Result<ExitCode, Error> {
+    let (photos, mut errors) = list(paths);
+    if photos.is_empty()
+        && let Some(last) = errors.pop()
+    {
+        errors.iter().for_each(|error| output::note!("camfire: {error}"));
+        return Err(last);
+    }
+    errors.iter().for_each(|error| output::note!("camfire: {error}"));
+    // Drawn on stderr, if that is a terminal.
+    let progress = ProgressBar::new(photos.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left") {
+        progress.set_style(style);
+    }
+    let mut failed = errors.len();
+    for photo in &photos {
+        match read(photo).and_then(|image| describe(&photo.to_string_lossy(), &image)) {
+            Ok(line) => progress.suspend(|| output::line!("{line}")),
+            Err(error) => {
+                failed += 1;
+                progress.suspend(|| output::note!("camfire: {}: {error}", photo.display()));
+            }
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Lists the given files, and the photos below the given directories in order of name. Directories that
 /// cannot be listed or have no photos are reported in the second list.
-pub fn list(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Error>) {
+fn list(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Error>) {
     let (mut photos, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if !path.is_dir() {
@@ -76,7 +116,7 @@ fn list_folder(folder: &Path, photos: &mut Vec<PathBuf>, errors: &mut Vec<Error>
 /// Decodes a photo and applies its orientation.
 ///
 /// Errors ([`ErrorKind::Input`]): it is no photo, or decoding it would take too much memory.
-pub fn read(photo: &Path) -> Result<Image, Error> {
+fn read(photo: &Path) -> Result<Image, Error> {
     let undecodable = |e| match e {
         ImageError::Limits(_) => Error::caused(ErrorKind::Input, "is too large", e),
         e => Error::caused(ErrorKind::Input, "cannot be decoded as a photo", e),

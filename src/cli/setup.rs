@@ -113,6 +113,13 @@ pub struct NetworkArguments {
     /// A .tflite model to use instead of the built-in one
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+/// Options that select an engine.
+#[derive(clap::Args)]
+pub struct EngineArguments {
     /// Engine: auto, native or tract
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_choice)]
     engine: engine::Choice,
@@ -124,8 +131,15 @@ pub struct NetworkArguments {
 
 impl From<NetworkArguments> for Network {
     fn from(arguments: NetworkArguments) -> Network {
-        let NetworkArguments { model, engine, kernels } = arguments;
-        Network { model, engine, kernels, ..Network::default() }
+        let NetworkArguments { model, engine } = arguments;
+        Network { model, ..engine.into() }
+    }
+}
+
+impl From<EngineArguments> for Network {
+    fn from(arguments: EngineArguments) -> Network {
+        let EngineArguments { engine, kernels } = arguments;
+        Network { engine, kernels, ..Network::default() }
     }
 }
 

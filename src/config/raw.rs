@@ -102,6 +102,7 @@ sections! {
         labels: String = KeyKind::Text(validators::line), "";
         everyday_model: String = KeyKind::Text(validators::line), "";
         everyday_head: String = KeyKind::Text(validators::line), "";
+        detector: String = KeyKind::Text(validators::line), "motion";
         name: String = KeyKind::Choice(&["auto", "native", "tract"]), "auto";
         kernels: String = KeyKind::Choice(KERNELS), "auto";
         workers: usize = KeyKind::Integer(0, 256), "0";

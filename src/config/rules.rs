@@ -16,8 +16,9 @@ use super::{
     raw::{self, Raw, non_empty},
     source::{self, Address},
     types::{
-        Broker, Camera, Commands, Config, Detections, Engine, Everyday, Frigate, HomeAssistant, Log, Motion,
-        Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Rotation, Source, Stats, Tls, Web,
+        Broker, Camera, Commands, Config, Detections, Detector, Engine, Everyday, Frigate, HomeAssistant,
+        Log, Motion, Mqtt, Network, Node, Objects, Outbox, Pictures, Region, Rotation, Source, Stats, Tls,
+        Web,
     },
     validators,
     web_certificate::{self, WebCertificate},
@@ -93,6 +94,7 @@ pub(super) fn apply(
                 model: non_empty(raw.engine.model).map(PathBuf::from),
                 labels: non_empty(raw.engine.labels).map(PathBuf::from),
                 everyday: rules.everyday(raw.engine.everyday_head, raw.engine.everyday_model),
+                detector: rules.detector(raw.engine.detector),
                 engine: engine::Choice::of_name(&raw.engine.name).unwrap_or_default(),
                 kernels: engine::KernelSet::of_name(&raw.engine.kernels),
             },
@@ -207,6 +209,19 @@ impl Rules<'_> {
             connect_timeout: raw.connect_timeout.0,
             tls: raw.tls.then_some(Tls { ca_file, identity, alpn: raw.alpn }),
             max_packet_bytes: raw.max_packet_kib << 10,
+        }
+    }
+
+    fn detector(&mut self, detector: String) -> Detector {
+        match detector.as_str() {
+            "motion" => Detector::Motion,
+            "squeezenet" => Detector::BuiltIn,
+            file if file.ends_with(".tflite") => Detector::File(file.into()),
+            _ => {
+                let rule = "must be \"motion\", \"squeezenet\" or a .tflite file";
+                self.layers.add_problem("engine.detector", rule);
+                Detector::Motion
+            }
         }
     }
 

@@ -185,10 +185,24 @@ pub struct Network {
     pub labels: Option<PathBuf>,
     /// The network and head of the everyday labels.
     pub everyday: Everyday,
+    /// How objects are found.
+    pub detector: Detector,
     /// The inference engine.
     pub engine: engine::Choice,
     /// The most advanced kernels that the native engine may use. None: the best that the CPU has.
     pub kernels: Option<engine::KernelSet>,
+}
+
+/// How objects are found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Detector {
+    /// By motion alone.
+    #[default]
+    Motion,
+    /// By motion and the built-in detection network.
+    BuiltIn,
+    /// By motion and a detection network in a file.
+    File(PathBuf),
 }
 
 /// Where the everyday labels come from.

@@ -15,6 +15,14 @@ pub struct Run {
     pub end: usize,
 }
 
+impl Run {
+    /// The part within these columns and rows, the last ones excluded. None if there is none.
+    pub fn within(self, left: usize, right: usize, top: usize, bottom: usize) -> Option<Run> {
+        let run = Run { start: self.start.max(left), end: self.end.min(right), ..self };
+        (run.start < run.end && (top..bottom).contains(&self.y)).then_some(run)
+    }
+}
+
 /// A connected component, in cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {

@@ -104,6 +104,21 @@ impl LabelAccumulator {
         });
     }
 
+    /// Adds what a detector has found: a label and its score. Which kind of it, the inferences before tell.
+    pub fn add_detection(
+        &mut self,
+        (label, score): (usize, f32),
+        weight: f32,
+        at: Duration,
+        taxonomy: &Taxonomy,
+        min_score: f32,
+    ) {
+        let outputs = taxonomy.outputs_of(label, score, &self.outputs.sums);
+        let top = std::mem::take(&mut self.top);
+        self.add(&Inference { outputs: &outputs, classes: None, weight, at }, taxonomy, min_score, 0);
+        self.top = top;
+    }
+
     /// The label of the object. None if no score is high enough.
     pub fn label(&self) -> Option<usize> {
         self.label

@@ -18,6 +18,7 @@ pub mod background;
 pub mod blobs;
 pub mod change;
 pub mod colour;
+pub mod detector;
 pub mod events;
 
 pub mod head;

@@ -1,8 +1,8 @@
 //! Event pictures: the crop of an object, the whole frame, and the frame with the object's box and label
 //! drawn on it.
 //!
-//! jpeg-encoder encodes JPEG, in a quarter of the time that the image crate takes, and embedded-graphics draws.
-//! No I/O.
+//! jpeg-encoder encodes JPEG, in a quarter of the time that the image crate takes, and embedded-graphics
+//! draws. No I/O.
 
 use super::{
     preprocess::Preprocessor,
@@ -90,8 +90,8 @@ impl Painter {
     }
 }
 
-/// Encodes packed RGB of a width and height in pixels as JPEG, with a quality of 1 to 100. Colours have half the
-/// resolution, as in cameras' video.
+/// Encodes packed RGB of a width and height in pixels as JPEG, with a quality of 1 to 100. Colours have half
+/// the resolution, as in cameras' video.
 ///
 /// Errors ([`ErrorKind::System`]): more than 65,535 pixels in a row or column.
 pub fn rgb_jpeg(rgb: &[u8], (width, height): (usize, usize), quality: u8) -> Result<Vec<u8>, Error> {

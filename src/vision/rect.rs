@@ -95,6 +95,15 @@ impl Rect {
         if self.area() > 0.0 { self.intersection(other).area() / self.area() } else { 0.0 }
     }
 
+    /// Converts to whole pixels: left, top, width and height of the part within an image of this size.
+    pub fn to_pixels(self, (width, height): (f64, f64)) -> [i64; 4] {
+        let within = self.intersection(&Rect { left: 0.0, top: 0.0, width, height });
+        // The edges are rounded, because the sum of a rounded left and a rounded width may be outside.
+        let [left, top, right, bottom] =
+            [within.left, within.top, within.right(), within.bottom()].map(|edge| edge.round() as i64);
+        [left, top, right - left, bottom - top]
+    }
+
     /// The square around the rectangle with `margin` of its longer side on each side, moved into an image of
     /// this size and cut if it is larger than the image.
     pub fn square_within(&self, margin: f64, (width, height): (f64, f64)) -> Rect {
@@ -158,6 +167,13 @@ impl Rect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounded_boxes_stay_within_the_image() {
+        let rect = Rect { left: 100.5, top: 20.5, width: 219.5, height: 59.5 };
+        assert_eq!(rect.to_pixels((320.0, 80.0)), [101, 21, 219, 59]);
+        assert_eq!(Rect { left: -3.0, ..rect }.to_pixels((320.0, 80.0)), [0, 21, 217, 59]);
+    }
 
     #[test]
     fn conversion_to_the_stored_image_and_back_is_the_identity() {

@@ -1,4 +1,5 @@
-//! Classifies regions of images: preprocessing, the network and its heads, with their buffers.
+//! Classifies regions of images, and finds objects in them: preprocessing, the networks and their heads, with
+//! their buffers.
 //!
 //! Camera frames and photos are classified in the same way. There is one classifier per thread.
 
@@ -7,6 +8,7 @@ use crate::{
     error::{Error, ErrorKind},
     frame::Image,
     vision::{
+        detector::Detection,
         head::{
             classes::{ClassHead, Heatmap},
             file::HeadFile,
@@ -14,9 +16,12 @@ use crate::{
         },
         preprocess::Preprocessor,
         rect::Rect,
-        scene::Infer,
+        scene::{Found, Infer},
     },
-    workers::model::{Everyday, Model},
+    workers::{
+        detector::Detector,
+        model::{Everyday, Model},
+    },
 };
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +30,7 @@ pub struct Classifier {
     network: Runner,
     class_head: ClassHead,
     everyday: Option<EverydayRunner>,
+    detector: Option<SceneDetector>,
     /// The network's output map of the last inference.
     map: Vec<i8>,
     /// The network's last inference stopped at the maps of the everyday head.
@@ -42,6 +48,14 @@ struct EverydayRunner {
     network: Option<Runner>,
     /// The means of the maps that the head reads.
     means: Vec<f32>,
+}
+
+/// A detector with the labels of objects.
+struct SceneDetector {
+    detector: Detector,
+    /// The label of each class of the detector. None: objects cannot have it.
+    labels: Vec<Option<usize>>,
+    min_score: f32,
 }
 
 /// A network with the preprocessing for its input.
@@ -98,6 +112,15 @@ impl Classifier {
         Ok(Classifier {
             network: Runner::open(&model.engine)?,
             class_head: ClassHead::new(model.engine.signature()),
+            detector: model.detector.as_ref().map(|detector| {
+                let layout = detector.layout();
+                let label = |name: &String| model.taxonomy.find_everyday(name);
+                SceneDetector {
+                    detector: Detector::open(detector),
+                    labels: layout.labels.iter().map(label).collect(),
+                    min_score: layout.min_score,
+                }
+            }),
             everyday: model.everyday.as_ref().map(everyday).transpose()?,
             map: Vec::new(),
             is_unfinished: false,
@@ -144,6 +167,22 @@ impl Infer for Classifier {
 
     fn second_opinion(&self) -> &[f32] {
         &self.second_outputs
+    }
+
+    fn has_detector(&self) -> bool {
+        self.detector.is_some()
+    }
+
+    fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {
+        let Some(SceneDetector { detector, labels, min_score }) = &mut self.detector else {
+            return Ok(Vec::new());
+        };
+        let detections = detector.detect(image, rect, *min_score)?;
+        let found = |detection: Detection| {
+            let Detection { label, score, rect } = detection;
+            Some(Found { rect, label: labels[label]?, score })
+        };
+        Ok(detections.into_iter().filter_map(found).collect())
     }
 
     fn heatmap(&mut self, class: usize) -> Option<Heatmap> {
@@ -194,6 +233,14 @@ impl Infer for TimedClassifier<'_> {
 
     fn has_time(&self) -> bool {
         self.elapsed < self.budget
+    }
+
+    fn has_detector(&self) -> bool {
+        self.classifier.has_detector()
+    }
+
+    fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {
+        self.timed(|classifier| classifier.detect(image, rect))
     }
 
     fn heatmap(&mut self, class: usize) -> Option<Heatmap> {

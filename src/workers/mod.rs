@@ -5,6 +5,7 @@
 //! analyse more frames than one network spread over four cores. This is the only stage that calls the engine.
 
 pub mod classifier;
+pub mod detector;
 mod live;
 pub mod model;
 pub mod reporter;

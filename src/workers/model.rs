@@ -1,5 +1,6 @@
 //! The networks of a process, from files or built in: their engines, heads and labels, and their identity.
 
+use super::detector::DetectorModel;
 use crate::{
     config::{self, Naming, Network},
     error::{Error, ErrorKind},
@@ -44,6 +45,8 @@ pub struct Model {
     pub engine: Arc<dyn engine::Engine>,
     /// The everyday labels. None if there are none.
     pub everyday: Option<Everyday>,
+    /// Finds objects beside motion. None: motion alone does.
+    pub detector: Option<DetectorModel>,
     /// Names of the network's classes.
     pub labels: Arc<Labels>,
     /// The labels of objects.
@@ -124,9 +127,18 @@ impl Model {
                 |(name, rule): &(String, String)| format!("{} {rule}", config::dotted(&["groups", name]));
             Error::new(ErrorKind::Input, problems.iter().map(line).collect::<Vec<_>>().join("; "))
         })?;
+        let detector = match &network.detector {
+            config::Detector::Motion => None,
+            config::Detector::BuiltIn => Some(DetectorModel::open(None, network)?),
+            config::Detector::File(file) => Some(DetectorModel::open(Some(file), network)?),
+        };
+        if let Some(detector) = &detector {
+            detector.check_labels(&taxonomy)?;
+        }
         Ok(Model {
             engine,
             everyday,
+            detector,
             labels: Arc::new(labels),
             taxonomy: Arc::new(taxonomy),
             identity: Arc::new(identity),

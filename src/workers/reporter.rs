@@ -9,7 +9,6 @@ use crate::{
     vision::{
         events::{Event, EventKind},
         picture::grey_png,
-        rect::Rect,
         scene::{Analysis, Object, ObjectCounts, Occupancy, Scene, ZoneCounts},
     },
     wire::{
@@ -209,14 +208,18 @@ impl Reporter {
             sub_label: self.sub_label(event.finer_class),
             score: event.score,
             size: size(event.size),
-            r#box: pixels(&event.rect, event.size),
+            r#box: event.rect.to_pixels(event.size),
             moving: event.moving,
             zones: names(&event.zones),
             visited_zones: names(&event.visited),
             path: event.path.iter().map(|&(x, y)| [x.round() as i64, y.round() as i64]).collect(),
             captured: frame.map(|frame| frame.timings.captured),
             picture: None,
-            best: messages::Best { at: event.best.at, r#box: pixels(&event.best.rect, event.size), pictures },
+            best: messages::Best {
+                at: event.best.at,
+                r#box: event.best.rect.to_pixels(event.size),
+                pictures,
+            },
             links,
         }
     }
@@ -246,7 +249,7 @@ impl Reporter {
             label: self.label(object.label),
             sub_label: self.sub_label(object.finer_class),
             score: object.score,
-            r#box: pixels(&object.rect, frame_size),
+            r#box: object.rect.to_pixels(frame_size),
             moving: object.moving,
             visible: object.visible,
             top: self.model.name_classes(&object.top),
@@ -257,25 +260,4 @@ impl Reporter {
 /// Converts to whole pixels: width and height.
 pub(super) fn size((width, height): (f64, f64)) -> Size {
     [width.round() as u32, height.round() as u32]
-}
-
-/// Converts to whole pixels: left, top, width and height of the part within the frame.
-fn pixels(rect: &Rect, (width, height): (f64, f64)) -> [i64; 4] {
-    let within = rect.intersection(&Rect { left: 0.0, top: 0.0, width, height });
-    // The edges are rounded, because the sum of a rounded left and a rounded width may be outside the frame.
-    let [left, top, right, bottom] =
-        [within.left, within.top, within.right(), within.bottom()].map(|edge| edge.round() as i64);
-    [left, top, right - left, bottom - top]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounded_boxes_stay_within_the_frame() {
-        let rect = Rect { left: 100.5, top: 20.5, width: 219.5, height: 59.5 };
-        assert_eq!(pixels(&rect, (320.0, 80.0)), [101, 21, 219, 59]);
-        assert_eq!(pixels(&Rect { left: -3.0, ..rect }, (320.0, 80.0)), [0, 21, 217, 59]);
-    }
 }

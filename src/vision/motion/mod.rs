@@ -46,6 +46,8 @@ const MAX_DISPLACED_SIZE: usize = 24;
 const MIN_STATIONARY_CORRELATION: f32 = 0.7;
 /// ... if at least this share of it is foreground.
 const MIN_STATIONARY_FOREGROUND: f32 = 0.2;
+/// Minimum share of moving cells in the box of an object that moves.
+const MIN_PART: f64 = 0.1;
 /// Bins of a motion region's brightness histogram.
 const HISTOGRAM_BINS: usize = 16;
 
@@ -275,10 +277,32 @@ impl MotionDetector {
         self.background.absorb(&Blob { left, top, right, bottom, area: width * height, runs });
     }
 
+    /// Returns the part of a region within `rect`, which is the box of one of the objects in it. None if
+    /// hardly anything moves there.
+    pub fn part(&self, region: &MotionRegion, rect: &Rect, image: &Image) -> Option<MotionRegion> {
+        let CellRect { left, top, width, height } = to_cells(&self.luma, rect, image);
+        let (right, bottom) = (left + width, top + height);
+        let runs: Vec<Run> =
+            region.blob.runs.iter().filter_map(|run| run.within(left, right, top, bottom)).collect();
+        let area: usize = runs.iter().map(|run| run.end - run.start).sum();
+        if (area as f64) < MIN_PART * (width * height) as f64 {
+            return None;
+        }
+        let blob = Blob { left, top, right, bottom, area, runs };
+        Some(MotionRegion { rect: *rect, ..self.region(blob, image) })
+    }
+
     /// Returns the appearance of `rect` in the last image.
     pub fn patch(&self, rect: &Rect, image: &Image) -> TemplatePatch {
         let cells = to_cells(&self.luma, rect, image);
         TemplatePatch::extract(self.background.current(), self.luma.width, cells)
+    }
+
+    /// Returns the brightness histogram of `rect` in the last image.
+    pub fn histogram(&self, rect: &Rect, image: &Image) -> [f32; HISTOGRAM_BINS] {
+        let CellRect { left, top, width, height } = to_cells(&self.luma, rect, image);
+        let runs = (top..top + height).map(|y| Run { y, start: left, end: left + width });
+        self.histogram_of(runs, width * height)
     }
 
     /// Returns the correlation of `patch` with the last image at the place where it was extracted, -1 to 1.
@@ -395,15 +419,21 @@ impl MotionDetector {
             width: blob.right - blob.left,
             height: blob.bottom - blob.top,
         };
+        let histogram = self.histogram_of(blob.runs.iter().copied(), blob.area);
+        MotionRegion { rect: to_rect(&self.luma, cells, image), histogram, blob }
+    }
+
+    /// The brightness histogram of `area` cells.
+    fn histogram_of(&self, runs: impl Iterator<Item = Run>, area: usize) -> [f32; HISTOGRAM_BINS] {
         let mut histogram = [0.0; HISTOGRAM_BINS];
-        for run in &blob.runs {
+        for run in runs {
             let row = run.y * self.luma.width;
             for brightness in &self.background.current()[row + run.start..row + run.end] {
                 let bin = (*brightness as usize * HISTOGRAM_BINS / 256).min(HISTOGRAM_BINS - 1);
-                histogram[bin] += 1.0 / blob.area as f32;
+                histogram[bin] += 1.0 / area as f32;
             }
         }
-        MotionRegion { rect: to_rect(&self.luma, cells, image), histogram, blob }
+        histogram
     }
 }
 

@@ -182,7 +182,7 @@ fn by_urgency(a: &Track, b: &Track) -> Ordering {
 }
 
 /// How much an inference on an object counts, by what can be seen of the object.
-fn weight(rect: &Rect, size: (f64, f64)) -> f32 {
+pub(super) fn weight(rect: &Rect, size: (f64, f64)) -> f32 {
     let by_size = (rect.width.max(rect.height) / FULL_WEIGHT_SIDE).clamp(MIN_SIZE_WEIGHT, 1.0);
     let by_edge = if is_cut_off(rect, size) { CUT_OFF_WEIGHT } else { 1.0 };
     (by_size * by_edge) as f32

@@ -10,6 +10,7 @@
 mod classification;
 mod findings;
 mod pictures;
+mod search;
 mod updates;
 mod view;
 
@@ -19,9 +20,11 @@ mod tests;
 pub use self::{
     findings::Findings,
     pictures::caption,
+    search::Found,
     view::{TrackView, Unreported},
 };
 
+use self::search::Search;
 use super::{
     events::{Event, EventIds, Sighting, ZoneTracker},
     head::{Score, classes::Heatmap},
@@ -89,6 +92,19 @@ pub trait Infer {
         true
     }
 
+    /// Whether [`Infer::detect`] finds anything.
+    fn has_detector(&self) -> bool {
+        false
+    }
+
+    /// Returns the objects that a detector finds in `rect` of the image. None are found without a detector.
+    ///
+    /// Errors: as for [`Infer::everyday`].
+    fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {
+        let _ = (image, rect);
+        Ok(Vec::new())
+    }
+
     /// Returns the heatmap of a class in the region of the last [`Infer::classes`]; see
     /// [`super::head::classes::ClassHead::heatmap`].
     fn heatmap(&mut self, class: usize) -> Option<Heatmap>;
@@ -120,6 +136,7 @@ pub struct Scene {
     motion: MotionDetector,
     tracker: Tracker,
     regions: Vec<RegionClassifier>,
+    search: Search,
     /// By track number. Confirmed tracks only.
     track_states: BTreeMap<u64, TrackState>,
     /// Occupancy as last reported.
@@ -248,6 +265,7 @@ impl Scene {
             motion: MotionDetector::new(camera.motion.clone(), masks),
             tracker: Tracker::new(settings.objects.clone()),
             regions: camera.regions.iter().cloned().map(RegionClassifier::new).collect(),
+            search: Search::default(),
             track_states: BTreeMap::new(),
             occupancy: None,
             ids: EventIds::new(settings.seed),
@@ -304,11 +322,20 @@ impl Scene {
         let image = &frame.image;
         let mut analysis = Analysis { size: upright_size(image), ..Analysis::default() };
         self.advance(frame, &mut analysis);
-        if let Some(motion) = self.motion.detect(image, self.now, &self.tracker.stationary()) {
+        let mut search_outcome = Ok(());
+        if let Some(mut motion) = self.motion.detect(image, self.now, &self.tracker.stationary()) {
             analysis.change = motion.change;
+            let searched = self.search(image, classifier, &mut motion, &mut analysis);
             let update = self.tracker.update(&motion, &mut self.motion, image, self.now);
             for (track, reason) in update.ended {
+                if reason == EndReason::Settled {
+                    self.search.settle(track.rect);
+                }
                 self.report_end(&track, reason, &mut analysis);
+            }
+            match searched {
+                Ok(searched) => self.add_searched(image, searched, &analysis),
+                Err(error) => search_outcome = Err(error),
             }
         }
         let tracks_outcome = self.classify_tracks(image, classifier, &mut analysis);
@@ -316,7 +343,7 @@ impl Scene {
         self.report_heatmaps(&mut analysis);
         self.report_occupancy(&mut analysis);
         let regions_outcome = self.classify_regions(frame, classifier, &mut analysis);
-        (analysis, tracks_outcome.and(regions_outcome))
+        (analysis, search_outcome.and(tracks_outcome).and(regions_outcome))
     }
 
     /// Ends all tracks, because no more frames come for now.

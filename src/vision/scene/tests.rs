@@ -44,7 +44,7 @@ impl Infer for FixedScores {
 
 /// A painter whose pictures hold the caption.
 #[derive(Default)]
-struct CaptionPainter {
+pub(super) struct CaptionPainter {
     /// The number of objects in each call.
     calls: Vec<usize>,
     /// This many more calls fail.
@@ -73,17 +73,22 @@ fn scene(toml: &str) -> Scene {
 }
 
 fn scene_with_pictures(toml: &str, pictures_per_frame: usize) -> Scene {
+    let labels = Labels::parse(b"cat\ndog\n", "l", 2).unwrap();
+    let taxonomy = Taxonomy::new(None, &labels, &Default::default()).unwrap();
+    scene_with(toml, pictures_per_frame, taxonomy)
+}
+
+pub(super) fn scene_with(toml: &str, pictures_per_frame: usize, taxonomy: Taxonomy) -> Scene {
     let text = format!("[cameras.yard]\nsource = 'test://'\n{toml}");
     let main = Main::Text { name: "t".into(), text };
     let config = config::load(&config::Inputs { main, ..Default::default() }).unwrap().config;
     assert!(matches!(config.cameras[0].source, Source::Test { .. }));
-    let labels = Labels::parse(b"cat\ndog\n", "l", 2).unwrap();
     Scene::new(Settings {
         camera: config.cameras[0].clone(),
         objects: config.objects,
         top: 2,
         pictures_per_frame,
-        taxonomy: Arc::new(Taxonomy::new(None, &labels, &Default::default()).unwrap()),
+        taxonomy: Arc::new(taxonomy),
         seed: 1,
     })
 }
@@ -95,7 +100,7 @@ fn image(size: (usize, usize), left: Option<usize>, seed: u64) -> Image {
 }
 
 /// A grey image with noise and striped boxes: left, top, width, height.
-fn image_with_boxes((width, height): (usize, usize), boxes: &[[usize; 4]], seed: u64) -> Image {
+pub(super) fn image_with_boxes((width, height): (usize, usize), boxes: &[[usize; 4]], seed: u64) -> Image {
     let mut random = fastrand::Rng::with_seed(seed);
     let data = (0..width * height)
         .map(|i| {
@@ -117,11 +122,11 @@ fn image_with_boxes((width, height): (usize, usize), boxes: &[[usize; 4]], seed:
     }
 }
 
-fn start() -> Timestamp {
+pub(super) fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn frame(number: usize, image: Image, time: Duration) -> Frame {
+pub(super) fn frame(number: usize, image: Image, time: Duration) -> Frame {
     Frame {
         number: number as u64 + 1,
         captured_at: start() + time,
@@ -144,9 +149,9 @@ fn analyze_all(scene: &mut Scene, images: Vec<(Image, Duration)>) -> (Vec<(usize
     (events, classifier.inferences)
 }
 
-const SIZE: (usize, usize) = (640, 360);
+pub(super) const SIZE: (usize, usize) = (640, 360);
 
-fn at(number: usize) -> Duration {
+pub(super) fn at(number: usize) -> Duration {
     Duration::from_millis(200 * number as u64)
 }
 

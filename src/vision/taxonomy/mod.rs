@@ -11,7 +11,7 @@
 mod custom;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use super::{
     head::file::{Tree, TreeLabel},
@@ -228,6 +228,11 @@ impl Taxonomy {
         self.labels.iter().position(|label| label.name == name)
     }
 
+    /// The label of the everyday head with this name.
+    pub fn find_everyday(&self, name: &str) -> Option<usize> {
+        self.find(name).filter(|&label| !self.labels[label].outputs.is_empty())
+    }
+
     /// The label and those that contain it, from specific to general.
     pub fn lineage(&self, label: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(Some(label), |&label| self.labels[label].parent)
@@ -311,6 +316,24 @@ impl Taxonomy {
             refined[output] = (1.0 - weight) * outputs[output] + weight * share;
         }
         Cow::Owned(refined)
+    }
+
+    /// The probabilities of the head's outputs if something is a label with this probability, and otherwise
+    /// nothing that has one. The label's outputs share it as in `shares`, or alike if these are empty or
+    /// zero. Empty without a head.
+    pub fn outputs_of(&self, label: usize, probability: f32, shares: &[f32]) -> Vec<f32> {
+        let mut outputs = vec![0.0; self.outputs];
+        let of_label = &self.labels[label].outputs;
+        let share = |output: usize| shares.get(output).copied().unwrap_or_default();
+        let sum: f32 = of_label.iter().map(|&output| share(output)).sum();
+        for &output in of_label {
+            let part = if sum > 0.0 { share(output) / sum } else { 1.0 / of_label.len() as f32 };
+            outputs[output] = probability * part;
+        }
+        if let Some(none) = self.none {
+            outputs[none] += 1.0 - probability;
+        }
+        outputs
     }
 
     /// The minimum score of a label, given the minimum for all labels.

@@ -19,7 +19,7 @@ fn custom(groups: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
     groups.iter().map(|(name, list)| (name.to_string(), members(list))).collect()
 }
 
-fn everyday(groups: &[(&str, &[&str])]) -> Taxonomy {
+pub fn everyday(groups: &[(&str, &[&str])]) -> Taxonomy {
     Taxonomy::new(Some(&tree()), &classes(), &custom(groups)).unwrap()
 }
 
@@ -254,4 +254,16 @@ fn only_allowed_labels_are_chosen() {
     assert_eq!(choose(&["car"]), "car");
     assert_eq!(choose(&["vehicle"]), "vehicle");
     assert_eq!(choose(&["person"]), "unknown");
+}
+
+#[test]
+fn a_detected_label_is_shared_by_its_kinds_as_they_were_seen_before() {
+    let taxonomy = everyday(&[]);
+    let animal = taxonomy.find_everyday("animal").unwrap();
+    let outputs = taxonomy.outputs_of(animal, 0.8, &[]);
+    assert_eq!((outputs[2], outputs[CAT], outputs[0]), (0.4, 0.4, 0.0));
+    assert!((outputs[NONE] - 0.2).abs() < 1e-6);
+    let outputs = taxonomy.outputs_of(animal, 0.8, &[0.5, 0.0, 0.1, 0.3, 0.1]);
+    assert!((outputs[CAT] - 0.6).abs() < 1e-6 && (outputs[2] - 0.2).abs() < 1e-6, "{outputs:?}");
+    assert_eq!(taxonomy.find_everyday("bottle"), None, "a group of classes");
 }

@@ -82,6 +82,21 @@ impl Tracker {
         self.tracks.drain(..).filter(|track| track.confirmed).map(|track| (track, reason)).collect()
     }
 
+    /// Starts a track with an object that was found without motion in the image of time `at`, to which the
+    /// detector's last image belongs. Returns the track.
+    pub fn add_found(
+        &mut self,
+        rect: Rect,
+        detector: &MotionDetector,
+        image: &Image,
+        at: Duration,
+    ) -> &mut Track {
+        let (histogram, patch) = (detector.histogram(&rect, image), detector.patch(&rect, image));
+        self.tracks.push(Track::found(self.next_number, rect, &histogram, patch, at));
+        self.next_number += 1;
+        self.tracks.last_mut().expect("one was added")
+    }
+
     /// Updates the tracks with the motion detected in the image of time `at`. Then lets the detector learn
     /// the background from that image.
     pub fn update(

@@ -77,6 +77,8 @@ pub struct Track {
     pub isolated: bool,
     /// All classification results of the object.
     pub labels: LabelAccumulator,
+    /// When a detector last searched where the object is. None: never.
+    pub searched_at: Option<Duration>,
     /// The object is stationary, and the last frame shows it where it was.
     pub(super) still_present: bool,
     /// The background was learned anew while the object was there.
@@ -105,6 +107,7 @@ impl Track {
             moving: true,
             isolated: true,
             labels: LabelAccumulator::default(),
+            searched_at: None,
             still_present: false,
             in_background: false,
             measurements: 1,
@@ -112,6 +115,37 @@ impl Track {
             patch: None,
             first_rect: region.rect,
             anchor: (region.rect, at),
+        }
+    }
+
+    /// Starts a confirmed track with a stationary object that was found without motion. It is part of the
+    /// background.
+    pub(super) fn found(
+        number: u64,
+        rect: Rect,
+        histogram: &[f32],
+        patch: TemplatePatch,
+        at: Duration,
+    ) -> Track {
+        Track {
+            number,
+            rect,
+            velocity: (0.0, 0.0),
+            first_seen_at: at,
+            seen_at: at,
+            located_at: at,
+            confirmed: true,
+            moving: false,
+            isolated: true,
+            labels: LabelAccumulator::default(),
+            searched_at: Some(at),
+            still_present: true,
+            in_background: true,
+            measurements: 1,
+            histogram: histogram.to_vec(),
+            patch: Some(patch),
+            first_rect: rect,
+            anchor: (rect, at),
         }
     }
 
@@ -239,6 +273,7 @@ pub mod tests {
             moving: true,
             isolated: true,
             labels: LabelAccumulator::default(),
+            searched_at: None,
             still_present: false,
             in_background: false,
             measurements: 9,

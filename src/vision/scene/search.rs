@@ -1,0 +1,464 @@
+//! What a detector adds to motion: boxes of single objects where something moves, and objects that do not
+//! move.
+//!
+//! Where something moves that was not searched for a while, a square of the image around it is searched. A
+//! motion region in which objects are found is replaced by their boxes: two people in one region become two,
+//! and a shadow is no longer part of the box. Then the tracker does its work as without a detector.
+//!
+//! The whole view is searched in tiles, one in each frame: at the start, after a scene change and at
+//! intervals. An object that is found twice in the same place, and that no track explains, becomes a track.
+
+use super::{Analysis, Infer, Scene, Settings, classification::weight};
+use crate::{
+    error::Error,
+    frame::Image,
+    vision::{
+        motion::{MotionDetector, MotionRegion, MotionResult},
+        rect::Rect,
+        tracks::Track,
+    },
+};
+use std::{collections::VecDeque, time::Duration};
+
+/// A moving object is searched again after this time.
+const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(400);
+/// Maximum number of squares that are searched in a frame because something moves.
+const MAX_SQUARES: usize = 2;
+/// Margin of a square around a motion region on each side, as a share of its longer side.
+const SQUARE_MARGIN: f64 = 0.25;
+/// Minimum side of a square, in pixels.
+const MIN_SQUARE: f64 = 160.0;
+/// A region within a square is searched with it if it is at least this share of its side.
+const MIN_SHARE_OF_SQUARE: f64 = 0.25;
+/// Share of an object's box that must lie within a motion region for the object to be what moves.
+const MIN_MOVING_SHARE: f64 = 0.5;
+/// Boxes that overlap by this much (intersection over union) are the same object.
+const SAME_OBJECT: f64 = 0.5;
+/// Intervals between searches of the whole view: without anything new ...
+const VIEW_INTERVAL: Duration = Duration::from_secs(60);
+/// ... and after a search that has found something new, or at the start.
+const VIEW_REPETITION: Duration = Duration::from_secs(2);
+/// Maximum number of settled objects to remember.
+const MAX_SETTLED: usize = 100;
+/// Overlap of neighbouring tiles, as a share of their side.
+const TILE_OVERLAP: f64 = 0.2;
+
+/// An object that a detector has found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Box in the upright image.
+    pub rect: Rect,
+    /// Index of the label.
+    pub label: usize,
+    /// Score, 0 to 1.
+    pub score: f32,
+}
+
+/// The state of the searches of one camera.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// The tiles of the running search of the view.
+    tiles: VecDeque<Rect>,
+    /// When the next search of the view begins.
+    next_at: Duration,
+    /// What the running search has found and no track explains.
+    unexplained: Vec<Found>,
+    /// The same of the search before.
+    before: Vec<Found>,
+    /// Objects that were found, did not move for long and are part of the scene now.
+    settled: VecDeque<Rect>,
+}
+
+/// What the searches of one frame have found.
+#[derive(Debug, Default)]
+pub(super) struct Searched {
+    /// The parts of the image that were searched.
+    areas: Vec<Rect>,
+    found: Vec<Found>,
+    /// What was searched is a tile of the view.
+    is_tile: bool,
+}
+
+impl Search {
+    /// Forgets what was found: the view is another one. It is searched from `now` on.
+    pub(super) fn restart(&mut self, now: Duration) {
+        *self = Search { next_at: now + VIEW_REPETITION, ..Search::default() };
+    }
+
+    /// Remembers that an object has become part of the scene.
+    pub(super) fn settle(&mut self, rect: Rect) {
+        if self.settled.len() >= MAX_SETTLED {
+            self.settled.pop_front();
+        }
+        self.settled.push_back(rect);
+    }
+}
+
+impl Scene {
+    /// Searches the image where something moves, and the next tile of the view. Replaces motion regions by
+    /// what was found in them.
+    ///
+    /// Errors: the pixels cannot be read, or the engine fails. The motion is valid nevertheless.
+    pub(super) fn search(
+        &mut self,
+        image: &Image,
+        classifier: &mut dyn Infer,
+        motion: &mut MotionResult,
+        analysis: &mut Analysis,
+    ) -> Result<Searched, Error> {
+        let mut searched = Searched::default();
+        if !classifier.has_detector() {
+            return Ok(searched);
+        }
+        if motion.relearned {
+            self.search.restart(self.now);
+        }
+        let due: Vec<Rect> = motion
+            .regions
+            .iter()
+            .filter(|region| is_due(&region.rect, self.tracker.tracks(), self.now))
+            .map(|region| region.rect)
+            .collect();
+        let mut areas = squares(due, analysis.size);
+        if areas.is_empty() && !motion.settling {
+            areas.extend(self.next_tile(analysis.size));
+            searched.is_tile = !areas.is_empty();
+        }
+        for area in areas {
+            if !searched.areas.is_empty() && !classifier.has_time() {
+                break;
+            }
+            let found = classifier.detect(image, &area)?;
+            analysis.inferences += 1;
+            add_found(&mut searched.found, found);
+            searched.areas.push(area);
+        }
+        let regions = std::mem::take(&mut motion.regions);
+        motion.regions =
+            regions.into_iter().flat_map(|region| split(region, &searched, &self.motion, image)).collect();
+        Ok(searched)
+    }
+
+    /// Adds what was found to the tracks, after these were updated with the same image.
+    pub(super) fn add_searched(&mut self, image: &Image, searched: Searched, analysis: &Analysis) {
+        let Searched { areas, found, is_tile } = searched;
+        let now = self.now;
+        let mut explained = vec![false; found.len()];
+        for track in self.tracker.tracks_mut() {
+            if !areas.iter().any(|area| track.rect.share_in(area) >= MIN_MOVING_SHARE) {
+                continue;
+            }
+            track.searched_at = Some(now);
+            let overlap = |index: &usize| track.rect.iou(&found[*index].rect);
+            let best = (0..found.len())
+                .filter(|index| !explained[*index] && overlap(index) >= SAME_OBJECT)
+                .max_by(|a, b| overlap(a).total_cmp(&overlap(b)).then(b.cmp(a)));
+            if let Some(index) = best {
+                explained[index] = true;
+                add_label(track, &found[index], &self.settings, now, analysis.size);
+            }
+        }
+        let is_new = |found: &Found| {
+            let is_same = |rect: &Rect| rect.iou(&found.rect) >= SAME_OBJECT;
+            !self
+                .tracker
+                .tracks()
+                .iter()
+                .any(|track| is_same(&track.rect) || found.rect.share_in(&track.rect) > SAME_OBJECT)
+                && !self.search.settled.iter().any(is_same)
+        };
+        let new = found.into_iter().zip(explained).filter(|(found, explained)| !explained && is_new(found));
+        let new: Vec<Found> = new.map(|(found, _)| found).collect();
+        // A square around something that moves may show only a part of another object.
+        if is_tile {
+            add_found(&mut self.search.unexplained, new);
+            if self.search.tiles.is_empty() {
+                self.complete_view(image, analysis);
+            }
+        }
+    }
+
+    /// The next tile of the search of the view, if one is due.
+    fn next_tile(&mut self, size: (f64, f64)) -> Option<Rect> {
+        let search = &mut self.search;
+        if search.tiles.is_empty() {
+            if self.now < search.next_at || self.now.is_zero() {
+                return None;
+            }
+            search.tiles = tiles(size).into();
+            search.unexplained.clear();
+        }
+        search.tiles.pop_front()
+    }
+
+    /// Starts tracks with what the last two searches of the view have found in the same place.
+    fn complete_view(&mut self, image: &Image, analysis: &Analysis) {
+        let found = std::mem::take(&mut self.search.unexplained);
+        let before = std::mem::take(&mut self.search.before);
+        let mut new = Vec::new();
+        for found in found {
+            let is_same =
+                |other: &Found| other.label == found.label && other.rect.iou(&found.rect) >= SAME_OBJECT;
+            if before.iter().any(is_same) {
+                let track = self.tracker.add_found(found.rect, &self.motion, image, self.now);
+                add_label(track, &found, &self.settings, self.now, analysis.size);
+            } else {
+                new.push(found);
+            }
+        }
+        // What is new is looked at again soon, but a view in which something else is found each time is not
+        // searched all the time.
+        let is_repeated = new.is_empty() || !before.is_empty();
+        self.search.next_at = self.now + if is_repeated { VIEW_INTERVAL } else { VIEW_REPETITION };
+        self.search.before = new;
+    }
+}
+
+/// Adds what a detector has found to the label of a track.
+fn add_label(track: &mut Track, found: &Found, settings: &Settings, at: Duration, size: (f64, f64)) {
+    let weight = weight(&track.rect, size);
+    let detection = (found.label, found.score);
+    track.labels.add_detection(detection, weight, at, &settings.taxonomy, settings.objects.score);
+}
+
+/// Whether a motion region is to be searched: no track explains it that was searched a moment ago.
+fn is_due(region: &Rect, tracks: &[Track], now: Duration) -> bool {
+    let was_searched =
+        |track: &Track| track.searched_at.is_some_and(|at| now.saturating_sub(at) < SEARCH_AGAIN_AFTER);
+    let explains = |track: &&Track| {
+        let rect = track.predict(now);
+        rect.share_in(region) >= MIN_MOVING_SHARE || region.share_in(&rect) >= MIN_MOVING_SHARE
+    };
+    let mut explaining = tracks.iter().filter(explains).peekable();
+    explaining.peek().is_none() || !explaining.all(was_searched)
+}
+
+/// The squares to search for motion regions, at most [`MAX_SQUARES`].
+fn squares(regions: Vec<Rect>, size: (f64, f64)) -> Vec<Rect> {
+    let mut squares: Vec<Rect> = Vec::new();
+    for region in regions {
+        let is_in = |square: &Rect| {
+            region.share_in(square) >= 1.0
+                && region.width.max(region.height) >= MIN_SHARE_OF_SQUARE * square.width.max(square.height)
+        };
+        if squares.len() < MAX_SQUARES && !squares.iter().any(is_in) {
+            let longer = region.width.max(region.height);
+            let margin = SQUARE_MARGIN.max((MIN_SQUARE / longer.max(1.0) - 1.0) / 2.0);
+            squares.push(region.square_within(margin, size));
+        }
+    }
+    squares
+}
+
+/// Square tiles that cover an image of this size along its longer side.
+fn tiles((width, height): (f64, f64)) -> Vec<Rect> {
+    let side = width.min(height);
+    let longer = width.max(height);
+    if side < 1.0 {
+        return Vec::new();
+    }
+    let step = side * (1.0 - TILE_OVERLAP);
+    let count = ((longer - side) / step).ceil().max(0.0) as usize + 1;
+    let tile = |index: usize| {
+        let start = if count == 1 { 0.0 } else { (longer - side) * index as f64 / (count - 1) as f64 };
+        let (left, top) = if width >= height { (start, 0.0) } else { (0.0, start) };
+        Rect { left, top, width: side, height: side }
+    };
+    (0..count).map(tile).collect()
+}
+
+/// Adds objects that were not found already in another part of the image.
+fn add_found(all: &mut Vec<Found>, more: Vec<Found>) {
+    for found in more {
+        let same = all
+            .iter_mut()
+            .find(|other| other.label == found.label && other.rect.iou(&found.rect) >= SAME_OBJECT);
+        match same {
+            Some(other) if other.score >= found.score => {}
+            Some(other) => *other = found,
+            None => all.push(found),
+        }
+    }
+}
+
+/// Replaces a motion region by the objects in it. Leaves it as it is if it was not searched or if nothing was
+/// found.
+fn split(
+    region: MotionRegion,
+    searched: &Searched,
+    detector: &MotionDetector,
+    image: &Image,
+) -> Vec<MotionRegion> {
+    if !searched.areas.iter().any(|area| region.rect.share_in(area) >= 1.0) {
+        return vec![region];
+    }
+    let is_moving = |found: &&Found| found.rect.share_in(&region.rect.expanded(0.1)) >= MIN_MOVING_SHARE;
+    let parts: Vec<MotionRegion> = searched
+        .found
+        .iter()
+        .filter(is_moving)
+        .filter_map(|found| detector.part(&region, &found.rect, image))
+        .collect();
+    if parts.is_empty() { vec![region] } else { parts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{CaptionPainter, SIZE, at, frame, image_with_boxes, scene_with},
+        *,
+    };
+    use crate::{
+        error::ErrorKind,
+        vision::{
+            events::{Event, EventKind},
+            head::classes::Heatmap,
+            taxonomy::tests::everyday,
+        },
+    };
+
+    const PERSON: usize = 0;
+    /// A person's box: left, top, width, height.
+    type Person = [usize; 4];
+
+    /// A detector that finds people where they are, and a classifier that knows nothing.
+    #[derive(Default)]
+    struct Sighted {
+        people: Vec<Person>,
+        searches: usize,
+        fails: bool,
+    }
+
+    fn rect([left, top, width, height]: Person) -> Rect {
+        let [left, top, width, height] = [left, top, width, height].map(|length| length as f64);
+        Rect { left, top, width, height }
+    }
+
+    impl Infer for Sighted {
+        fn everyday(&mut self, _: &Image, _: &Rect) -> Result<Vec<f32>, Error> {
+            // Person, car, animal, cat, none.
+            Ok(vec![0.1, 0.0, 0.0, 0.0, 0.9])
+        }
+
+        fn classes(&mut self, _: &Image, _: &Rect) -> Result<&[f32], Error> {
+            Ok(&[0.0; 1000])
+        }
+
+        fn has_detector(&self) -> bool {
+            true
+        }
+
+        fn detect(&mut self, _: &Image, area: &Rect) -> Result<Vec<Found>, Error> {
+            self.searches += 1;
+            if self.fails {
+                return Err(Error::new(ErrorKind::System, "no detection"));
+            }
+            let people = self.people.iter().map(|person| rect(*person));
+            let visible = people.filter(|person| person.share_in(area) > 0.7);
+            Ok(visible.map(|rect| Found { rect, label: PERSON, score: 0.9 }).collect())
+        }
+
+        fn heatmap(&mut self, _: usize) -> Option<Heatmap> {
+            None
+        }
+    }
+
+    /// Analyses one frame for each list of people. `shown` are the boxes in the image, which may have
+    /// shadows.
+    fn analyze(
+        scene: &mut Scene,
+        sighted: &mut Sighted,
+        frames: &[(usize, Vec<Person>, Vec<Person>)],
+    ) -> Vec<(usize, Event)> {
+        let (mut events, mut painter) = (Vec::new(), CaptionPainter::default());
+        for (number, people, shown) in frames {
+            sighted.people.clone_from(people);
+            let image = image_with_boxes(SIZE, shown, *number as u64);
+            let (analysis, _) = scene.analyze(&frame(*number, image, at(*number)), sighted, &mut painter);
+            events.extend(analysis.events.into_iter().map(|event| (*number, event)));
+        }
+        events
+    }
+
+    fn starts(events: &[(usize, Event)]) -> Vec<&Event> {
+        events.iter().filter(|(_, event)| event.kind == EventKind::Start).map(|(_, event)| event).collect()
+    }
+
+    #[test]
+    fn two_people_side_by_side_become_two_objects_without_their_shadow() {
+        let mut scene = scene_with("", 0, everyday(&[]));
+        let frames = |number: usize| {
+            let left = 8 * number.saturating_sub(5) + 20;
+            let people = vec![[left, 100, 40, 100], [left + 42, 100, 40, 100]];
+            let shadow = [left, 200, 82, 20];
+            let shown = [people.clone(), vec![shadow]].concat();
+            if number < 5 { (number, Vec::new(), Vec::new()) } else { (number, people, shown) }
+        };
+        let frames: Vec<_> = (0..30).map(frames).collect();
+        let mut sighted = Sighted::default();
+        let events = analyze(&mut scene, &mut sighted, &frames);
+        assert_eq!(starts(&events).len(), 2, "{events:#?}");
+        assert!(starts(&events).iter().all(|event| event.label == Some(PERSON)));
+        let people: Vec<Rect> = frames[29].1.iter().map(|person| rect(*person)).collect();
+        for track in scene.tracker.tracks() {
+            assert!(
+                people.iter().any(|person| person.iou(&track.rect) > 0.6),
+                "{:?} of {people:?}",
+                track.rect
+            );
+        }
+        assert!(sighted.searches <= 20, "{}: not in every frame", sighted.searches);
+    }
+
+    #[test]
+    fn who_stands_still_is_found_once_and_ends_when_gone() {
+        let mut scene = scene_with("", 0, everyday(&[]));
+        let person = [300, 100, 50, 120];
+        // Far away from motion, and gone after 10 s.
+        let frame = |number: usize| {
+            let people = if number < 50 { vec![person] } else { Vec::new() };
+            (number, people.clone(), people)
+        };
+        let frames: Vec<_> = (0..90).map(frame).collect();
+        let mut sighted = Sighted::default();
+        let events = analyze(&mut scene, &mut sighted, &frames);
+        let [started] = starts(&events)[..] else { panic!("{events:#?}") };
+        assert!(started.label == Some(PERSON) && !started.moving);
+        assert!(started.started_at < crate::vision::scene::tests::start() + Duration::from_secs(6));
+        assert!(events.iter().any(|(number, event)| *number > 50 && matches!(event.kind, EventKind::End(_))));
+        assert!(sighted.searches <= 12, "{}: a still view costs next to nothing", sighted.searches);
+    }
+
+    #[test]
+    fn a_detector_that_fails_loses_no_motion() {
+        let mut scene = scene_with("labels = ['any', 'unknown']", 0, everyday(&[]));
+        let frames: Vec<_> = (0..30)
+            .map(|number| {
+                let shown = if number < 5 { Vec::new() } else { vec![[15 * number, 100, 60, 100]] };
+                (number, Vec::new(), shown)
+            })
+            .collect();
+        let mut sighted = Sighted { fails: true, ..Sighted::default() };
+        assert_eq!(starts(&analyze(&mut scene, &mut sighted, &frames)).len(), 1);
+    }
+
+    #[test]
+    fn tiles_cover_the_view_and_overlap() {
+        let of = |width, height| {
+            tiles((width, height)).iter().map(|tile| (tile.left, tile.top)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(640.0, 640.0), [(0.0, 0.0)]);
+        assert_eq!(of(1280.0, 720.0), [(0.0, 0.0), (560.0, 0.0)]);
+        assert_eq!(of(720.0, 1280.0), [(0.0, 0.0), (0.0, 560.0)]);
+        assert_eq!(of(0.0, 720.0), []);
+    }
+
+    #[test]
+    fn a_square_holds_small_neighbours_but_not_specks() {
+        let rect = |left, side| Rect { left, top: 100.0, width: side, height: side };
+        let squares =
+            squares(vec![rect(100.0, 200.0), rect(150.0, 100.0), rect(160.0, 20.0)], (640.0, 360.0));
+        assert_eq!(squares.len(), 2, "the speck is searched by itself");
+        assert_eq!(squares[1].width, MIN_SQUARE);
+    }
+}
