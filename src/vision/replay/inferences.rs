@@ -6,7 +6,11 @@
 use crate::{
     error::{Error, ErrorKind},
     frame::Image,
-    vision::{head::classes::Heatmap, rect::Rect, scene::Infer},
+    vision::{
+        head::classes::Heatmap,
+        rect::Rect,
+        scene::{Found, Infer},
+    },
 };
 
 /// Minimum overlap (intersection over union) of two crops that show the same object.
@@ -93,6 +97,14 @@ impl<I: Infer> Infer for InferenceLog<'_, I> {
 
     fn has_time(&self) -> bool {
         self.inner.has_time()
+    }
+
+    fn has_detector(&self) -> bool {
+        self.inner.has_detector()
+    }
+
+    fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {
+        self.inner.detect(image, rect)
     }
 
     fn heatmap(&mut self, class: usize) -> Option<Heatmap> {

@@ -113,12 +113,12 @@ impl Scene {
         if motion.relearned {
             self.search.restart(self.now);
         }
-        let due: Vec<Rect> = motion
-            .regions
-            .iter()
-            .filter(|region| is_due(&region.rect, self.tracker.tracks(), self.now))
-            .map(|region| region.rect)
-            .collect();
+        let tracks = self.tracker.tracks();
+        let since = |region: &MotionRegion| Some((due_since(&region.rect, tracks, self.now)?, region.rect));
+        let mut due: Vec<(Option<Duration>, Rect)> = motion.regions.iter().filter_map(since).collect();
+        // What was never searched comes first, then what was searched longest ago, so that none starves.
+        due.sort_by_key(|(searched_at, _)| *searched_at);
+        let due = due.into_iter().map(|(_, rect)| rect).collect();
         let mut areas = squares(due, analysis.size);
         if areas.is_empty() && !motion.settling {
             areas.extend(self.next_tile(analysis.size));
@@ -221,16 +221,16 @@ fn add_label(track: &mut Track, found: &Found, settings: &Settings, at: Duration
     track.labels.add_detection(detection, weight, at, &settings.taxonomy, settings.objects.score);
 }
 
-/// Whether a motion region is to be searched: no track explains it that was searched a moment ago.
-fn is_due(region: &Rect, tracks: &[Track], now: Duration) -> bool {
-    let was_searched =
-        |track: &Track| track.searched_at.is_some_and(|at| now.saturating_sub(at) < SEARCH_AGAIN_AFTER);
+/// When a motion region that is to be searched was last searched: at least one track in it was not a moment
+/// ago. None within: never. None: it need not be searched.
+fn due_since(region: &Rect, tracks: &[Track], now: Duration) -> Option<Option<Duration>> {
     let explains = |track: &&Track| {
         let rect = track.predict(now);
         rect.share_in(region) >= MIN_MOVING_SHARE || region.share_in(&rect) >= MIN_MOVING_SHARE
     };
-    let mut explaining = tracks.iter().filter(explains).peekable();
-    explaining.peek().is_none() || !explaining.all(was_searched)
+    let oldest = tracks.iter().filter(explains).map(|track| track.searched_at).min().flatten();
+    let is_due = oldest.is_none_or(|at| now.saturating_sub(at) >= SEARCH_AGAIN_AFTER);
+    is_due.then_some(oldest)
 }
 
 /// The squares to search for motion regions, at most [`MAX_SQUARES`].
@@ -314,6 +314,7 @@ mod tests {
             events::{Event, EventKind},
             head::classes::Heatmap,
             taxonomy::tests::everyday,
+            tracks::tests::track_seen_at,
         },
     };
 
@@ -440,6 +441,25 @@ mod tests {
             .collect();
         let mut sighted = Sighted { fails: true, ..Sighted::default() };
         assert_eq!(starts(&analyze(&mut scene, &mut sighted, &frames)).len(), 1);
+    }
+
+    #[test]
+    fn a_crowd_is_searched_in_turns() {
+        let rect = |number: usize| Rect { left: 50.0 * number as f64, top: 0.0, width: 30.0, height: 60.0 };
+        let at = |frame: usize| Duration::from_millis(200 * frame as u64);
+        let mut tracks: Vec<Track> = (0..40).map(|n| track_seen_at(n as u64, at(0))).collect();
+        tracks.iter_mut().enumerate().for_each(|(number, track)| track.rect = rect(number));
+        for frame in 1..=40 {
+            let since = |n: &usize| Some((due_since(&rect(*n), &tracks, at(frame))?, *n));
+            let mut due: Vec<_> = (0..40).filter_map(|n| since(&n)).collect();
+            due.sort();
+            for (_, number) in due.into_iter().take(MAX_SQUARES) {
+                tracks[number].searched_at = Some(at(frame));
+            }
+        }
+        let waited = |track: &Track| at(40) - track.searched_at.expect("each was searched");
+        assert!(tracks.iter().all(|track| waited(track) < at(21)), "nobody waits for more than one round");
+        assert_eq!(due_since(&rect(99), &tracks, at(40)), Some(None), "what is new is due");
     }
 
     #[test]
