@@ -118,18 +118,17 @@ impl Browser {
         self.runtime.block_on(self.client.execute_async(run, Vec::new())).unwrap()
     }
 
-    /// Saves what the window shows as docs/page/NAME.jpg, if CAMFIRE_PAGE_PICTURES is set.
+    /// Saves what the window shows as docs/images/page-NAME.jpg, if CAMFIRE_PAGE_PICTURES is set.
     fn save_picture(&self, name: &str) {
         if std::env::var_os("CAMFIRE_PAGE_PICTURES").is_none() {
             return;
         }
         let png = self.runtime.block_on(self.client.screenshot()).unwrap();
-        let folder = root().join("docs/page");
-        std::fs::create_dir_all(&folder).unwrap();
+        let file = root().join(format!("docs/images/page-{name}.jpg"));
         let rgb = image::load_from_memory(&png).unwrap().to_rgb8();
         let mut jpeg = Vec::new();
         image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&rgb).unwrap();
-        std::fs::write(folder.join(format!("{name}.jpg")), jpeg).unwrap();
+        std::fs::write(file, jpeg).unwrap();
     }
 
     /// Clicks places of the setup's picture, by real pointer events. They are relative to its middle, in
