@@ -29,6 +29,7 @@ mod daemon;
 mod error;
 mod files;
 mod frame;
+mod hex;
 mod lifecycle;
 mod procfs;
 mod publish;

@@ -11,6 +11,7 @@
 //! A password is hashed with Argon2id, because people choose it. A token has 256 random bits, so a plain
 //! SHA-256 is enough and programs need not wait for Argon2 with each request.
 
+use crate::hex;
 use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
@@ -57,7 +58,7 @@ impl Role {
 pub fn new_secret() -> String {
     let mut random = [0; 32];
     getrandom::fill(&mut random).expect("the kernel has random numbers");
-    hex(&random)
+    hex::encode(&random)
 }
 
 /// The passwords and tokens of the web server.
@@ -236,11 +237,7 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 fn sha256(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]

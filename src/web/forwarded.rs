@@ -22,19 +22,11 @@ const PROTO: &str = "x-forwarded-proto";
 /// What proxies add to a request, and neither browsers nor programs.
 const ADDED_BY_PROXIES: [&str; 6] = [FORWARDED, FOR, PROTO, "x-forwarded-host", "x-real-ip", "via"];
 
-/// The other end of a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer {
-    pub address: IpAddr,
-    /// Whether the connection is encrypted.
-    pub is_secure: bool,
-}
-
-/// Who sends a request.
+/// Who sends a request: at first the other end of its connection, then, once it is identified, the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     pub address: IpAddr,
-    /// Whether the browser speaks https.
+    /// Whether it speaks https.
     pub is_secure: bool,
 }
 
@@ -53,9 +45,9 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// The sender of a request.
-    fn client(&self, peer: Peer, headers: &HeaderMap) -> Client {
-        let Peer { mut address, mut is_secure } = peer;
+    /// The sender of a request that came over a connection of `peer`.
+    fn client(&self, peer: Client, headers: &HeaderMap) -> Client {
+        let Client { mut address, mut is_secure } = peer;
         if !self.contains(address) {
             return Client { address, is_secure };
         }
@@ -76,10 +68,10 @@ impl Proxies {
     }
 }
 
-/// Adds the [`Client`] to a request.
+/// Replaces the [`Client`] of a request, which is the other end of its connection, by the sender.
 pub(super) async fn identify(
     State(proxies): State<Proxies>,
-    Extension(peer): Extension<Peer>,
+    Extension(peer): Extension<Client>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -152,7 +144,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let peer = Peer { address: peer.parse().unwrap(), is_secure: false };
+        let peer = Client { address: peer.parse().unwrap(), is_secure: false };
         let Client { address, is_secure } = proxies.client(peer, &headers);
         (address.to_string(), is_secure)
     }

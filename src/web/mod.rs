@@ -32,7 +32,7 @@ use crate::{
         access::Access,
         app_state::AppState,
         connections::{Connections, Guard},
-        forwarded::{Peer, Proxies},
+        forwarded::{Client, Proxies},
         lifetime::Lifetime,
         metrics::{Format, Metrics},
         tls::Begun,
@@ -175,7 +175,7 @@ impl Web {
                         let address = address.ip();
                         let guard = connections.open(address, self.pages.proxies.contains(address));
                         let certificate = self.pages.app.current().certificate.clone();
-                        let peer = Peer { address, is_secure: certificate.is_some() };
+                        let peer = Client { address, is_secure: certificate.is_some() };
                         let router = router.clone().layer(Extension(peer));
                         drop(tokio::spawn(serve_stream(
                             stream,

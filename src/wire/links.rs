@@ -5,10 +5,10 @@
 //! (HMAC-SHA256) of the event's id and the picture's name. Who has the link can fetch the picture for as long
 //! as the store keeps it. Nothing is stored for a link.
 
+use crate::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use std::fmt::Write;
 use uuid::Uuid;
 
 /// Length of a key in bytes.
@@ -72,10 +72,7 @@ impl Links {
         let public_url = &self.public_url;
         let picture = |picture: LinkedPicture| {
             let code = self.code(id, picture).finalize().into_bytes();
-            let key = code[..KEY_BYTES].iter().fold(String::new(), |mut key, byte| {
-                let _ = write!(key, "{byte:02x}");
-                key
-            });
+            let key = hex::encode(&code[..KEY_BYTES]);
             format!("{public_url}/api/events/{id}/{}?key={key}", picture.file_name())
         };
         EventLinks {

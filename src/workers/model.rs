@@ -1,19 +1,19 @@
 //! The networks of a process, from files or built in: their engines, heads and labels, and their identity.
 
-use super::detector::DetectorModel;
 use crate::{
     config::{self, Naming, Network},
     error::{Error, ErrorKind},
-    files,
+    files, hex,
     vision::{
         head::{Score, file::HeadFile},
         labels::Labels,
         taxonomy::{LabelProblem, Taxonomy},
     },
     wire::messages,
+    workers::detector::DetectorModel,
 };
 use sha2::{Digest, Sha256};
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
 
 /// Maximum size of a model, a head or a list of labels.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -222,8 +222,11 @@ fn read_head(network: &Network) -> Result<Option<HeadSource<'_>>, Error> {
     let bytes = read(file, EVERYDAY_HEAD, "head")?;
     let source = source(file);
     let head = HeadFile::parse(&bytes, &source)?;
-    let identity =
-        messages::Head { name: head.name.clone(), sha256: sha256_hex(&bytes), network: String::new() };
+    let identity = messages::Head {
+        name: head.name.clone(),
+        sha256: hex::encode(&Sha256::digest(&bytes)),
+        network: String::new(),
+    };
     Ok(Some(HeadSource { head, identity, source, model }))
 }
 
@@ -264,8 +267,12 @@ fn open_network(
     };
     let engine = engine::open(&bytes, network.engine, network.kernels, maps)
         .map_err(|e| Error::caused(ErrorKind::Input, format!("model {source}"), e))?;
-    let identity =
-        messages::Model { name, sha256: sha256_hex(&bytes), engine: engine.name(), everyday: None };
+    let identity = messages::Model {
+        name,
+        sha256: hex::encode(&Sha256::digest(&bytes)),
+        engine: engine.name(),
+        everyday: None,
+    };
     Ok((engine, identity))
 }
 
@@ -280,14 +287,6 @@ fn read(file: Option<&Path>, built_in: &'static [u8], what: &str) -> Result<Cow<
         Ok(bytes) => Ok(Cow::Owned(bytes)),
         Err(e) => Err(Error::caused(ErrorKind::Input, format!("{what} {}", file.display()), e)),
     }
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        write!(hex, "{byte:02x}").expect("writing to a string works");
-    }
-    hex
 }
 
 #[cfg(test)]

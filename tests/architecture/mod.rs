@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["control", "counters"],
     &["queue", "config"],
     &["clock", "backoff", "recent_log"],
-    &["error", "files", "frame", "lifecycle", "procfs", "sync"],
+    &["error", "files", "frame", "hex", "lifecycle", "procfs", "sync"],
 ];
 
 /// Crates and modules of the standard library, and the only paths whose code may name them.
