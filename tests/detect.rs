@@ -77,6 +77,16 @@ fn a_detector_of_the_users_own_has_its_own_labels() {
             .collect::<Vec<_>>()
     };
     assert_eq!(of(&ours, "somebody"), of(&built_in, "person"));
+    // The other file of the same weights, and the other ways to fill the input.
+    let wide = path("models/detector/detector_448x256_int8.tflite");
+    let others = [PathBuf::from(wide), own_detector(folder.path(), "strides", "colours = \"bgr\"\nstrides")];
+    for other in &others {
+        let found = detect(&["--detector", other.to_str().unwrap()]);
+        assert!(!found.is_empty() && found != built_in, "{}", other.display());
+    }
+    // A square photo fills a square input wherever it lies.
+    let centred = own_detector(folder.path(), "strides", "position = \"centre\"\nstrides");
+    assert_eq!(detect(&["--detector", centred.to_str().unwrap()]), built_in);
     assert!(of(&ours, "vehicle").is_empty() && of(&ours, "").is_empty(), "an empty label is ignored");
 }
 

@@ -8,8 +8,8 @@ use crate::{
     frame::Image,
     vision::{
         detector::{
-            Decoder, Detection, Fit, Tensor,
-            layout::{Colours, Layout, OutputShape, Position},
+            Decoder, Detection, Fit,
+            layout::{Colours, Layout, Output, Position},
         },
         preprocess::Preprocessor,
         rect::Rect,
@@ -45,18 +45,8 @@ pub struct Detector {
     /// Scales the region that was last searched, and those of its size.
     preprocessor: Option<((usize, usize), Preprocessor)>,
     input: Vec<u8>,
-    outputs: Vec<Output>,
-}
-
-/// An output of the network.
-struct Output {
-    /// Quantized values of the last run, as int8.
-    values: Vec<i8>,
-    bytes: Vec<u8>,
-    scale: f32,
-    zero_point: i8,
-    /// What makes int8 of the file's type: 128 in uint8 files.
-    flip: u8,
+    /// The bytes of the outputs of the last run.
+    outputs: Vec<Vec<u8>>,
 }
 
 impl DetectorModel {
@@ -94,14 +84,20 @@ impl DetectorModel {
             .map_err(|e| Error::caused(ErrorKind::Input, format!("detector {source}"), e))?;
         let refuse = |problem| Error::new(ErrorKind::Input, format!("detector {source}: {problem}"));
         let input_size = image_size(&network.input()).map_err(refuse)?;
-        let shape = |output: TensorInfo| OutputShape { name: output.name, shape: output.shape };
+        let describe = |TensorInfo { name, shape, element, quantization: (scale, zero_point) }| Output {
+            name,
+            shape,
+            scale,
+            zero_point,
+            is_signed: element == Element::Int8,
+        };
         if let Some(output) = network.outputs().iter().find(|output| output.element == Element::Float32) {
             return Err(refuse(format!(
                 "output {:?} has f32 values; camfire runs int8 networks",
                 output.name
             )));
         }
-        let outputs: Vec<OutputShape> = network.outputs().into_iter().map(shape).collect();
+        let outputs: Vec<Output> = network.outputs().into_iter().map(describe).collect();
         let misfit = |problem| Error::new(ErrorKind::Input, format!("detector {layout_source}: {problem}"));
         let layout = Layout::parse(layout).map_err(misfit)?;
         let decoder = Decoder::new(layout, &outputs, input_size).map_err(misfit)?;
@@ -128,12 +124,6 @@ impl DetectorModel {
     }
 }
 
-impl Output {
-    fn tensor(&self) -> Tensor<'_> {
-        Tensor { values: &self.values, scale: self.scale, zero_point: self.zero_point }
-    }
-}
-
 /// Width and height of an input that takes an image as RGB bytes.
 ///
 /// Errors: what the input is instead.
@@ -156,18 +146,12 @@ fn image_size(input: &TensorInfo) -> Result<(usize, usize), String> {
 impl Detector {
     /// Opens a session with the network.
     pub fn open(model: &DetectorModel) -> Detector {
-        let output = |info: TensorInfo| {
-            let (scale, zero_point) = info.quantization;
-            let flip = if info.element == Element::Uint8 { 0x80 } else { 0 };
-            let len = info.shape.iter().product();
-            let zero_point = (zero_point - i32::from(flip)) as i8;
-            Output { values: vec![0; len], bytes: vec![0; len], scale, zero_point, flip }
-        };
+        let bytes = |info: TensorInfo| vec![0; info.shape.iter().product()];
         Detector {
             session: model.network.session(),
             preprocessor: None,
             input: Vec::new(),
-            outputs: model.network.outputs().into_iter().map(output).collect(),
+            outputs: model.network.outputs().into_iter().map(bytes).collect(),
             model: model.clone(),
         }
     }
@@ -180,14 +164,10 @@ impl Detector {
         self.fill_input(image, region, &fit)?;
         let failed = |error| Error::caused(ErrorKind::System, "cannot search the image for objects", error);
         self.session.run(&self.input).map_err(failed)?;
-        for (index, output) in self.outputs.iter_mut().enumerate() {
-            self.session.read(engine::model::Tensor::Output(index), &mut output.bytes).map_err(failed)?;
-            for (value, byte) in output.values.iter_mut().zip(&output.bytes) {
-                *value = (byte ^ output.flip) as i8;
-            }
+        for (index, bytes) in self.outputs.iter_mut().enumerate() {
+            self.session.read(engine::model::Tensor::Output(index), bytes).map_err(failed)?;
         }
-        let tensors: Vec<Tensor<'_>> = self.outputs.iter().map(Output::tensor).collect();
-        Ok(self.model.decoder.decode(&tensors, &fit, min_score))
+        Ok(self.model.decoder.decode(&self.outputs, &fit, min_score))
     }
 
     /// Scales the region into the input.

@@ -72,10 +72,10 @@ pub enum Position {
     Centre,
 }
 
-/// An output of the network.
+/// Which output of the network.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub enum Output {
+pub enum OutputId {
     /// By its number, from 0.
     Index(usize),
     /// By its tensor's name.
@@ -86,7 +86,7 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boxes {
-    outputs: Vec<Output>,
+    outputs: Vec<OutputId>,
     #[serde(default)]
     first_channel: usize,
     /// What the values mean.
@@ -135,7 +135,7 @@ pub enum Encoding {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scores {
-    outputs: Vec<Output>,
+    outputs: Vec<OutputId>,
     #[serde(default)]
     first_channel: usize,
     /// What makes a score of a value.
@@ -149,7 +149,7 @@ pub struct Scores {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Objectness {
-    outputs: Vec<Output>,
+    outputs: Vec<OutputId>,
     #[serde(default)]
     first_channel: usize,
     /// What makes a score of a value: not `softmax`.
@@ -169,12 +169,18 @@ pub enum Activation {
 }
 
 /// An output of a network, as the engine tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputShape {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
     /// Name of the tensor.
     pub name: String,
     /// Its dimensions; the first one is 1.
     pub shape: Vec<usize>,
+    /// The real value of one quantization step.
+    pub scale: f32,
+    /// The quantized value that represents 0.
+    pub zero_point: i32,
+    /// Whether the values are signed bytes.
+    pub is_signed: bool,
 }
 
 /// Where the values of one part (boxes, scores, objectness) of one stride are.
@@ -262,7 +268,7 @@ impl Layout {
     /// Errors: an output that does not exist or has the wrong shape, with the key.
     pub(super) fn levels(
         &self,
-        outputs: &[OutputShape],
+        outputs: &[Output],
         (width, height): (usize, usize),
     ) -> Result<Vec<Level>, String> {
         let mut levels: Vec<Level> = Vec::new();
@@ -283,7 +289,7 @@ impl Layout {
         if points.iter().sum::<usize>() > MAX_POINTS {
             return Err("strides: too small for this input".to_string());
         }
-        let part = |key: &str, wanted: &[Output], first: usize, channels: usize| {
+        let part = |key: &str, wanted: &[OutputId], first: usize, channels: usize| {
             places(outputs, wanted, first, channels, &points)
                 .map_err(|problem| format!("{key}.outputs: {problem}"))
         };
@@ -313,22 +319,24 @@ fn is_positive(value: f32) -> bool {
 /// Where a part with `channels` values for each point is: in one output for each stride, or in one for all.
 /// `points` is the number of points of each stride.
 fn places(
-    outputs: &[OutputShape],
-    wanted: &[Output],
+    outputs: &[Output],
+    wanted: &[OutputId],
     first_channel: usize,
     channels: usize,
     points: &[usize],
 ) -> Result<Vec<Place>, String> {
-    let find = |output: &Output| match output {
-        Output::Index(index) if *index < outputs.len() => Ok(*index),
-        Output::Index(index) => Err(format!("there is no output {index}; the network has {}", outputs.len())),
-        Output::Name(name) => outputs.iter().position(|output| output.name == *name).ok_or_else(|| {
+    let find = |output: &OutputId| match output {
+        OutputId::Index(index) if *index < outputs.len() => Ok(*index),
+        OutputId::Index(index) => {
+            Err(format!("there is no output {index}; the network has {}", outputs.len()))
+        }
+        OutputId::Name(name) => outputs.iter().position(|output| output.name == *name).ok_or_else(|| {
             let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
             format!("there is no output {name:?}; the network has {}", names.join(", "))
         }),
     };
     let step = |output: usize, points: usize| {
-        let OutputShape { name, shape } = &outputs[output];
+        let Output { name, shape, .. } = &outputs[output];
         let count: usize = shape.iter().product();
         let step = count / points;
         // The last dimension holds the values of a point, or of all anchors of a cell.
@@ -359,7 +367,7 @@ fn places(
     if wanted.len() != points.len() {
         return Err(format!("there are {}; there must be one, or one for each stride", wanted.len()));
     }
-    let place = |(output, points): (&Output, &usize)| {
+    let place = |(output, points): (&OutputId, &usize)| {
         let output = find(output)?;
         Ok(Place { output, start: first_channel, step: step(output, *points)? })
     };
@@ -380,13 +388,13 @@ pub mod tests {
         [objectness]\noutputs = [0]\nfirst_channel = 4\nactivation = 'none'\n\
         [scores]\noutputs = [0]\nfirst_channel = 5\nactivation = 'none'\n";
 
-    pub fn output(name: &str, shape: &[usize]) -> OutputShape {
-        OutputShape { name: name.into(), shape: shape.to_vec() }
+    pub fn output(name: &str, shape: &[usize]) -> Output {
+        Output { name: name.into(), shape: shape.to_vec(), scale: 0.1, zero_point: 0, is_signed: true }
     }
 
     /// The outputs of [`PLAIN`] for an input of 32 x 16.
-    pub fn plain_outputs() -> Vec<OutputShape> {
-        vec![
+    pub fn plain_outputs() -> [Output; 4] {
+        [
             output("class8", &[1, 2, 4, 2]),
             output("box8", &[1, 2, 4, 4]),
             output("class16", &[1, 1, 2, 2]),
@@ -407,7 +415,7 @@ pub mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let fails = |layout: &str, outputs: &[OutputShape], expected: &str| {
+        let fails = |layout: &str, outputs: &[Output], expected: &str| {
             let error = Layout::parse(layout).unwrap().levels(outputs, (32, 16)).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
@@ -416,8 +424,11 @@ pub mod tests {
         let other_stride = PLAIN.replace("[8, 16]", "[8, 32]");
         fails(&other_stride, &plain_outputs(), "boxes.outputs: output 3 (box16)");
         fails(PLAIN, &outputs, "boxes.outputs: output 3 (box16) has the shape 1 x 1 x 2 x 3");
-        outputs.truncate(2);
-        fails(PLAIN, &outputs, "boxes.outputs: there is no output \"box16\"; the network has class8, box8");
+        fails(
+            PLAIN,
+            &outputs[..2],
+            "boxes.outputs: there is no output \"box16\"; the network has class8, box8",
+        );
         fails(
             YOLOX,
             &[output("all", &[1, 10, 6])],

@@ -7,7 +7,7 @@ mod decode;
 pub mod layout;
 mod suppression;
 
-pub use decode::{Decoder, Tensor};
+pub use decode::Decoder;
 
 use super::rect::Rect;
 

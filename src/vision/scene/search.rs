@@ -30,13 +30,15 @@ const SQUARE_MARGIN: f64 = 0.25;
 const MIN_SQUARE: f64 = 160.0;
 /// A region within a square is searched with it if it is at least this share of its side.
 const MIN_SHARE_OF_SQUARE: f64 = 0.25;
-/// Share of an object's box that must lie within a motion region for the object to be what moves.
-const MIN_MOVING_SHARE: f64 = 0.5;
+/// A box is in an area if at least this share of it is.
+const MIN_SHARE: f64 = 0.5;
+/// Margin around a motion region, as a share of its size, within which an object is what moves there.
+const REGION_MARGIN: f64 = 0.1;
 /// Boxes that overlap by this much (intersection over union) are the same object.
 const SAME_OBJECT: f64 = 0.5;
 /// Intervals between searches of the whole view: without anything new ...
 const VIEW_INTERVAL: Duration = Duration::from_secs(60);
-/// ... and after a search that has found something new, or at the start.
+/// ... and after a search that has found something new, or after a scene change.
 const VIEW_REPETITION: Duration = Duration::from_secs(2);
 /// Maximum number of settled objects to remember.
 const MAX_SETTLED: usize = 100;
@@ -52,6 +54,13 @@ pub struct Found {
     pub label: usize,
     /// Score, 0 to 1.
     pub score: f32,
+}
+
+impl Found {
+    /// Whether both are the same object, found twice.
+    fn is_same(&self, other: &Found) -> bool {
+        self.label == other.label && self.rect.iou(&other.rect) >= SAME_OBJECT
+    }
 }
 
 /// The state of the searches of one camera.
@@ -80,7 +89,7 @@ pub(super) struct Searched {
 }
 
 impl Search {
-    /// Forgets what was found: the view is another one. It is searched from `now` on.
+    /// Forgets what was found, because the view is another one. It is searched again once it has settled.
     pub(super) fn restart(&mut self, now: Duration) {
         *self = Search { next_at: now + VIEW_REPETITION, ..Search::default() };
     }
@@ -133,9 +142,7 @@ impl Scene {
             add_found(&mut searched.found, found);
             searched.areas.push(area);
         }
-        let regions = std::mem::take(&mut motion.regions);
-        motion.regions =
-            regions.into_iter().flat_map(|region| split(region, &searched, &self.motion, image)).collect();
+        motion.regions = split(std::mem::take(&mut motion.regions), &searched, &self.motion, image);
         Ok(searched)
     }
 
@@ -145,7 +152,7 @@ impl Scene {
         let now = self.now;
         let mut explained = vec![false; found.len()];
         for track in self.tracker.tracks_mut() {
-            if !areas.iter().any(|area| track.rect.share_in(area) >= MIN_MOVING_SHARE) {
+            if !areas.iter().any(|area| track.rect.share_in(area) >= MIN_SHARE) {
                 continue;
             }
             track.searched_at = Some(now);
@@ -159,13 +166,10 @@ impl Scene {
             }
         }
         let is_new = |found: &Found| {
-            let is_same = |rect: &Rect| rect.iou(&found.rect) >= SAME_OBJECT;
-            !self
-                .tracker
-                .tracks()
-                .iter()
-                .any(|track| is_same(&track.rect) || found.rect.share_in(&track.rect) > SAME_OBJECT)
-                && !self.search.settled.iter().any(is_same)
+            let is_there = |rect: &Rect| rect.iou(&found.rect) >= SAME_OBJECT;
+            let is_part = |track: &Track| found.rect.share_in(&track.rect) > MIN_SHARE;
+            !self.tracker.tracks().iter().any(|track| is_there(&track.rect) || is_part(track))
+                && !self.search.settled.iter().any(is_there)
         };
         let new = found.into_iter().zip(explained).filter(|(found, explained)| !explained && is_new(found));
         let new: Vec<Found> = new.map(|(found, _)| found).collect();
@@ -197,9 +201,7 @@ impl Scene {
         let before = std::mem::take(&mut self.search.before);
         let mut new = Vec::new();
         for found in found {
-            let is_same =
-                |other: &Found| other.label == found.label && other.rect.iou(&found.rect) >= SAME_OBJECT;
-            if before.iter().any(is_same) {
+            if before.iter().any(|other| other.is_same(&found)) {
                 let track = self.tracker.add_found(found.rect, &self.motion, image, self.now);
                 add_label(track, &found, &self.settings, self.now, analysis.size);
             } else {
@@ -226,7 +228,7 @@ fn add_label(track: &mut Track, found: &Found, settings: &Settings, at: Duration
 fn due_since(region: &Rect, tracks: &[Track], now: Duration) -> Option<Option<Duration>> {
     let explains = |track: &&Track| {
         let rect = track.predict(now);
-        rect.share_in(region) >= MIN_MOVING_SHARE || region.share_in(&rect) >= MIN_MOVING_SHARE
+        rect.share_in(region) >= MIN_SHARE || region.share_in(&rect) >= MIN_SHARE
     };
     let oldest = tracks.iter().filter(explains).map(|track| track.searched_at).min().flatten();
     let is_due = oldest.is_none_or(|at| now.saturating_sub(at) >= SEARCH_AGAIN_AFTER);
@@ -270,10 +272,7 @@ fn tiles((width, height): (f64, f64)) -> Vec<Rect> {
 /// Adds objects that were not found already in another part of the image.
 fn add_found(all: &mut Vec<Found>, more: Vec<Found>) {
     for found in more {
-        let same = all
-            .iter_mut()
-            .find(|other| other.label == found.label && other.rect.iou(&found.rect) >= SAME_OBJECT);
-        match same {
+        match all.iter_mut().find(|other| other.is_same(&found)) {
             Some(other) if other.score >= found.score => {}
             Some(other) => *other = found,
             None => all.push(found),
@@ -281,25 +280,30 @@ fn add_found(all: &mut Vec<Found>, more: Vec<Found>) {
     }
 }
 
-/// Replaces a motion region by the objects in it. Leaves it as it is if it was not searched or if nothing was
-/// found.
+/// Replaces motion regions by the objects in them. A region stays as it is if it was not searched or if
+/// nothing was found in it.
 fn split(
-    region: MotionRegion,
+    regions: Vec<MotionRegion>,
     searched: &Searched,
     detector: &MotionDetector,
     image: &Image,
 ) -> Vec<MotionRegion> {
-    if !searched.areas.iter().any(|area| region.rect.share_in(area) >= 1.0) {
-        return vec![region];
+    let is_searched =
+        |region: &MotionRegion| searched.areas.iter().any(|area| region.rect.share_in(area) >= 1.0);
+    let mut parts: Vec<Vec<MotionRegion>> = regions.iter().map(|_| Vec::new()).collect();
+    // An object belongs to one region, although the boxes of several may overlap it.
+    for found in &searched.found {
+        let share = |region: &MotionRegion| found.rect.share_in(&region.rect.expanded(REGION_MARGIN));
+        let owner = (0..regions.len())
+            .filter(|&index| is_searched(&regions[index]) && share(&regions[index]) >= MIN_SHARE)
+            .max_by(|&a, &b| share(&regions[a]).total_cmp(&share(&regions[b])).then(b.cmp(&a)));
+        if let Some(index) = owner {
+            parts[index].extend(detector.part(&regions[index], &found.rect, image));
+        }
     }
-    let is_moving = |found: &&Found| found.rect.share_in(&region.rect.expanded(0.1)) >= MIN_MOVING_SHARE;
-    let parts: Vec<MotionRegion> = searched
-        .found
-        .iter()
-        .filter(is_moving)
-        .filter_map(|found| detector.part(&region, &found.rect, image))
-        .collect();
-    if parts.is_empty() { vec![region] } else { parts }
+    let of_region =
+        |(region, parts): (MotionRegion, Vec<_>)| if parts.is_empty() { vec![region] } else { parts };
+    regions.into_iter().zip(parts).flat_map(of_region).collect()
 }
 
 #[cfg(test)]
