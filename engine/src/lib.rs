@@ -14,8 +14,9 @@
 //!   to compute correctly is refused at load, by name, because a wrong result is worse than none.
 //! - [`Engine`] is a loaded model, shared by all workers; [`Session`] runs it on one worker's thread.
 //!
-//! Input is always RGB bytes, height x width x 3, row by row. Output is always an int8 map, height x width x
-//! classes, with one scale. The caller computes the average over the map and the softmax in f32.
+//! Input is always RGB bytes, height x width x 3, row by row. Output of an [`Engine`] is always an int8 map,
+//! height x width x classes, with one scale. The caller computes the average over the map and the softmax in
+//! f32. A [`Model`] may have several outputs, as detectors do.
 
 mod contract;
 mod error;
