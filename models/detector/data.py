@@ -37,7 +37,7 @@ TEACHER_FINDS, TEACHER_DOUBTS = 0.35, 0.12
 UNKNOWN_WEIGHT = 0.3
 # How often a picture is drawn, and how much its scale changes. roadcam has small objects and three copies.
 SHARES = {"highway": 1.0, "roadcam": 0.8, "icctv": 1.6, "coco": 4.0, "photos": 1.2}
-SCALES = {"highway": (0.45, 1.4), "roadcam": (0.9, 1.9), "icctv": (0.9, 2.2), "coco": (0.45, 1.5), "photos": (0.4, 1.2)}
+SCALES = {"highway": (0.5, 1.7), "roadcam": (0.9, 2.1), "icctv": (0.9, 2.2), "coco": (0.45, 1.5), "photos": (0.4, 1.2)}
 LONG_SIDE = 400
 FILL = 114
 
@@ -162,11 +162,12 @@ class Samples:
         self.grain = np.random.default_rng(3).standard_normal((512, 512, 3)).astype(np.float32)
 
     def draw(self, random, side):
-        """Returns (rgb side x side x 3 uint8, boxes n x 6, unclear m x 5, areas k x 8).
+        """Returns (rgb side x side x 3 uint8, the same unchanged, boxes n x 6, unclear m x 5, areas k x 8).
 
-        boxes: left, top, right, bottom, class, score. areas: left, top, right, bottom, four weights.
+        The second picture is as before the changes that cameras make. boxes: left, top, right, bottom, class,
+        score. areas: left, top, right, bottom, four weights.
         """
-        canvas = np.full((side, side, 3), FILL, np.uint8)
+        canvas, unchanged = np.full((2, side, side, 3), FILL, np.uint8)
         layout = random.random()
         if layout < 0.3:
             tiles = [(0, 0, side, side)]
@@ -179,13 +180,13 @@ class Samples:
         boxes, unclear, areas = [], [], []
         for tile in tiles:
             picture = self.pictures[int(np.searchsorted(self.weights, random.random()))]
-            piece = self._put(canvas, tile, picture, random, side)
+            piece = self._put(canvas, unchanged, tile, picture, random, side)
             for out, part in zip((boxes, unclear, areas), piece):
                 out.append(part)
         boxes, unclear, areas = (np.concatenate(parts) for parts in (boxes, unclear, areas))
-        return canvas, boxes, unclear, areas
+        return canvas, unchanged, boxes, unclear, areas
 
-    def _put(self, canvas, tile, picture, random, side):
+    def _put(self, canvas, unchanged, tile, picture, random, side):
         left, top, right, bottom = tile
         width, height = right - left, bottom - top
         rgb, boxes, unclear = picture.rgb, picture.boxes, picture.unclear
@@ -221,6 +222,7 @@ class Samples:
         mirrored = random.random() < 0.5
         if mirrored:
             piece = piece[:, ::-1]
+        unchanged[top:bottom, left:right] = piece
         canvas[top:bottom, left:right] = self._as_a_camera(np.ascontiguousarray(piece), random)
 
         def moved(rows):

@@ -4,6 +4,8 @@ Assignment by cost (SimOTA): a cell may answer for an object if its centre is in
 middle; those with the least cost of class and box do, as many as the boxes of the best cells fit well. The
 target of the class is the overlap that the box reaches, times the score of a teacher's box. What is unclear is
 no target at all.
+
+The teacher's answers for each cell are targets besides, except where a person's box has an answer already.
 """
 
 import numpy as np
@@ -18,6 +20,8 @@ RADIUS = 2.5
 BOX_COST, BOX_WEIGHT = 3.0, 2.0
 # Cells inside a box that do not answer for it are weak examples of background for its class.
 INSIDE_WEIGHT = 0.5
+# From this score on a teacher's answer has a box, and how much of its score counts where people disagree.
+TEACHER_SEES, OVERRULED_TRUST = 0.1, 0.5
 
 
 def pair_iou(a, b):
@@ -89,13 +93,18 @@ def weights_of(cells, boxes, unclear, areas):
     return weights
 
 
-def loss_of(logits, logarithms, cells, samples):
-    """Returns (loss of classes, loss of boxes, objects) of a batch. `samples`: from data.Samples.draw, without rgb."""
+def loss_of(logits, logarithms, cells, samples, taught):
+    """Returns (loss of classes, loss of boxes, objects, loss from the teacher) of a batch.
+
+    samples: from data.Samples.draw, without the pictures. taught: (scores, boxes) of teacher.Teacher.
+    """
     decoded = decode(logarithms, cells)
     targets, weights, answered, wanted, quality = torch.zeros_like(logits), [], [], [], []
+    trusted = torch.ones_like(logits)
     for i, (boxes, unclear, areas) in enumerate(samples):
         boxes, unclear, areas = (torch.from_numpy(np.ascontiguousarray(rows)) for rows in (boxes, unclear, areas))
         weight = weights_of(cells, boxes, unclear, areas)
+        trusted[i] = trust_of(weight, taught[0][i])
         with torch.no_grad():
             classes = boxes[:, 4].long()
             taken = assign(logits[i], decoded[i], cells, boxes[:, :4], classes)
@@ -105,6 +114,8 @@ def loss_of(logits, logarithms, cells, samples):
             target = iou.clamp(0.1) * boxes[its, 5]
             targets[i, positive, classes[its]] = target
             weight[positive, classes[its]] = 1
+            by_people = boxes[its, 5] == 1
+            trusted[i, positive[by_people], classes[its[by_people]]] = 0
         weights.append(weight)
         answered.append(decoded[i, positive])
         wanted.append(boxes[its, :4])
@@ -114,4 +125,27 @@ def loss_of(logits, logarithms, cells, samples):
     plain = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     classes = (plain * (targets - logits.sigmoid().detach()).abs() ** 2 * weights).sum() / total
     boxes = ((1 - giou(answered, wanted)[0]) * quality).sum() / total if len(wanted) else logits.sum() * 0
-    return classes, BOX_WEIGHT * boxes, len(wanted)
+    return classes, BOX_WEIGHT * boxes, len(wanted), distillation(logits, decoded, trusted, *taught)
+
+
+def trust_of(background, scores):
+    """Returns how much the teacher's scores count, k x 4. background: from weights_of; scores: the teacher's.
+
+    Less where people have boxed nothing of a class that they have boxed everywhere. In unclear regions the
+    teacher counts only where it finds something.
+    """
+    trust = torch.where(background == 1, torch.tensor(OVERRULED_TRUST), torch.tensor(1.0))
+    return torch.where((background == 0) & (scores < TEACHER_SEES), torch.tensor(0.0), trust)
+
+
+def distillation(logits, decoded, trust, scores, boxes):
+    """Returns how far the answers are from the teacher's. scores, boxes: N x k x 4."""
+    sees, kinds = (scores * (trust > 0)).max(-1)
+    total = sees[sees > TEACHER_SEES].sum().clamp(1)
+    plain = functional.binary_cross_entropy_with_logits(logits, scores, reduction="none")
+    classes = (plain * (scores - logits.sigmoid().detach()).abs() * trust).sum() / total
+    chosen = torch.nonzero(sees > TEACHER_SEES, as_tuple=True)
+    if not len(chosen[0]):
+        return classes
+    off = (1 - giou(decoded[chosen], boxes[chosen])[0]) * sees[chosen] * trust[(*chosen, kinds[chosen])]
+    return classes + BOX_WEIGHT * off.sum() / total

@@ -5,8 +5,8 @@
 
 AP50: average precision by all points at an overlap of 0.5, for each class and source of which people boxed all
 objects. YOLOX-nano runs in float at 416 x 416 (its own preprocessing); the detector at 320 x 320 in int8, and in
-float and int8 with the input that fits: 448 x 256 for pictures at least 1.4 times as wide as high. Classes of YOLOX-nano: person; car, bus, truck: vehicle; bicycle, motorcycle: two-wheeler; bird, cat, dog,
-horse, sheep, cow, elephant, bear, zebra, giraffe: animal; suppressed again within each of these.
+float and int8 with the input in which the picture is larger: 320 x 320, or 448 x 256 for wide ones. The COCO classes
+of YOLOX-nano are joined as in teacher.py and suppressed again within each class.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import onnxruntime
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from detector import ap, data, net, quantize  # noqa: E402
-from everyday import teacher  # noqa: E402
+from detector import ap, data, net, quantize, teacher  # noqa: E402
+from everyday.teacher import grid  # noqa: E402
 
 # Where people boxed (nearly) all objects of a class.
 MEASURED = (
@@ -30,16 +30,13 @@ MEASURED = (
     ("two-wheeler", ("highway", "coco", "vehicles")),
     ("animal", ("coco",)),
 )
-KINDS = {"car": "vehicle", "bus": "vehicle", "truck": "vehicle", "bicycle": "two-wheeler", "motorcycle": "two-wheeler"}
-KINDS |= {"person": "person"}
-KINDS |= dict.fromkeys("bird cat dog horse sheep cow elephant bear zebra giraffe".split(), "animal")
 LARGE = 32
-SQUARE, WIDE, WIDE_FROM = (320, 320), (256, 448), 1.4
+SQUARE, WIDE = (320, 320), (256, 448)
 
 
 def input_for(rgb):
-    """Height and width of the input that fits a picture better."""
-    return WIDE if rgb.shape[1] >= WIDE_FROM * rgb.shape[0] else SQUARE
+    """Height and width of the input in which a picture is larger."""
+    return max(SQUARE, WIDE, key=lambda size: min(size[0] / rgb.shape[0], size[1] / rgb.shape[1]))
 
 
 def our_detections(run, picture, size):
@@ -90,14 +87,13 @@ def yolox_rows(session, rgb):
     """The scores k x 4 (classes of ours) and boxes k x 4 in pixels of a picture, by YOLOX-nano."""
     (spec,) = session.get_inputs()
     size = spec.shape[2]
-    cells, strides = teacher.grid(size)
+    cells, strides = grid(size)
     ratio = size / max(rgb.shape[:2])
     rows = session.run(None, {spec.name: yolox_input(rgb, size)})[0][0]
     scores = rows[:, 4:5] * rows[:, 5:]
     centres, sides = (rows[:, :2] + cells) * strides, np.exp(rows[:, 2:4]) * strides
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], 1) / ratio
-    ours = [[i for i, name in enumerate(teacher.COCO) if KINDS.get(name) == kind] for kind in net.CLASSES]
-    return np.stack([scores[:, members].max(axis=1) for members in ours], 1), boxes
+    return np.stack([scores[:, members].max(axis=1) for members in teacher.MEMBERS], 1), boxes
 
 
 def yolox_input(rgb, size):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Trains the detector. Resumes where it was stopped.
 
-    python models/detector/train.py WORK [--minutes 100] [--until HH:MM] [--batch 8] [--side 320]
+    python models/detector/train.py WORK yolox_nano.onnx [--minutes 100] [--until HH:MM] [--batch 8] [--side 320]
 
-WORK is the folder of data.py. Writes WORK/checkpoint.pt every few minutes, and nothing else: quantize.py reads
+WORK is the folder of data.py. A second process draws the samples and asks the teacher. Writes WORK/checkpoint.pt every few minutes, and nothing else: quantize.py reads
 it. The learning rate follows the time that has been used, not the steps, so that a run ends when it should on
 any machine. A finished run goes on with a larger --minutes: the rate rises again to where that schedule is.
 """
@@ -12,6 +12,7 @@ import argparse
 import copy
 import datetime
 import math
+import multiprocessing
 import pathlib
 import sys
 import time
@@ -22,7 +23,7 @@ import torch
 from safetensors.numpy import load_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from detector import ap, data, loss, net  # noqa: E402
+from detector import ap, data, loss, net, teacher  # noqa: E402
 
 TRUNK = pathlib.Path(__file__).resolve().parent.parent / "everyday" / "everyday_float.safetensors"
 RATES = {"trunk": 3e-4, "new": 2e-3}
@@ -32,6 +33,8 @@ DECAY = 5e-4
 EMA_STEPS = 600
 # Validation pictures, and minutes between two looks at them and between two checkpoints.
 LOOKED_AT, LOOK_MINUTES, SAVE_MINUTES = 240, 12, 4
+# Batches that are drawn ahead.
+AHEAD = 8
 
 
 def parameter_groups(model):
@@ -95,14 +98,26 @@ def save(file, **state):
     file.with_suffix(".new").replace(file)
 
 
+def draw(samples, yolox, side, batch, seed, batches):
+    """Fills the queue with batches: pictures, what is known of each, and the teacher's answers."""
+    cv2.setNumThreads(1)
+    ask, random = teacher.Teacher(yolox, side, batch), np.random.default_rng(seed)
+    while True:
+        drawn = [samples.draw(random, side) for _ in range(batch)]
+        taught = ask(np.stack([unchanged for _, unchanged, *_ in drawn]))
+        batches.put((np.stack([rgb for rgb, *_ in drawn]), [known for _, _, *known in drawn], taught))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=pathlib.Path, help="folder of data.py")
+    parser.add_argument("yolox", help="yolox_nano.onnx, the teacher")
     parser.add_argument("--minutes", type=float, default=100, help="time for the whole training, earlier runs included")
     parser.add_argument("--until", help="instead of --minutes: the time of day at which it ends")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--name", default="checkpoint", help="of the checkpoint")
+    parser.add_argument("--begin", type=pathlib.Path, help="a checkpoint whose averaged weights are the first ones")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -111,6 +126,8 @@ def main():
     samples, held_out = data.Samples(data.load(arguments.work, "train")), looked_at(arguments.work)
     model = net.Detector()
     model.load_trunk(load_file(TRUNK))
+    if arguments.begin:
+        model.load_state_dict(torch.load(arguments.begin)["averaged"])
     model = model.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(model), weight_decay=DECAY)
@@ -130,17 +147,21 @@ def main():
     print(f"{len(samples.pictures)} pictures, {minutes:.1f} minutes in all", flush=True)
 
     cells = torch.from_numpy(net.anchors(arguments.side, arguments.side))
-    tensors, means = list(zip(averaged.state_dict().values(), model.state_dict().values())), np.zeros(3)
-    begun, random = time.time() - spent, np.random.default_rng(step)
+    tensors, means = list(zip(averaged.state_dict().values(), model.state_dict().values())), np.zeros(4)
+    begun = time.time() - spent
     saved, looked, cpu, first = time.time(), time.time(), time.process_time(), step
+    batches = multiprocessing.Queue(AHEAD)
+    work = (samples, arguments.yolox, arguments.side, arguments.batch, step, batches)
+    multiprocessing.Process(target=draw, args=work, daemon=True).start()
     model.train()
     progress = spent / (60 * minutes)
     while progress < 1:
-        drawn = [samples.draw(random, arguments.side) for _ in range(arguments.batch)]
-        logits, logarithms = net.flat(model(net.batch_of(np.stack([rgb for rgb, *_ in drawn]))))
-        classes, boxes, count = loss.loss_of(logits, logarithms, cells, [sample for _, *sample in drawn])
+        rgb, drawn, taught = batches.get()
+        logits, logarithms = net.flat(model(net.batch_of(rgb)))
+        taught = tuple(torch.from_numpy(rows) for rows in taught)
+        classes, boxes, count, distance = loss.loss_of(logits, logarithms, cells, drawn, taught)
         optimizer.zero_grad()
-        (classes + boxes).backward()
+        (classes + boxes + distance).backward()
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 10.0)
         progress = (time.time() - begun) / (60 * minutes)
         for group, rate in zip(optimizer.param_groups, RATES.values()):
@@ -152,10 +173,10 @@ def main():
             for mean, value in tensors:
                 mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
         share = max(0.02, 1 / (step - first))
-        means += share * (np.array([classes.item(), boxes.item(), count / arguments.batch]) - means)
+        means += share * (np.array([classes.item(), boxes.item(), count / arguments.batch, distance.item()]) - means)
         if step % 50 == 0:
             each = (time.process_time() - cpu) / (step - first) / arguments.batch
-            text = "classes {:.3f} boxes {:.3f} cells {:.1f}".format(*means)
+            text = "classes {:.3f} boxes {:.3f} cells {:.1f} teacher {:.3f}".format(*means)
             print(f"step {step} {progress:.1%} {text}, {each * 1e3:.0f} ms of CPU a sample", flush=True)
         last = progress >= 1
         if last or time.time() - saved > 60 * SAVE_MINUTES:
