@@ -5,12 +5,14 @@
     python assets/make_scenes.py crossing stop --seed 1 --out build/scenes
     python assets/make_scenes.py --short --seed 7 --out tests/data/scenes # 640 x 360, 10 fps, 14 to 24 s
 
-    crossing  objects cross in opposite directions and partly occlude each other; one overtakes another stop
-    an object stops for a long time; others pass it, one of them partly in front of it light     light drifts
-    as under clouds and changes suddenly: a lamp, in the long scene also a switch to infrared noise     strong
-    sensor noise, rain shake     the camera shakes empty     no objects, only noise, drifting light,
-    occasional rain and shaking mixed     a few objects one after another and at once, one of them stops (long
-    scenes only)
+    crossing  objects cross in opposite directions and partly occlude each other; one overtakes another
+    stop      an object stops for a long time; others pass it, one of them partly in front of it
+    light     light drifts as under clouds and changes suddenly: a lamp, in the long scene also a switch to infrared
+    noise     strong sensor noise, rain
+    shake     the camera shakes
+    empty     no objects, only noise, drifting light, occasional rain and shaking
+    mixed     a few objects one after another and at once, one of them stops (long scenes only)
+    people    people walk side by side, meet and overtake each other (long scenes only)
 
 The output is reproducible: all random numbers come from the seed and the encoder runs on one thread, so the
 same seed and package versions give the same bytes. scene.py holds the code for cutouts, compositing, encoding
@@ -24,10 +26,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from scene import WIDTH, Visit, background, compose, encode, load_cutouts, report, to_yuv, truth, width_of
+from scene import (
+    WIDTH, Visit, background, compose, encode, load_cutouts, report, stored_cutouts, to_yuv, truth, width_of,
+)  # fmt: skip
 
 # What appears in the scenes.
-LABELS = ["cat", "cup", "motorcycle"]
+OBJECTS = ["cat", "cup", "motorcycle"]
+PEOPLE = ["astronaut", "man"]
+# Steps per second of a person.
+STEPS = 2
 # Noise of a small sensor in good light, in luma levels.
 NOISE_SIGMA = 1.5
 # Seconds without objects before the first object and after the last one.
@@ -43,6 +50,7 @@ CRF = {
     "shake": ("27", "29.5"),
     "empty": ("22", "31"),
     "mixed": ("27", None),
+    "people": ("27", None),
 }
 # Length of the long and the short scene.
 SECONDS = {
@@ -53,6 +61,7 @@ SECONDS = {
     "shake": (60, 14),
     "empty": (300, 20),
     "mixed": (60, None),
+    "people": (120, None),
 }
 
 
@@ -69,8 +78,9 @@ class Scene:
         self.speed = SHORT_SPEED if short else SPEED
         self.rng = np.random.default_rng([seed, list(SECONDS).index(name), int(short)])
         self.visits, self.changes = [], []
-        # Labels of the next objects: drawn without replacement, so that no label is rare.
-        self.next_labels = []
+        # What appears, by the name of its cutout, and what comes next: drawn without replacement, so that none is
+        # rare.
+        self.names, self.next_names = OBJECTS, []
         self.sigma = NOISE_SIGMA
         # Per frame: luma gain and offset, chroma gain, shift in pixels, number of dots and of streaks.
         self.gain, self.offset = np.ones(self.frames), np.zeros(self.frames)
@@ -81,21 +91,23 @@ class Scene:
         return np.arange(self.frames) / self.fps
 
     def draw_object(self, low=0.18, high=0.45):
-        """Draws a random object: label, height in pixels, and whether it is mirrored."""
-        if not self.next_labels:
-            self.next_labels = [LABELS[i] for i in self.rng.permutation(len(LABELS))]
-        return self.next_labels.pop(), round(self.rng.uniform(low, high) * self.height), bool(self.rng.integers(2))
+        """Draws a random object: name of its cutout, height in pixels, and whether it is mirrored."""
+        if not self.next_names:
+            self.next_names = [self.names[i] for i in self.rng.permutation(len(self.names))]
+        return self.next_names.pop(), round(self.rng.uniform(low, high) * self.height), bool(self.rng.integers(2))
 
     def across(self, obj, y, speed, rightwards, meet=0.5):
         """Returns a visit from one side to the other that is at `meet` (fraction of the width) at time 0."""
-        label, height, mirrored = obj
+        name, height, mirrored = obj
         # Far enough outside that the shadow is not visible.
-        out = width_of(self.cutouts[label], height) / 2 + 0.04 * self.width
+        out = width_of(self.cutouts[name], height) / 2 + 0.04 * self.width
         left, right = (x / (speed * self.width) for x in (-out - meet * self.width, self.width + out - meet * self.width))
         path = [(left, -out, y), (right, self.width + out, y)]
         if not rightwards:
             path = [(-right, self.width + out, y), (-left, -out, y)]
-        return Visit(label, height, path, mirrored=mirrored)
+        if name in PEOPLE:
+            return Visit("person", height, path, mirrored=mirrored, cutout=name, steps=STEPS)
+        return Visit(name, height, path, mirrored=mirrored)
 
     def random_y(self, height):
         """Returns a random vertical centre at which an object of this height is fully inside the frame."""
@@ -150,6 +162,20 @@ class Scene:
             delay = self.rng.uniform(1.1, 1.6) * self.rng.choice([-1, 1])
             third.path = [(time + delay, x, y) for time, x, y in third.path]
             visits.append(third)
+        return visits
+
+    def company(self):
+        """Returns two people who walk side by side and partly occlude each other or nearly touch."""
+        first, second = self.draw_object(0.3, 0.5), self.draw_object(0.3, 0.5)
+        foot = self.rng.uniform(max(first[1], second[1]) + 4, self.height - 4)
+        speed, rightwards = self.rng.uniform(*self.speed), self.rng.random() < 0.5
+        apart = sum(width_of(self.cutouts[name], height) for name, height, _ in (first, second)) / 2
+        behind = self.rng.uniform(0.8, 1.05) * apart / (speed * self.width)
+        visits = []
+        for (name, height, mirrored), delay in ((first, 0), (second, behind)):
+            visit = self.across((name, height, mirrored), foot - height / 2, speed, rightwards)
+            visit.path = [(time + delay, x, y) for time, x, y in visit.path]
+            visits.append(visit)
         return visits
 
     def schedule(self, makers, start, end, gap=(0.8, 2.5)):
@@ -309,6 +335,12 @@ def mixed(scene):
     scene.schedule([scene.pair], stopped.path[-1][0] + scene.rng.uniform(1, 5), scene.end())
 
 
+def people(scene):
+    scene.names = PEOPLE
+    makers = [scene.company] * 6 + [scene.pair] * 4 + [scene.overtaking] * 2
+    scene.schedule(makers, BEFORE, scene.end())
+
+
 @dataclass
 class SensorNoise:
     """Sensor noise: each frame uses a random part of one of a few precomputed noise fields."""
@@ -427,6 +459,7 @@ SCENES = {
     "shake": shake,
     "empty": empty,
     "mixed": mixed,
+    "people": people,
 }
 
 
@@ -442,7 +475,7 @@ def main():
         if name not in available:
             parser.error(f"unknown scene {name}; available: {', '.join(available)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    cutouts = load_cutouts()
+    cutouts = load_cutouts() | stored_cutouts()
     for name in arguments.names or available:
         make(name, arguments.seed, arguments.short, arguments.out, cutouts)
 
