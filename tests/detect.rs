@@ -4,6 +4,9 @@ use crate::support::{camfire_output, root, stderr, stdout};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// The file of the built-in detector for wide pictures.
+const WIDE: &str = "detector_448x256_int8.tflite";
+
 fn path(relative: &str) -> String {
     root().join(relative).display().to_string()
 }
@@ -15,7 +18,9 @@ fn lines(text: &str) -> Vec<Value> {
 /// The built-in detector as files of a user, with another text in its description.
 fn own_detector(folder: &Path, from: &str, to: &str) -> PathBuf {
     let network = folder.join("own.tflite");
-    std::fs::copy(root().join("models/detector/detector_320_int8.tflite"), &network).unwrap();
+    let copy = |from: &str, to: &Path| std::fs::copy(root().join("models/detector").join(from), to).unwrap();
+    copy("detector_320_int8.tflite", &network);
+    copy(WIDE, &folder.join(WIDE));
     let layout = std::fs::read_to_string(root().join("models/detector/detector_320_int8.toml")).unwrap();
     assert!(layout.contains(from), "{from}");
     std::fs::write(folder.join("own.toml"), layout.replace(from, to)).unwrap();
@@ -77,17 +82,42 @@ fn a_detector_of_the_users_own_has_its_own_labels() {
             .collect::<Vec<_>>()
     };
     assert_eq!(of(&ours, "somebody"), of(&built_in, "person"));
-    // The other file of the same weights, and the other ways to fill the input.
-    let wide = path("models/detector/detector_448x256_int8.tflite");
-    let others = [PathBuf::from(wide), own_detector(folder.path(), "strides", "colours = \"bgr\"\nstrides")];
-    for other in &others {
-        let found = detect(&["--detector", other.to_str().unwrap()]);
-        assert!(!found.is_empty() && found != built_in, "{}", other.display());
-    }
+    // The other order of colours.
+    let bgr = own_detector(folder.path(), "strides", "colours = \"bgr\"\nstrides");
+    let found = detect(&["--detector", bgr.to_str().unwrap()]);
+    assert!(!found.is_empty() && found != built_in);
     // A square photo fills a square input wherever it lies.
     let centred = own_detector(folder.path(), "strides", "position = \"centre\"\nstrides");
     assert_eq!(detect(&["--detector", centred.to_str().unwrap()]), built_in);
     assert!(of(&ours, "vehicle").is_empty() && of(&ours, "").is_empty(), "an empty label is ignored");
+}
+
+#[test]
+fn a_wide_photo_goes_to_the_input_of_its_proportions() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = photo(folder.path());
+    let wide = folder.path().join("wide.png");
+    image::open(&shown).unwrap().crop_imm(0, 0, 227, 128).save(&wide).unwrap();
+    let detect = |more: &[&str]| {
+        let files = [shown.to_str().unwrap(), wide.to_str().unwrap()];
+        let output = camfire_output(&[&["detect", "--json", "--min-score", "0.1"], more, &files].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        lines(&stdout(&output)).iter().map(|line| line["objects"].clone()).collect::<Vec<_>>()
+    };
+    let built_in = detect(&[]);
+    let own = |from: &str, to: &str| own_detector(folder.path(), from, to).display().to_string();
+    assert_eq!(detect(&["--detector", &own("strides", "strides")]), built_in, "the same files");
+    let square_only = detect(&["--detector", &own("other_sizes = [", "other_sizes = [] #")]);
+    assert_eq!(square_only[0], built_in[0], "a square photo");
+    assert_ne!(square_only[1], built_in[1], "a wide photo");
+    own("strides", "strides");
+    std::fs::rename(folder.path().join("own.toml"), folder.path().join(WIDE).with_extension("toml")).unwrap();
+    let layout = folder.path().join(WIDE).with_extension("toml");
+    let text = std::fs::read_to_string(&layout).unwrap().replace(&format!("\"{WIDE}\""), "");
+    std::fs::write(layout, text).unwrap();
+    let wide_only = detect(&["--detector", folder.path().join(WIDE).to_str().unwrap()]);
+    assert_eq!(wide_only[1], built_in[1]);
+    assert_ne!(wide_only[0], built_in[0]);
 }
 
 #[test]
@@ -101,10 +131,20 @@ fn a_detector_that_does_not_fit_is_refused_with_key_and_shape() {
         assert!(text.contains(expected) && !text.contains("panicked"), "{expected}: {text}");
     };
     let own = |from: &str, to: &str| own_detector(folder.path(), from, to);
-    refused(&own("strides = [8, 16, 32]", "strides = [8, 16, 64]"), "own.toml: boxes.outputs: output");
+    refused(
+        &own("strides = [8, 16, 32]", "strides = [8, 16, 64]"),
+        "own.tflite: own.toml: boxes.outputs: output",
+    );
     refused(&own("\"box32\"", "\"box64\""), "there is no output \"box64\"; the network has");
     refused(&own("min_score = 0.5", "min_score = 2.0"), "own.toml: min_score: must be 0 to 1");
     refused(&own("[boxes]", "[boxes"), "own.toml:");
+    let other = |file: &str| own(WIDE, file);
+    refused(&other("other.tflite"), "other.tflite: No such file");
+    refused(
+        &other("/etc/passwd"),
+        "own.toml: other_sizes: there must be at most 4 names of files beside this one",
+    );
+    refused(&other("own.tflite"), "own.tflite: its input is 320 x 320, as that of another file");
     let network = own("strides", "strides");
     std::fs::remove_file(folder.path().join("own.toml")).unwrap();
     refused(&network, "own.toml: No such file");
@@ -142,6 +182,9 @@ fn the_analysis_with_a_detector_is_the_same_every_time() {
         stdout(&output)
     };
     let first = analyze("squeezenet");
+    let detection = first.lines().find(|line| line.contains("/detections")).expect("detections");
+    let detection: Value = serde_json::from_str(detection).unwrap();
+    assert_eq!(detection["payload"]["model"]["detector"]["name"], "camfire");
     assert!(first == analyze("squeezenet"), "two runs give the same bytes");
     assert!(first != analyze("motion"), "the detector has a say");
 }

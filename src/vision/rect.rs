@@ -108,12 +108,18 @@ impl Rect {
     /// this size and cut if it is larger than the image.
     pub fn square_within(&self, margin: f64, (width, height): (f64, f64)) -> Rect {
         let side = self.width.max(self.height) * (1.0 + 2.0 * margin);
+        self.window_within((side, side), (width, height))
+    }
+
+    /// The rectangle of this width and height around the middle of this one, moved into an image of this size
+    /// and cut if it is larger than the image.
+    pub fn window_within(&self, (wide, high): (f64, f64), (width, height): (f64, f64)) -> Rect {
         let (x, y) = self.centre();
-        let within = |centre: f64, size: f64| {
-            let length = side.min(size);
+        let within = |centre: f64, length: f64, size: f64| {
+            let length = length.min(size);
             ((centre - length / 2.0).clamp(0.0, size - length), length)
         };
-        let ((left, width), (top, height)) = (within(x, width), within(y, height));
+        let ((left, width), (top, height)) = (within(x, wide, width), within(y, high, height));
         Rect { left, top, width, height }
     }
 

@@ -372,6 +372,17 @@ pub struct Model {
     pub engine: &'static str,
     /// The head of the everyday labels. Null if there is none.
     pub everyday: Option<Head>,
+    /// The detector. Null if motion alone finds objects.
+    pub detector: Option<Detector>,
+}
+
+/// A detector, with its networks for all sizes of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Detector {
+    /// Name, as stated in its description.
+    pub name: String,
+    /// SHA-256 of the file of its first network, in hexadecimal.
+    pub sha256: String,
 }
 
 /// A head file.
@@ -777,7 +788,13 @@ mod tests {
                 top: vec![Class { index: 285, label: "Egyptian cat".into(), score: 0.712_345 }],
             }],
             inferences: 1,
-            model: Arc::new(Model { name: "m".into(), sha256: "ab".into(), engine: "tract", everyday: None }),
+            model: Arc::new(Model {
+                name: "m".into(),
+                sha256: "ab".into(),
+                engine: "tract",
+                everyday: None,
+                detector: None,
+            }),
             trace: None,
         });
         assert_eq!(

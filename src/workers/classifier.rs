@@ -169,8 +169,8 @@ impl Infer for Classifier {
         &self.second_outputs
     }
 
-    fn has_detector(&self) -> bool {
-        self.detector.is_some()
+    fn detector_sizes(&self) -> &[(usize, usize)] {
+        self.detector.as_ref().map_or(&[], |own| own.detector.sizes())
     }
 
     fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {
@@ -235,8 +235,8 @@ impl Infer for TimedClassifier<'_> {
         self.elapsed < self.budget
     }
 
-    fn has_detector(&self) -> bool {
-        self.classifier.has_detector()
+    fn detector_sizes(&self) -> &[(usize, usize)] {
+        self.classifier.detector_sizes()
     }
 
     fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {

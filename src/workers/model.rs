@@ -118,7 +118,7 @@ impl Model {
         custom: &BTreeMap<String, Vec<String>>,
         engine: Arc<dyn engine::Engine>,
         everyday: Option<Everyday>,
-        identity: messages::Model,
+        mut identity: messages::Model,
     ) -> Result<Model, Error> {
         let labels = read_labels(network, Some(engine.signature().classes))?;
         let tree = everyday.as_ref().map(|everyday| &everyday.head.tree);
@@ -134,6 +134,7 @@ impl Model {
         };
         if let Some(detector) = &detector {
             detector.check_labels(&taxonomy)?;
+            identity.detector = Some(detector.identity());
         }
         Ok(Model {
             engine,
@@ -272,6 +273,7 @@ fn open_network(
         sha256: hex::encode(&Sha256::digest(&bytes)),
         engine: engine.name(),
         everyday: None,
+        detector: None,
     };
     Ok((engine, identity))
 }

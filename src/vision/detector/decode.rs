@@ -82,11 +82,6 @@ impl Decoder {
         Ok(Decoder { layout, levels })
     }
 
-    /// The layout.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
     /// Returns the objects with a score of at least `min_score` in the outputs of one run, best first. The
     /// network's input was `fit`. The outputs are the bytes of the quantized values, in the order in
     /// which [`Decoder::new`] was given their descriptions, as many as their shapes say.

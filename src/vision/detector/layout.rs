@@ -4,6 +4,7 @@
 //! refused, with the key or the output.
 
 use serde::Deserialize;
+use std::path::Path;
 
 /// The version of the format that is read.
 const VERSION: u32 = 1;
@@ -11,6 +12,8 @@ const VERSION: u32 = 1;
 const MAX_LABELS: usize = 1000;
 const MAX_STRIDES: usize = 16;
 const MAX_ANCHORS: usize = 64;
+/// Maximum number of inputs of other sizes.
+const MAX_OTHER_SIZES: usize = 4;
 /// Maximum number of positions at which a network looks for objects.
 const MAX_POINTS: usize = 1 << 20;
 
@@ -34,6 +37,9 @@ pub struct Layout {
     /// Where a picture lies in the input that has other proportions.
     #[serde(default)]
     pub position: Position,
+    /// Names of files with the same network for inputs of other sizes. They lie beside this file.
+    #[serde(default)]
+    pub other_sizes: Vec<String>,
     /// Pixels of the input for one cell of each output map, in the order of the outputs.
     pub strides: Vec<usize>,
     /// Widths and heights of the anchors of each stride, in pixels of the input. Empty: there are none.
@@ -207,6 +213,11 @@ pub(super) struct Level {
     pub objectness: Option<Place>,
 }
 
+/// Whether this is the name of a file, without a folder.
+fn is_file_name(name: &String) -> bool {
+    Path::new(name).file_name().is_some_and(|last| last == name.as_str())
+}
+
 impl Layout {
     /// Reads a detector file. Errors: what is wrong, with the key.
     pub fn parse(text: &str) -> Result<Layout, String> {
@@ -229,6 +240,8 @@ impl Layout {
             "max_overlap: must be 0 to 1".to_string()
         } else if self.strides.is_empty() || self.strides.len() > MAX_STRIDES || self.strides.contains(&0) {
             format!("strides: there must be 1 to {MAX_STRIDES}, above 0")
+        } else if self.other_sizes.len() > MAX_OTHER_SIZES || !self.other_sizes.iter().all(is_file_name) {
+            format!("other_sizes: there must be at most {MAX_OTHER_SIZES} names of files beside this one")
         } else if !fraction.contains(&self.boxes.cell_offset) {
             "boxes.cell_offset: must be 0 to 1".to_string()
         } else if (self.boxes.encoding == Encoding::Distribution) != (2..=64).contains(&self.boxes.bins) {

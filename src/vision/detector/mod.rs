@@ -34,10 +34,24 @@ pub struct Fit {
     region: Rect,
 }
 
+/// The scale at which a region fits into an input of this width and height.
+pub fn scale(region: &Rect, (width, height): (usize, usize)) -> f64 {
+    (width as f64 / region.width.max(1.0)).min(height as f64 / region.height.max(1.0))
+}
+
+/// The index of the input in which a region is largest. Of inputs in which it is as large, the first.
+///
+/// Panics if there is no input.
+pub fn best_input(region: &Rect, inputs: &[(usize, usize)]) -> usize {
+    let scale = |index: &usize| scale(region, inputs[*index]);
+    let best = (0..inputs.len()).max_by(|a, b| scale(a).total_cmp(&scale(b)).then(b.cmp(a)));
+    best.expect("there is an input")
+}
+
 impl Fit {
     /// Fits a region into an input of this width and height.
     pub fn new(region: &Rect, (width, height): (usize, usize), is_centred: bool) -> Fit {
-        let scale = (width as f64 / region.width.max(1.0)).min(height as f64 / region.height.max(1.0));
+        let scale = scale(region, (width, height));
         let side = |length: f64, most: usize| ((length * scale).round() as usize).clamp(1, most);
         let size = (side(region.width, width), side(region.height, height));
         let offset = if is_centred { ((width - size.0) / 2, (height - size.1) / 2) } else { (0, 0) };
@@ -79,6 +93,18 @@ mod tests {
         assert_eq!(fit.to_image((0.0, 0.0, f32::INFINITY, 100.0)), None);
         let top_left = Fit::new(&region, (320, 320), false);
         assert_eq!(top_left.offset, (0, 0));
+    }
+
+    #[test]
+    fn a_region_goes_to_the_input_in_which_it_is_largest() {
+        let inputs = [(320, 320), (448, 256)];
+        let best = |width, height| best_input(&Rect { left: 0.0, top: 0.0, width, height }, &inputs);
+        assert_eq!(best(500.0, 500.0), 0);
+        assert_eq!(best(240.0, 640.0), 0);
+        assert_eq!(best(1280.0, 720.0), 1);
+        assert_eq!(best(640.0, 512.0), 0, "as large in both");
+        assert_eq!(best(640.0, 511.0), 1);
+        assert_eq!(best(f64::MAX, 0.0), 1);
     }
 
     #[test]

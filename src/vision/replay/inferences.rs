@@ -99,8 +99,8 @@ impl<I: Infer> Infer for InferenceLog<'_, I> {
         self.inner.has_time()
     }
 
-    fn has_detector(&self) -> bool {
-        self.inner.has_detector()
+    fn detector_sizes(&self) -> &[(usize, usize)] {
+        self.inner.detector_sizes()
     }
 
     fn detect(&mut self, image: &Image, rect: &Rect) -> Result<Vec<Found>, Error> {

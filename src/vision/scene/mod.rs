@@ -92,9 +92,10 @@ pub trait Infer {
         true
     }
 
-    /// Whether [`Infer::detect`] finds anything.
-    fn has_detector(&self) -> bool {
-        false
+    /// Width and height of the detector's inputs, of which [`Infer::detect`] takes the one that fits best.
+    /// Empty without a detector.
+    fn detector_sizes(&self) -> &[(usize, usize)] {
+        &[]
     }
 
     /// Returns the objects that a detector finds in `rect` of the image. None are found without a detector.

@@ -1,9 +1,11 @@
 //! What a detector adds to motion: boxes of single objects where something moves, and objects that do not
 //! move.
 //!
-//! Where something moves that was not searched for a while, a square of the image around it is searched. A
-//! motion region in which objects are found is replaced by their boxes: two people in one region become two,
-//! and a shadow is no longer part of the box. Then the tracker does its work as without a detector.
+//! Where something moves that was not searched for a while, an area of the image around it is searched, with
+//! the proportions of one of the detector's inputs. A motion region in which objects are found is replaced by
+//! their boxes: two people in one region become two, and a shadow is no longer part of the box. A track that
+//! was in the region, and that was not found this time, keeps its part of it. Between two searches, an object
+//! keeps its place in its motion region. Then the tracker does its work as without a detector.
 //!
 //! The whole view is searched in tiles, one in each frame: at the start, after a scene change and at
 //! intervals. An object that is found twice in the same place, and that no track explains, becomes a track.
@@ -13,23 +15,24 @@ use crate::{
     error::Error,
     frame::Image,
     vision::{
+        detector::{best_input, scale},
         motion::{MotionDetector, MotionRegion, MotionResult},
         rect::Rect,
-        tracks::Track,
+        tracks::{Inset, Track},
     },
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// A moving object is searched again after this time.
+/// A moving object is searched again after this time, unless it is in a motion region with others.
 const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(400);
-/// Maximum number of squares that are searched in a frame because something moves.
-const MAX_SQUARES: usize = 2;
-/// Margin of a square around a motion region on each side, as a share of its longer side.
-const SQUARE_MARGIN: f64 = 0.25;
-/// Minimum side of a square, in pixels.
-const MIN_SQUARE: f64 = 160.0;
-/// A region within a square is searched with it if it is at least this share of its side.
-const MIN_SHARE_OF_SQUARE: f64 = 0.25;
+/// Maximum number of areas that are searched in a frame because something moves.
+const MAX_AREAS: usize = 2;
+/// Margin of an area around a motion region on each side, as a share of the region's longer side.
+const AREA_MARGIN: f64 = 0.25;
+/// Maximum magnification of the image in the detector's input.
+const MAX_SCALE: f64 = 2.0;
+/// A region within an area is searched with it if its longer side is at least this share of that of the area.
+const MIN_SHARE_OF_AREA: f64 = 0.25;
 /// A box is in an area if at least this share of it is.
 const MIN_SHARE: f64 = 0.5;
 /// Margin around a motion region, as a share of its size, within which an object is what moves there.
@@ -84,6 +87,8 @@ pub(super) struct Searched {
     /// The parts of the image that were searched.
     areas: Vec<Rect>,
     found: Vec<Found>,
+    /// For each found object its place in a motion region, if there was one of its own.
+    insets: Vec<Option<Inset>>,
     /// What was searched is a tile of the view.
     is_tile: bool,
 }
@@ -116,7 +121,8 @@ impl Scene {
         analysis: &mut Analysis,
     ) -> Result<Searched, Error> {
         let mut searched = Searched::default();
-        if !classifier.has_detector() {
+        let sizes = classifier.detector_sizes();
+        if sizes.is_empty() {
             return Ok(searched);
         }
         if motion.relearned {
@@ -128,7 +134,7 @@ impl Scene {
         // What was never searched comes first, then what was searched longest ago, so that none starves.
         due.sort_by_key(|(searched_at, _)| *searched_at);
         let due = due.into_iter().map(|(_, rect)| rect).collect();
-        let mut areas = squares(due, analysis.size);
+        let mut areas = areas_around(due, sizes, analysis.size);
         if areas.is_empty() && !motion.settling {
             areas.extend(self.next_tile(analysis.size));
             searched.is_tile = !areas.is_empty();
@@ -142,13 +148,18 @@ impl Scene {
             add_found(&mut searched.found, found);
             searched.areas.push(area);
         }
-        motion.regions = split(std::mem::take(&mut motion.regions), &searched, &self.motion, image);
+        let bounds = Rect { left: 0.0, top: 0.0, width: analysis.size.0, height: analysis.size.1 };
+        let expected = self.tracker.tracks().iter().filter(|track| track.confirmed && track.moving);
+        let expected: Vec<Expected> =
+            expected.map(|track| (track.predict(self.now).intersection(&bounds), track.inset)).collect();
+        let regions = std::mem::take(&mut motion.regions);
+        motion.regions = split(regions, &mut searched, &expected, &self.motion, image);
         Ok(searched)
     }
 
     /// Adds what was found to the tracks, after these were updated with the same image.
     pub(super) fn add_searched(&mut self, image: &Image, searched: Searched, analysis: &Analysis) {
-        let Searched { areas, found, is_tile } = searched;
+        let Searched { areas, found, insets, is_tile } = searched;
         let now = self.now;
         let mut explained = vec![false; found.len()];
         for track in self.tracker.tracks_mut() {
@@ -162,6 +173,7 @@ impl Scene {
                 .max_by(|a, b| overlap(a).total_cmp(&overlap(b)).then(b.cmp(a)));
             if let Some(index) = best {
                 explained[index] = true;
+                track.inset = insets[index];
                 add_label(track, &found[index], &self.settings, now, analysis.size);
             }
         }
@@ -173,7 +185,7 @@ impl Scene {
         };
         let new = found.into_iter().zip(explained).filter(|(found, explained)| !explained && is_new(found));
         let new: Vec<Found> = new.map(|(found, _)| found).collect();
-        // A square around something that moves may show only a part of another object.
+        // An area around something that moves may show only a part of another object.
         if is_tile {
             add_found(&mut self.search.unexplained, new);
             if self.search.tiles.is_empty() {
@@ -224,32 +236,45 @@ fn add_label(track: &mut Track, found: &Found, settings: &Settings, at: Duration
 }
 
 /// When a motion region that is to be searched was last searched: at least one track in it was not a moment
-/// ago. None within: never. None: it need not be searched.
+/// ago, or there are several, which only the detector tells apart. None within: never. None: it need not be
+/// searched.
 fn due_since(region: &Rect, tracks: &[Track], now: Duration) -> Option<Option<Duration>> {
-    let explains = |track: &&Track| {
-        let rect = track.predict(now);
-        rect.share_in(region) >= MIN_SHARE || region.share_in(&rect) >= MIN_SHARE
-    };
+    let explains = |track: &&Track| is_part(&track.predict(now), region);
+    let is_crowded = tracks.iter().filter(|track| track.confirmed && explains(track)).nth(1).is_some();
     let oldest = tracks.iter().filter(explains).map(|track| track.searched_at).min().flatten();
-    let is_due = oldest.is_none_or(|at| now.saturating_sub(at) >= SEARCH_AGAIN_AFTER);
+    let is_due = oldest.is_none_or(|at| is_crowded || now.saturating_sub(at) >= SEARCH_AGAIN_AFTER);
     is_due.then_some(oldest)
 }
 
-/// The squares to search for motion regions, at most [`MAX_SQUARES`].
-fn squares(regions: Vec<Rect>, size: (f64, f64)) -> Vec<Rect> {
-    let mut squares: Vec<Rect> = Vec::new();
+/// The areas to search for motion regions, at most [`MAX_AREAS`]. `inputs`: width and height of the detector's
+/// inputs; there is at least one.
+fn areas_around(regions: Vec<Rect>, inputs: &[(usize, usize)], size: (f64, f64)) -> Vec<Rect> {
+    let mut areas: Vec<Rect> = Vec::new();
     for region in regions {
-        let is_in = |square: &Rect| {
-            region.share_in(square) >= 1.0
-                && region.width.max(region.height) >= MIN_SHARE_OF_SQUARE * square.width.max(square.height)
+        let is_in = |area: &Rect| {
+            region.share_in(area) >= 1.0
+                && region.width.max(region.height) >= MIN_SHARE_OF_AREA * area.width.max(area.height)
         };
-        if squares.len() < MAX_SQUARES && !squares.iter().any(is_in) {
-            let longer = region.width.max(region.height);
-            let margin = SQUARE_MARGIN.max((MIN_SQUARE / longer.max(1.0) - 1.0) / 2.0);
-            squares.push(region.square_within(margin, size));
+        if areas.len() < MAX_AREAS && !areas.iter().any(is_in) {
+            areas.push(area_around(&region, inputs, size));
         }
     }
-    squares
+    areas
+}
+
+/// The area to search for a motion region: what fills the input in which the region is largest with its
+/// margin, as far as the image reaches.
+fn area_around(region: &Rect, inputs: &[(usize, usize)], size: (f64, f64)) -> Rect {
+    let margin = AREA_MARGIN * region.width.max(region.height);
+    let wanted = Rect::from_edges(
+        region.left - margin,
+        region.top - margin,
+        region.right() + margin,
+        region.bottom() + margin,
+    );
+    let input = inputs[best_input(&wanted, inputs)];
+    let scale = scale(&wanted, input).min(MAX_SCALE);
+    region.window_within((input.0 as f64 / scale, input.1 as f64 / scale), size)
 }
 
 /// Square tiles that cover an image of this size along its longer side.
@@ -280,30 +305,66 @@ fn add_found(all: &mut Vec<Found>, more: Vec<Found>) {
     }
 }
 
-/// Replaces motion regions by the objects in them. A region stays as it is if it was not searched or if
-/// nothing was found in it.
+/// Where a moving track is expected, and its place in its motion region.
+type Expected = (Rect, Option<Inset>);
+
+/// Replaces motion regions by the objects in them. A region that was not searched, or in which nothing was
+/// found, is where its only track was found in it before; else it stays as it is.
 fn split(
     regions: Vec<MotionRegion>,
-    searched: &Searched,
+    searched: &mut Searched,
+    expected: &[Expected],
     detector: &MotionDetector,
     image: &Image,
 ) -> Vec<MotionRegion> {
-    let is_searched =
-        |region: &MotionRegion| searched.areas.iter().any(|area| region.rect.share_in(area) >= 1.0);
-    let mut parts: Vec<Vec<MotionRegion>> = regions.iter().map(|_| Vec::new()).collect();
+    let Searched { areas, found, insets, .. } = searched;
+    let is_searched = |region: &MotionRegion| areas.iter().any(|area| region.rect.share_in(area) >= 1.0);
+    let mut found_in: Vec<Vec<usize>> = vec![Vec::new(); regions.len()];
     // An object belongs to one region, although the boxes of several may overlap it.
-    for found in &searched.found {
+    for (number, found) in found.iter().enumerate() {
         let share = |region: &MotionRegion| found.rect.share_in(&region.rect.expanded(REGION_MARGIN));
         let owner = (0..regions.len())
             .filter(|&index| is_searched(&regions[index]) && share(&regions[index]) >= MIN_SHARE)
             .max_by(|&a, &b| share(&regions[a]).total_cmp(&share(&regions[b])).then(b.cmp(&a)));
         if let Some(index) = owner {
-            parts[index].extend(detector.part(&regions[index], &found.rect, image));
+            found_in[index].push(number);
         }
     }
-    let of_region =
-        |(region, parts): (MotionRegion, Vec<_>)| if parts.is_empty() { vec![region] } else { parts };
-    regions.into_iter().zip(parts).flat_map(of_region).collect()
+    insets.resize(found.len(), None);
+    let mut parts = Vec::with_capacity(regions.len());
+    for (region, found_in) in regions.into_iter().zip(found_in) {
+        let here = expected.iter().filter(|(rect, _)| is_part(rect, &region.rect));
+        let mut rects: Vec<Rect> = found_in.iter().map(|&number| found[number].rect).collect();
+        if rects.is_empty() {
+            let mut alone = here.map(|(_, inset)| *inset);
+            rects.extend(
+                alone
+                    .next()
+                    .flatten()
+                    .filter(|_| alone.next().is_none())
+                    .and_then(|inset| inset.rect_in(&region.rect)),
+            );
+        } else {
+            let missed =
+                here.map(|(rect, _)| *rect).filter(|rect| !rects.iter().any(|found| is_part(rect, found)));
+            let missed: Vec<Rect> = missed.collect();
+            rects.extend(missed);
+            if let ([rect], [number]) = (&rects[..], &found_in[..]) {
+                insets[*number] = Inset::new(rect, &region.rect);
+            }
+        }
+        let count = parts.len();
+        parts.extend(rects.iter().filter_map(|rect| detector.part(&region, rect, image)));
+        if parts.len() == count {
+            parts.push(region);
+        }
+    }
+    parts
+}
+
+/// Whether one of two boxes is mostly in the other.
+fn is_part(a: &Rect, b: &Rect) -> bool {
+    a.share_in(b) >= MIN_SHARE || b.share_in(a) >= MIN_SHARE
 }
 
 #[cfg(test)]
@@ -323,6 +384,7 @@ mod tests {
     };
 
     const PERSON: usize = 0;
+    const INPUTS: &[(usize, usize)] = &[(320, 320), (448, 256)];
     /// A person's box: left, top, width, height.
     type Person = [usize; 4];
 
@@ -349,8 +411,8 @@ mod tests {
             Ok(&[0.0; 1000])
         }
 
-        fn has_detector(&self) -> bool {
-            true
+        fn detector_sizes(&self) -> &[(usize, usize)] {
+            INPUTS
         }
 
         fn detect(&mut self, _: &Image, area: &Rect) -> Result<Vec<Found>, Error> {
@@ -412,7 +474,52 @@ mod tests {
                 track.rect
             );
         }
-        assert!(sighted.searches <= 20, "{}: not in every frame", sighted.searches);
+    }
+
+    #[test]
+    fn an_object_keeps_its_box_between_searches() {
+        let mut scene = scene_with("", 0, everyday(&[]));
+        let mut sighted = Sighted::default();
+        let mut overlaps = Vec::new();
+        for number in 0..30 {
+            let left = 8 * number.max(5) - 20;
+            let (person, shadow) = ([left, 100, 40, 100], [left + 40, 180, 30, 20]);
+            let shown = if number < 5 { Vec::new() } else { vec![person, shadow] };
+            let found = if number < 5 { Vec::new() } else { vec![person] };
+            analyze(&mut scene, &mut sighted, &[(number, found, shown)]);
+            // The object is known from then on.
+            if number > 14 {
+                let [track] = scene.tracker.tracks() else { panic!("one track") };
+                overlaps.push(rect(person).iou(&track.rect));
+            }
+        }
+        assert!(
+            overlaps.iter().all(|overlap| *overlap > 0.85),
+            "the shadow is never in the box: {overlaps:?}"
+        );
+        assert!(sighted.searches <= 16, "{}: not in every frame", sighted.searches);
+    }
+
+    #[test]
+    fn who_is_missed_in_one_search_stays_the_same_object() {
+        let mut scene = scene_with("", 0, everyday(&[]));
+        let frames: Vec<_> = (0..40)
+            .map(|number: usize| {
+                let left = 8 * number.saturating_sub(5) + 20;
+                let shown = vec![[left, 100, 40, 100], [left + 42, 100, 40, 100]];
+                // Only one of them is found in every other frame once both are known.
+                let found =
+                    if number > 14 && number.is_multiple_of(2) { vec![shown[0]] } else { shown.clone() };
+                if number < 5 { (number, Vec::new(), Vec::new()) } else { (number, found, shown) }
+            })
+            .collect();
+        let events = analyze(&mut scene, &mut Sighted::default(), &frames);
+        assert_eq!(starts(&events).len(), 2, "{events:#?}");
+        assert!(events.iter().all(|(_, event)| !matches!(event.kind, EventKind::End(_))), "{events:#?}");
+        let people: Vec<Rect> = frames[39].2.iter().map(|person| rect(*person)).collect();
+        for person in &people {
+            assert!(scene.tracker.tracks().iter().any(|track| person.iou(&track.rect) > 0.6));
+        }
     }
 
     #[test]
@@ -457,7 +564,7 @@ mod tests {
             let since = |n: &usize| Some((due_since(&rect(*n), &tracks, at(frame))?, *n));
             let mut due: Vec<_> = (0..40).filter_map(|n| since(&n)).collect();
             due.sort();
-            for (_, number) in due.into_iter().take(MAX_SQUARES) {
+            for (_, number) in due.into_iter().take(MAX_AREAS) {
                 tracks[number].searched_at = Some(at(frame));
             }
         }
@@ -478,11 +585,32 @@ mod tests {
     }
 
     #[test]
-    fn a_square_holds_small_neighbours_but_not_specks() {
+    fn an_area_holds_small_neighbours_but_not_specks() {
         let rect = |left, side| Rect { left, top: 100.0, width: side, height: side };
-        let squares =
-            squares(vec![rect(100.0, 200.0), rect(150.0, 100.0), rect(160.0, 20.0)], (640.0, 360.0));
-        assert_eq!(squares.len(), 2, "the speck is searched by itself");
-        assert_eq!(squares[1].width, MIN_SQUARE);
+        let areas = areas_around(
+            vec![rect(100.0, 200.0), rect(150.0, 100.0), rect(160.0, 20.0)],
+            INPUTS,
+            (640.0, 360.0),
+        );
+        assert_eq!(areas.len(), 2, "the speck is searched by itself");
+        assert_eq!((areas[1].width, areas[1].height), (160.0, 160.0), "at most twice as large as it is");
+    }
+
+    #[test]
+    fn a_wide_region_gets_a_wide_area_within_the_image() {
+        let image = (1280.0, 720.0);
+        let area = |left, top, width, height| {
+            let region = Rect { left, top, width, height };
+            let area = area_around(&region, INPUTS, image);
+            assert!(region.share_in(&area) > 0.999, "{area:?}");
+            assert!(area.share_in(&Rect { left: 0.0, top: 0.0, width: image.0, height: image.1 }) > 0.999);
+            area
+        };
+        let hundredths = |area: Rect| (100.0 * area.width / area.height).round();
+        assert_eq!(hundredths(area(300.0, 300.0, 100.0, 200.0)), 100.0);
+        assert_eq!(hundredths(area(300.0, 300.0, 300.0, 60.0)), 175.0);
+        assert_eq!(area(0.0, 0.0, 1280.0, 720.0), Rect { left: 0.0, top: 0.0, width: 1280.0, height: 720.0 });
+        let corner = area(1270.0, 710.0, 10.0, 10.0);
+        assert_eq!((corner.right(), corner.bottom(), corner.width), (1280.0, 720.0, 160.0));
     }
 }

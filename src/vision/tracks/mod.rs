@@ -9,11 +9,15 @@
 //! background had to be learned anew with the object in it, the track continues in the same way.
 
 mod association;
+mod inset;
 mod track;
 
 #[cfg(test)]
 pub use self::track::tests;
-pub use self::track::{EndReason, Track};
+pub use self::{
+    inset::Inset,
+    track::{EndReason, Track},
+};
 
 use self::{association::Association, track::MIN_CORRELATION};
 use super::{

@@ -3,6 +3,7 @@
 //!
 //! Lengths are pixels of the upright image, times are on the scene's time line.
 
+use super::Inset;
 use crate::vision::{
     label_accumulator::LabelAccumulator,
     motion::{MotionRegion, StationaryObject},
@@ -79,6 +80,8 @@ pub struct Track {
     pub labels: LabelAccumulator,
     /// When a detector last searched where the object is. None: never.
     pub searched_at: Option<Duration>,
+    /// Where the last search found the object in its motion region. None: not found, or not alone.
+    pub inset: Option<Inset>,
     /// The object is stationary, and the last frame shows it where it was.
     pub(super) still_present: bool,
     /// The background was learned anew while the object was there.
@@ -108,6 +111,7 @@ impl Track {
             isolated: true,
             labels: LabelAccumulator::default(),
             searched_at: None,
+            inset: None,
             still_present: false,
             in_background: false,
             measurements: 1,
@@ -139,6 +143,7 @@ impl Track {
             isolated: true,
             labels: LabelAccumulator::default(),
             searched_at: Some(at),
+            inset: None,
             still_present: true,
             in_background: true,
             measurements: 1,
@@ -274,6 +279,7 @@ pub mod tests {
             isolated: true,
             labels: LabelAccumulator::default(),
             searched_at: None,
+            inset: None,
             still_present: false,
             in_background: false,
             measurements: 9,
