@@ -489,6 +489,11 @@ fn attack(path: &str, jpeg: &[u8], client: &mut TcpStream) -> std::io::Result<()
             write!(client, "{OK}\r\n#EXTM3U\n")?;
             flood(client, b"#EXTINF:1,\na.ts\n")
         }
+        // Each segment is preceded by the same data with a long address.
+        "/map.m3u8" => {
+            let map = format!("#EXT-X-MAP:URI=\"{}\"\n", "a".repeat(400_000));
+            write!(client, "{OK}\r\n#EXTM3U\n{map}{}", "a\n".repeat(250_000))
+        }
         "/segment.m3u8" => {
             write!(client, "{OK}\r\n#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsegment.ts\n")
         }
@@ -534,6 +539,7 @@ fn servers_that_send_without_end_are_refused_within_limits() {
         ("chunk_header", "unreachable", "chunk extensions"),
         ("redirect", "unreachable", "redirects more than 5 times"),
         ("playlist.m3u8", "unsupported", "the answer does not end; the limit is 1048576 bytes"),
+        ("map.m3u8", "unsupported", "the playlist has more than 32768 segments"),
         ("segment.m3u8", "unsupported", "33554432 bytes contain no complete image"),
         ("ts", "unsupported", "33554432 bytes contain no complete image"),
         ("flv", "", ""),

@@ -1,5 +1,10 @@
 //! HLS playlists. Pure.
 
+use std::sync::Arc;
+
+/// Segments of a playlist. More are refused, because each takes more memory than its line has bytes.
+const MAX_SEGMENTS: usize = 32_768;
+
 /// A playlist.
 #[derive(Debug, PartialEq)]
 pub enum Playlist {
@@ -29,8 +34,8 @@ pub struct Segment {
     pub address: String,
     /// First byte, and the byte after the last one, if it is a part of a file.
     pub range: Option<(u64, u64)>,
-    /// What precedes it, if the last segment had another one.
-    pub init: Option<Box<Segment>>,
+    /// What precedes it, if the last segment had another one. Shared by the segments that have the same.
+    pub init: Option<Arc<Segment>>,
 }
 
 /// Parses a playlist.
@@ -48,7 +53,8 @@ pub fn parse(text: &str) -> Result<Playlist, String> {
         if let Some(attributes) = line.strip_prefix("#EXT-X-STREAM-INF:") {
             variant = Some(has_video(attributes));
         } else if let Some(seconds) = line.strip_prefix("#EXT-X-TARGETDURATION:") {
-            media.target_s = seconds.trim().parse().unwrap_or_default();
+            let seconds = seconds.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite());
+            media.target_s = seconds.unwrap_or_default();
         } else if let Some(number) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
             media.first = number.trim().parse().unwrap_or_default();
         } else if line == "#EXT-X-ENDLIST" {
@@ -58,7 +64,7 @@ pub fn parse(text: &str) -> Result<Playlist, String> {
         } else if let Some(attributes) = line.strip_prefix("#EXT-X-MAP:") {
             let address = attribute(attributes, "URI").ok_or("the playlist's map has no address")?;
             let range = attribute(attributes, "BYTERANGE").map(|text| byte_range(&text, 0)).transpose()?;
-            init = Some(Segment { address, range, init: None });
+            init = Some(Arc::new(Segment { address, range, init: None }));
         } else if let Some(attributes) = line.strip_prefix("#EXT-X-KEY:") {
             if attribute(attributes, "METHOD").is_none_or(|method| method != "NONE") {
                 return Err("the HLS stream is encrypted, which is not supported".into());
@@ -67,9 +73,12 @@ pub fn parse(text: &str) -> Result<Playlist, String> {
             match variant.take() {
                 Some(true) => return Ok(Playlist::Master(line.to_string())),
                 Some(false) => {}
+                None if media.segments.len() == MAX_SEGMENTS => {
+                    return Err(format!("the playlist has more than {MAX_SEGMENTS} segments"));
+                }
                 None => {
                     range_end = range.map_or(0, |(_, end)| end);
-                    let init = init.clone().map(Box::new);
+                    let init = init.clone();
                     media.segments.push(Segment { address: line.to_string(), range: range.take(), init });
                 }
             }
@@ -134,6 +143,16 @@ mod tests {
         assert_eq!(ranges, [Some((20, 120)), Some((120, 170))]);
         let init = media.segments[1].init.as_ref().unwrap();
         assert_eq!((init.address.as_str(), init.range), ("init.mp4", Some((5, 15))));
+        assert!(Arc::ptr_eq(init, media.segments[0].init.as_ref().unwrap()), "kept once");
+    }
+
+    #[test]
+    fn a_duration_that_is_no_number_is_ignored() {
+        for duration in ["nan", "inf", "-inf", "1e999", "x"] {
+            let text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:{duration}\na.ts\n");
+            let Ok(Playlist::Media(media)) = parse(&text) else { panic!("no media playlist") };
+            assert_eq!(media.target_s, 0.0, "{duration}");
+        }
     }
 
     #[test]
@@ -147,5 +166,7 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text:?}");
         }
+        let many = format!("#EXTM3U\n{}", "a\n".repeat(MAX_SEGMENTS + 1));
+        assert_eq!(parse(&many), Err("the playlist has more than 32768 segments".into()));
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     lifecycle,
 };
 use hyper::Uri;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
@@ -312,7 +312,7 @@ struct Position {
     /// Number of the next segment.
     next: Option<u64>,
     /// What the last segment was preceded by.
-    init: Option<Box<Segment>>,
+    init: Option<Arc<Segment>>,
 }
 
 impl Position {
