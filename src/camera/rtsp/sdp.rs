@@ -91,6 +91,7 @@ struct Media<'a> {
     is_video: bool,
     /// Encrypted, with keys that camfire does not negotiate.
     is_encrypted: bool,
+    /// Its formats, each once.
     payload_types: Vec<u8>,
     attributes: Vec<&'a str>,
 }
@@ -101,10 +102,17 @@ impl<'a> Media<'a> {
         let mut words = line.split_whitespace();
         let kind = words.next().unwrap_or_default();
         let protocol = words.nth(1).unwrap_or_default();
+        let mut payload_types = Vec::new();
+        for payload_type in words.filter_map(|word| word.parse().ok()).filter(|&pt| pt < 128) {
+            // A line may repeat one thousands of times.
+            if !payload_types.contains(&payload_type) {
+                payload_types.push(payload_type);
+            }
+        }
         Media {
             is_video: kind.eq_ignore_ascii_case("video"),
             is_encrypted: protocol.to_ascii_uppercase().contains("SAVP"),
-            payload_types: words.filter_map(|word| word.parse().ok()).filter(|&pt| pt < 128).collect(),
+            payload_types,
             attributes: Vec::new(),
         }
     }
@@ -237,6 +245,12 @@ mod tests {
         assert_eq!(error(encrypted), "the camera sends encrypted H264, which no pipeline supports");
         assert_eq!(error("v=0\r\nm=audio 0 RTP/AVP 0\r\n"), "the source contains no video");
         assert_eq!(error(""), "the source contains no video");
+    }
+
+    #[test]
+    fn a_format_that_is_repeated_counts_once() {
+        let media = Media::parse("video 0 RTP/AVP 96 26 96 128 26 300 x 97");
+        assert_eq!(media.payload_types, [96, 26, 97]);
     }
 
     #[test]
