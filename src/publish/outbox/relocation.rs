@@ -22,7 +22,8 @@ pub fn check_move(before: &config::Outbox, after: &config::Outbox) -> Result<(),
         return Err("outbox.file: an outbox in a file becomes one in memory only at a restart".to_string());
     };
     let name = file.display();
-    if fs::symlink_metadata(file).is_ok_and(|found| found.len() > 0) {
+    // An empty file may be replaced. What is no file has no length either, and stays.
+    if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() || found.len() > 0) {
         return Err(format!("outbox.file: {name} exists; a reload moves the outbox only to a new file"));
     }
     reserve_name(file).map_err(|error| format!("outbox.file: {name}: {error}"))?;

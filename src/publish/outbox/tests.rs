@@ -513,6 +513,11 @@ fn an_outbox_does_not_move_over_another_file() {
     commit(&mut outbox, 1);
     assert_eq!((outbox.after(0, 10).len(), file.exists()), (1, true));
     assert_eq!(std::fs::read(&taken).unwrap(), b"something else");
+    // What has no length may be more than an empty file.
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let refusal = check_move(&settings(Some(&file)), &settings(Some(&socket))).unwrap_err();
+    assert!(refusal.contains("exists") && socket.exists(), "{refusal}");
     // A free name leaves nothing behind.
     check_move(&settings(Some(&file)), &settings(Some(&folder.path().join("free")))).unwrap();
     assert!(!folder.path().join("free").exists());
