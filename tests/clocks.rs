@@ -197,6 +197,34 @@ fn a_camera_with_a_wrong_clock_gives_the_same_events_as_one_that_is_right() {
     });
 }
 
+/// A broken clock can change with every frame, and every change of the status is kept in the history.
+#[test]
+fn a_clock_that_jumps_all_the_time_fills_no_history() {
+    let right = Clocks { ahead_s: |_| Some(0.0), rtp_s: |at| at };
+    let packets = Arc::new(packets());
+    let years = |at: f64| Some(if (at * 10.0) as u64 % 2 == 0 { 1e8 } else { -1e9 });
+    let jumping = serve(packets.clone(), Clocks { ahead_s: years, ..right });
+    // Its time of day is always the same.
+    let still = serve(packets, Clocks { ahead_s: |at| Some(1e8 - at), ..right });
+    let broker = Broker::start();
+    let messages = broker.subscribe();
+    let config = format!(
+        "node.name = 'n'\nstats.interval = '1s'\n[cameras.jumping]\nsource = '{jumping}'\n\
+         [cameras.still]\nsource = '{still}'\n"
+    );
+    let _camfire = Camfire::run(&config, &broker.flags());
+    for camera in ["jumping", "still"] {
+        messages.wait("most of the clip", |message| {
+            message.topic.ends_with("/stats")
+                && message.json()["cameras"][camera]["captured"].as_u64() >= Some(100)
+        });
+        let end = format!("/{camera}/history");
+        let changes = messages.all().iter().filter(|message| message.topic.ends_with(&end)).count();
+        let most = if camera == "still" { 4 } else { 9 };
+        assert!((1..=most).contains(&changes), "{camera}: {changes} changes");
+    }
+}
+
 #[test]
 fn a_node_whose_clock_is_set_has_unique_ids_and_true_durations() {
     let folder = tempfile::tempdir().unwrap();

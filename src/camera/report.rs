@@ -33,6 +33,36 @@ pub struct StatusReporter<'a> {
     image_health: Health,
     /// When an image was skipped last.
     skipped_at: Option<Duration>,
+    /// A change of the stream's clock that is not told yet.
+    untold_clock: Option<StreamClock>,
+    clock_allowance: Allowance,
+}
+
+/// How often a change of a live stream's clock may be told: each is kept in the history, and a broken clock
+/// can change with every frame.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    /// When the last one was earned.
+    earned_at: Duration,
+}
+
+impl Allowance {
+    const MAX: u32 = 5;
+    const INTERVAL: Duration = Duration::from_secs(600);
+
+    fn take(&mut self, now: Duration) -> bool {
+        while self.left < Self::MAX && now.saturating_sub(self.earned_at) >= Self::INTERVAL {
+            self.left += 1;
+            self.earned_at += Self::INTERVAL;
+        }
+        if self.left == Self::MAX {
+            self.earned_at = now;
+        }
+        let is_left = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_left
+    }
 }
 
 impl<'a> StatusReporter<'a> {
@@ -49,6 +79,8 @@ impl<'a> StatusReporter<'a> {
             live_since: None,
             image_health: Health::Ok,
             skipped_at: None,
+            untold_clock: None,
+            clock_allowance: Allowance { left: Allowance::MAX, earned_at: Duration::ZERO },
         }
     }
 
@@ -116,6 +148,7 @@ impl<'a> StatusReporter<'a> {
             self.status.since = self.stage.clock.now();
             if state != CameraState::Live {
                 self.status.clock = None;
+                self.untold_clock = None;
             }
             self.stage.counters.live.store(state == CameraState::Live, Ordering::Relaxed);
             self.stage.control.set_live(state == CameraState::Live);
@@ -196,6 +229,32 @@ impl CaptureObserver for StatusReporter<'_> {
     }
 
     fn clock(&mut self, clock: StreamClock) {
+        self.untold_clock = Some(clock);
+        self.tell_clock();
+    }
+
+    fn tick(&mut self) {
+        self.tell_clock();
+        if self.skipped_at.is_some() {
+            self.update_health(None);
+        }
+    }
+}
+
+impl StatusReporter<'_> {
+    /// Tells of the stream's clock if it has changed, as often as it may.
+    fn tell_clock(&mut self) {
+        if self.untold_clock == self.status.clock {
+            self.untold_clock = None;
+        }
+        let Some(clock) = &self.untold_clock else { return };
+        // While an attempt begins, the clock goes out with the state.
+        let is_live = self.status.state == CameraState::Live;
+        if is_live && !self.clock_allowance.take(self.stage.clock.monotonic()) {
+            return;
+        }
+        let clock = clock.clone();
+        self.untold_clock = None;
         let camera = self.stage.camera.name.as_str();
         let (capture, offset_s) = (clock.capture, clock.offset_s);
         let previous = self.status.clock.replace(clock.clone());
@@ -216,21 +275,11 @@ impl CaptureObserver for StatusReporter<'_> {
         } else {
             tracing::debug!(camera, ?capture, offset_s, "Camera's clock.");
         }
-        let state = self.status.state;
-        // While an attempt begins, the clock goes out with the state.
-        if state == CameraState::Live {
-            self.report(state, self.status.reason.clone());
+        if is_live {
+            self.report(CameraState::Live, self.status.reason.clone());
         }
     }
 
-    fn tick(&mut self) {
-        if self.skipped_at.is_some() {
-            self.update_health(None);
-        }
-    }
-}
-
-impl StatusReporter<'_> {
     /// Publishes the health if it has changed. `skipped` is why an image was skipped just now. Skipped images
     /// are reported until there has been none for [`SKIPPED_HOLD`]; a problem of the others comes first.
     fn update_health(&mut self, skipped: Option<String>) {
@@ -266,4 +315,21 @@ fn skipped_text(status: &CameraStatus) -> Option<String> {
         .map(|skipped| format!("{} ({})", skipped.pipeline, skipped.reason))
         .collect();
     (!each.is_empty()).then(|| each.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_changes_all_the_time_is_told_now_and_then() {
+        let mut allowance = Allowance { left: Allowance::MAX, earned_at: Duration::ZERO };
+        let mut told_within = |from_s: u64, to_s: u64| -> usize {
+            (from_s..to_s).filter(|&second| allowance.take(Duration::from_secs(second))).count()
+        };
+        assert_eq!(told_within(7, 607), 5, "at once");
+        assert_eq!(told_within(607, 3607), 5, "one in ten minutes");
+        // After a quiet day.
+        assert_eq!(told_within(90_000, 90_100), 5);
+    }
 }

@@ -310,7 +310,9 @@ impl SampleSink {
                 .offset_s
                 .zip(offset_s)
                 .is_some_and(|(told, now)| (told - now).abs() <= MIN_OFFSET_CHANGE_S);
-            if is_near || fault == Some(ClockFault::SenderUnsteady) {
+            // A clock that has stopped is further off with every frame, and it is not used.
+            let is_unused = matches!(fault, Some(ClockFault::SenderUnsteady | ClockFault::SenderImplausible));
+            if is_near || is_unused && told.offset_s.is_some() {
                 offset_s = told.offset_s;
             }
         }
