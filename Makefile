@@ -28,7 +28,7 @@ VERSION ?=
 # For make test-vm: a package. Empty: make deb builds one.
 DEB ?=
 
-.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference page-pictures deny model clip scenes scenes-short
+.PHONY: help run test test-aarch64 test-vm bench layers cycle-model measure-capture measure-seeing measure-everyday memcheck fuzz measure-delivery soak deb deb-arm64 lint-deb test-deb configuration-reference page-pictures deny model clip clip-small scenes scenes-short
 help:
 	@echo "make run               build camfire and run the demo"
 	@echo "make test              check the format, run clippy and all tests"
@@ -56,6 +56,7 @@ help:
 	@echo "make model             rebuild the model from the published weights (PHOTOS=folder)"
 	@echo "make clip              regenerate assets/demo.mp4"
 	@echo "make scenes            generate long scenes for motion and tracking in build/scenes (SEED=n)"
+	@echo "make clip-small        regenerate tests/data/demo-small.mp4"
 	@echo "make scenes-short      regenerate the short scenes in tests/data/scenes"
 
 run:
@@ -178,6 +179,9 @@ model: build/model-venv
 
 clip: build/clip-venv
 	build/clip-venv/bin/python assets/make_demo.py
+
+clip-small: build/clip-venv
+	build/clip-venv/bin/python assets/make_demo.py --small tests/data/demo-small.mp4
 
 scenes: build/clip-venv
 	build/clip-venv/bin/python assets/make_scenes.py --seed $(SEED) --out build/scenes

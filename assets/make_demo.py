@@ -4,6 +4,7 @@ cat, a motorcycle and a cup.
 
     python assets/make_demo.py            # writes both files next to this script
     python assets/make_demo.py --stills   # also writes one still per second to build/stills
+    python assets/make_demo.py --small tests/data/demo-small.mp4  # only the same scene as a small clip
 
 The output is reproducible: all parameters are fixed and the encoder runs on one thread, so the same package
 versions give the same bytes. scene.py holds the code for cutouts, compositing and encoding.
@@ -24,6 +25,9 @@ FRAMES = FPS * SECONDS
 NOISE_SIGMA = 1.5
 # Keeps some of the noise and the file below 1.6 MB.
 CRF = "31.5"
+# For tests of what happens after the analysis: a twelfth of the pixels per second.
+SMALL_FPS, SMALL_SIZE, SMALL_CRF = 5, (WIDTH // 2, HEIGHT // 2), "35"
+COMMENT = "Car: Ruff, CC BY 3.0. Man: Reallusion, CC BY 3.0 US. Others and changes: see NOTICE of camfire."
 
 ASTRONAUT = [(0.3, -100, 430), (2.1, 600, 430), (4.5, 600, 430), (6.5, 1410, 430)]
 VISITS = [
@@ -51,10 +55,23 @@ def frames():
         yield np.clip(np.rint(np.asarray(frame, np.float32) + grain), 0, 255).astype(np.uint8), boxes
 
 
+def small(path):
+    """Writes every third frame at half the width and height."""
+    every = FPS // SMALL_FPS
+    images = (np.asarray(Image.fromarray(image).resize(SMALL_SIZE, Image.Resampling.BOX))
+              for number, (image, _) in enumerate(frames()) if number % every == 0)
+    encode(path, images, SMALL_SIZE, SMALL_FPS, SMALL_CRF, "slow", "camfire demo, small", COMMENT)
+    report(path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stills", action="store_true", help="also write one still per second to build/stills")
+    parser.add_argument("--small", type=pathlib.Path, metavar="FILE", help="write only a small clip of the scene")
     arguments = parser.parse_args()
+    if arguments.small:
+        small(arguments.small)
+        return
     boxes = []
 
     def images():
@@ -67,8 +84,7 @@ def main():
             yield image
 
     clip, size = HERE / "demo.mp4", (WIDTH, HEIGHT)
-    comment = "Car: Ruff, CC BY 3.0. Man: Reallusion, CC BY 3.0 US. Others and changes: see NOTICE of camfire."
-    encode(clip, images(), size, FPS, CRF, "slow", "camfire demo", comment)
+    encode(clip, images(), size, FPS, CRF, "slow", "camfire demo", COMMENT)
     (HERE / "demo.truth.json").write_text(truth(clip.name, size, FPS, VISITS, boxes))
     report(clip)
 

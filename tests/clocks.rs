@@ -234,7 +234,7 @@ fn a_node_whose_clock_is_set_has_unique_ids_and_true_durations() {
         "stats.interval = '1s'\noutbox.file = '{}'\n[cameras.clip]\nsource = '{}'\nloop = true\n\
          realtime = true\nlabels = ['any', 'unknown']\n",
         folder.path().join("outbox.db").display(),
-        crate::support::clip()
+        crate::support::small_clip()
     );
     let broker = Broker::start();
     let subscriber = broker.subscribe();

@@ -2,7 +2,8 @@
 //! subscriber with a persistent session checks the sequence numbers of every message.
 
 use crate::support::{
-    Broker, Camfire, DEADLINE, Received, camfire, clip, free_port, root, send_signal, stderr, wait_for,
+    Broker, Camfire, DEADLINE, Received, camfire, clip, free_port, root, send_signal, small_clip, stderr,
+    wait_for,
 };
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
@@ -157,7 +158,7 @@ fn events_of_an_outage_arrive_afterwards_and_detections_do_not() {
     let config = format!(
         "node.name = 'porch'\noutbox.file = '{}/outbox.db'\n[cameras.yard]\nsource = '{}'\n",
         folder.path().display(),
-        clip()
+        small_clip()
     );
     let camfire = Camfire::run(&config, &["--set".into(), format!("mqtt.port={port}")]);
     camfire.wait_log("Broker is away");
@@ -616,7 +617,7 @@ fn events_are_published_in_frigates_format_too() {
     let subscriber = broker.subscribe();
     let mut flags = broker.flags();
     flags.extend(["--set".into(), "frigate.events=true".into()]);
-    let config = format!("node.name = 'porch'\n[cameras.yard]\nsource = '{}'\n", clip());
+    let config = format!("node.name = 'porch'\n[cameras.yard]\nsource = '{}'\n", small_clip());
     let _camfire = Camfire::run(&config, &flags);
     let event = subscriber.wait("frigate/events", |message| message.topic == "frigate/events").json();
     assert_eq!((&event["type"], &event["after"]["camera"]), (&json!("new"), &json!("yard")));

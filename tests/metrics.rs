@@ -2,9 +2,9 @@
 //! is in use and clients that send no request.
 
 use crate::support::{
-    Broker, Camfire, Subscriber, camfire_output, clip, free_port,
+    Broker, Camfire, Subscriber, camfire_output, free_port,
     http::{Answer, get},
-    root, stdout, wait_for,
+    root, small_clip, stdout, wait_for,
 };
 use serde_json::Value;
 use std::{
@@ -30,7 +30,7 @@ fn config(port: u16) -> String {
 /// The same, and a clip that ends soon, so that its counts stop changing.
 fn config_with_clip(port: u16) -> String {
     let options = "loop = false\nrealtime = false\nrate_fps = 4\n";
-    format!("{}[cameras.yard]\nsource = '{}'\n{options}", config(port), clip())
+    format!("{}[cameras.yard]\nsource = '{}'\n{options}", config(port), small_clip())
 }
 
 fn scrape(port: u16) -> String {

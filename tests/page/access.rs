@@ -1,7 +1,7 @@
 //! Who may use the page: passwords, sessions, tokens, roles, and requests that other sites cause.
 
-use super::Node;
-use crate::support::{Camfire, camfire, free_port, wait_for};
+use super::{Node, yard};
+use crate::support::{Camfire, camfire, free_port, small_clip, wait_for};
 use serde_json::json;
 use std::{
     fs,
@@ -44,8 +44,13 @@ pub fn guarded() -> (Node, tempfile::TempDir, String) {
 
 /// As [`guarded`], with further lines in the configuration.
 pub fn guarded_with(more: &str) -> (Node, tempfile::TempDir, String) {
+    guarded_in(more, &yard(&small_clip()))
+}
+
+/// As [`guarded_with`], with these cameras.
+pub fn guarded_in(more: &str, cameras: &str) -> (Node, tempfile::TempDir, String) {
     let (folder, line, token) = passwords();
-    (Node::start(&format!("{line}\n{more}")), folder, token)
+    (Node::start_with(&format!("{line}\n{more}"), cameras), folder, token)
 }
 
 /// Logs in. Returns the session's cookie.

@@ -1,8 +1,8 @@
 //! The API: every resource is as `docs/openapi.json` says, events are found, pictures are those of the store,
 //! and changes and live pictures come as they happen.
 
-use super::{Node, connect, request};
-use crate::support::{Broker, clip, root, wait_for};
+use super::{Node, connect, request, yard};
+use crate::support::{Broker, root, small_clip, wait_for};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -31,7 +31,7 @@ fn every_resource_is_as_documented() {
             "[cameras.yard]\nsource = '{}'\nrate_fps = 5\nzones.lawn = [[0.0, 0.3], [1.0, 0.3], [1.0, 1.0], [0.0, 1.0]]\n\
              masks = [[[0.0, 0.0], [0.1, 0.0], [0.1, 0.1]]]\n\
              [cameras.yard.regions.gate]\nbox = [0.1, 0.1, 0.3, 0.3]\n",
-            clip()
+            small_clip()
         ),
     );
     let openapi = openapi();
@@ -201,9 +201,8 @@ fn a_pause_survives_a_restart_and_is_resumed() {
 fn a_pause_on_the_page_is_a_state_on_the_broker() {
     let broker = Broker::start();
     let subscriber = broker.subscribe();
-    let cameras = format!("[cameras.yard]\nsource = '{}'\n", clip());
     let environment = [("CAMFIRE_MQTT__PORT", broker.port.to_string())];
-    let node = Node::start_in("commands.accept = true", &cameras, &environment);
+    let node = Node::start_in("commands.accept = true", &yard(&small_clip()), &environment);
     subscriber.wait_state("yard", "live");
     assert_eq!(node.send("POST", "/cameras/yard/command", &json!({ "do": "pause" })).status, 204);
     subscriber.wait("the settings of a paused camera", |message| {

@@ -1,7 +1,7 @@
 //! The page in a real browser: Chromium, headless, driven by chromedriver.
 
 use super::{Node, request};
-use crate::support::{clip, free_port, root, wait_for};
+use crate::support::{clip, free_port, root, small_clip, wait_for};
 use fantoccini::{
     Client, ClientBuilder, Locator,
     actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
@@ -176,7 +176,7 @@ impl Drop for Browser {
 
 /// A node whose live view a browser without a graphics processor can follow.
 fn slow_node() -> Node {
-    Node::start_with("", &format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n", clip()))
+    Node::start_with("", &format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n", small_clip()))
 }
 
 #[test]
@@ -248,6 +248,7 @@ fn a_phone_and_a_desk_show_all_views() {
     let state = tempfile::tempdir().unwrap();
     let environment = [("STATE_DIRECTORY", state.path().display().to_string())];
     let lawn = "zones.lawn = [[0.05, 0.55], [0.6, 0.45], [0.95, 0.95], [0.05, 0.95]]";
+    // The documents show it.
     let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n{lawn}\n", clip());
     let node = Node::start_in("", &cameras, &environment);
     node.wait_events("an event that has ended", |events| events.iter().any(|event| event["type"] == "end"));
@@ -322,7 +323,7 @@ fn a_password_is_asked_for_and_a_viewer_changes_nothing() {
 fn a_zone_is_drawn_takes_effect_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state").display().to_string();
-    let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n", clip());
+    let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n", small_clip());
     let mut node = Node::start_in("", &cameras, &[("STATE_DIRECTORY", state)]);
     let browser = Browser::start(1280, 1200);
     browser.open(&node, "#/cameras/yard/setup");

@@ -2,7 +2,7 @@
 //! go through all of it, because each takes seconds to start.
 
 use super::{Node, browser::Browser};
-use crate::support::{clip, settable_clock, wait_for};
+use crate::support::{settable_clock, small_clip, wait_for};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ fn the_page_says_what_is_wrong_and_goes_on() {
     fs::write(&offset, "+0d").unwrap();
     let state = ("STATE_DIRECTORY", folder.path().join("state").display().to_string());
     let environment = [&settable_clock(&offset)[..], &[state]].concat();
-    let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n", clip());
+    let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 2\n", small_clip());
     let mut node = Node::start_in("", &cameras, &environment);
     let browser = Browser::start(1280, 1200);
     unusable_polygons_are_refused_in_words(&node, &browser);

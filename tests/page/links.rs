@@ -1,8 +1,8 @@
 //! Links in messages: a phone that is not logged in gets the picture of a notification by its link, and
 //! nothing else.
 
-use super::{Answer, Node, access::passwords};
-use crate::support::{Broker, Received, Subscriber, clip, wait_for};
+use super::{Answer, Node, access::passwords, yard};
+use crate::support::{Broker, Received, Subscriber, small_clip, wait_for};
 use serde_json::Value;
 use std::fs;
 
@@ -11,12 +11,11 @@ const PUBLIC_URL: &str = "https://cam.example.org/porch";
 /// A guarded node whose messages have links, and the token of a viewer.
 fn start(broker: &Broker) -> (Node, tempfile::TempDir, String) {
     let (folder, passwords, token) = passwords();
-    let cameras = format!("[cameras.yard]\nsource = '{}'\nrate_fps = 5\n", clip());
     let more = format!(
         "{passwords}\nweb.public_url = '{PUBLIC_URL}/'\nhomeassistant.discovery = true\nfrigate.events = true"
     );
     let environment = [("CAMFIRE_MQTT__PORT", broker.port.to_string())];
-    (Node::start_in(&more, &cameras, &environment), folder, token)
+    (Node::start_in(&more, &yard(&small_clip()), &environment), folder, token)
 }
 
 /// Waits for two messages about different objects that have ended.

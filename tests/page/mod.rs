@@ -11,7 +11,7 @@ mod proxies;
 mod setup;
 mod tls;
 
-use crate::support::{Camfire, clip, free_port, send_signal, wait_for};
+use crate::support::{Camfire, free_port, send_signal, small_clip, wait_for};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -31,9 +31,9 @@ struct Node {
 }
 
 impl Node {
-    /// Starts a node with the demo clip as camera `yard`. `more` comes before the cameras.
+    /// Starts a node with the small clip as camera `yard`. `more` comes before the cameras.
     fn start(more: &str) -> Node {
-        Node::start_with(more, &format!("[cameras.yard]\nsource = '{}'\nrate_fps = 5\n", clip()))
+        Node::start_with(more, &yard(&small_clip()))
     }
 
     fn start_with(more: &str, cameras: &str) -> Node {
@@ -111,6 +111,11 @@ impl Node {
             enough(&events).then_some(events)
         })
     }
+}
+
+/// The configuration of camera `yard`.
+fn yard(source: &str) -> String {
+    format!("[cameras.yard]\nsource = '{source}'\nrate_fps = 5\n")
 }
 
 /// An answer of the server.

@@ -2,7 +2,7 @@
 //! cannot be used to overload the node.
 
 use super::{Node, api, request};
-use crate::support::{clip, wait_for};
+use crate::support::{small_clip, wait_for};
 use serde_json::{Value, json};
 use std::thread;
 
@@ -10,7 +10,7 @@ use std::thread;
 fn node(more: &str) -> Node {
     let cameras = format!(
         "[cameras.yard]\nsource = '{}'\nrate_fps = 5\nzones.lawn = [[0, 0.3], [1, 0.3], [1, 1], [0, 1]]\n",
-        clip()
+        small_clip()
     );
     let node = Node::start_with(more, &cameras);
     node.wait_events("an event that has ended", |events| events.iter().any(|event| event["type"] == "end"));
@@ -32,7 +32,7 @@ fn the_last_minutes_are_seen_again_with_other_values() {
     let node = node("");
     let same = preview(&node, &json!({}));
     assert_eq!(api::faults(&api::openapi(), "Preview", &same), [""; 0]);
-    assert_eq!(same["size"], json!([1280, 720]));
+    assert_eq!(same["size"], json!([640, 360]));
     let seen = reported(&same);
     let event_labels: Vec<Value> = node.json("/events")["events"]
         .as_array()

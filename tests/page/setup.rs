@@ -2,7 +2,7 @@
 //! forgotten; what is invalid is refused in words, and a damaged file does no harm.
 
 use super::{Answer, request};
-use crate::support::{Camfire, camfire, clip, free_port, send_signal, wait_for};
+use crate::support::{Camfire, camfire, free_port, send_signal, small_clip, wait_for};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 
@@ -23,7 +23,7 @@ impl Service {
                 "web.listen = '127.0.0.1:{port}'\nmqtt.port = 1\n[cameras.yard]\nsource = '{}'\nrate_fps = 5\n\
                  motion_threshold = 9\nzones.path = [[0.1, 0.1], [0.2, 0.1], [0.2, 0.2]]\n\
                  [cameras.yard.regions.gate]\nbox = [0.1, 0.1, 0.2, 0.2]\nlabels = ['cat']\n",
-                clip()
+                small_clip()
             ),
         )
         .unwrap();

@@ -2,10 +2,10 @@
 
 use super::{
     Answer, Node,
-    access::{check, guarded_with},
-    connect, exchange,
+    access::{check, guarded_in, guarded_with},
+    connect, exchange, yard,
 };
-use crate::support::{send_signal, stderr, wait_for};
+use crate::support::{clip, send_signal, stderr, wait_for};
 use native_tls::{TlsConnector, TlsStream};
 use serde_json::json;
 use std::{
@@ -137,7 +137,8 @@ fn the_page_is_served_by_https_with_a_cookie_for_https() {
 #[test]
 fn a_renewed_certificate_is_used_after_a_reload_and_nobody_is_disconnected() {
     let certificate = Certificate::new();
-    let (node, _folder, token) = guarded_with(&certificate.config());
+    // Its pictures soon fill what is on the way.
+    let (node, _folder, token) = guarded_in(&certificate.config(), &yard(&clip()));
     let reload = || send_signal("HUP", node.camfire.id());
     let mut stream = certificate.connect(&node).expect("a connection");
     let bearer = format!("Bearer {token}");

@@ -36,6 +36,13 @@ pub fn clip() -> String {
     format!("file://{}", root().join("assets/demo.mp4").display())
 }
 
+/// The scene of the bundled clip with a twelfth of its pixels per second, as a `file://` source. For tests of
+/// what happens after the analysis. Five frames per second, 640 x 360; the events are those of the bundled clip,
+/// with times that differ by up to 1.2 s.
+pub fn small_clip() -> String {
+    format!("file://{}", root().join("tests/data/demo-small.mp4").display())
+}
+
 /// A TCP port on which nothing listens.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -58,15 +65,19 @@ pub fn settable_clock(offset: &Path) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Polls `condition` until it returns a value. Panics with `what` after [`DEADLINE`].
+/// Polls `condition` until it returns a value. Panics with `what` after [`DEADLINE`]. Most conditions ask
+/// another process, which takes CPU time, so the pauses grow.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    const LONGEST_PAUSE: Duration = Duration::from_millis(100);
     let end = Instant::now() + DEADLINE;
+    let mut pause = Duration::from_millis(5);
     loop {
         if let Some(value) = condition() {
             return value;
         }
         assert!(Instant::now() < end, "waited {DEADLINE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
+        pause = pause.mul_f32(1.2).min(LONGEST_PAUSE);
     }
 }
 
