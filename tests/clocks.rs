@@ -202,7 +202,7 @@ fn a_camera_with_a_wrong_clock_gives_the_same_events_as_one_that_is_right() {
 fn a_clock_that_jumps_all_the_time_fills_no_history() {
     let right = Clocks { ahead_s: |_| Some(0.0), rtp_s: |at| at };
     let packets = Arc::new(packets());
-    let years = |at: f64| Some(if (at * 10.0) as u64 % 2 == 0 { 1e8 } else { -1e9 });
+    let years = |at: f64| Some(if ((at * 10.0) as u64).is_multiple_of(2) { 1e8 } else { -1e9 });
     let jumping = serve(packets.clone(), Clocks { ahead_s: years, ..right });
     // Its time of day is always the same.
     let still = serve(packets, Clocks { ahead_s: |at| Some(1e8 - at), ..right });
