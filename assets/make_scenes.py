@@ -78,8 +78,8 @@ class Scene:
         self.speed = SHORT_SPEED if short else SPEED
         self.rng = np.random.default_rng([seed, list(SECONDS).index(name), int(short)])
         self.visits, self.changes = [], []
-        # What appears, by the name of its cutout, and what comes next: drawn without replacement, so that none is
-        # rare.
+        # What appears, by the name of its cutout, and what comes next: drawn without replacement, so that
+        # none is rare.
         self.names, self.next_names = OBJECTS, []
         self.sigma = NOISE_SIGMA
         # Per frame: luma gain and offset, chroma gain, shift in pixels, number of dots and of streaks.

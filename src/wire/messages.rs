@@ -799,7 +799,7 @@ mod tests {
         });
         assert_eq!(
             String::from_utf8(message.payload().to_vec()).unwrap(),
-            r#"{"schema":5,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","sub_label":"Egyptian cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract","everyday":null}}"#
+            r#"{"schema":5,"node":"porch","camera":"yard","frame":42,"captured_at":"2026-11-24T07:31:02.100Z","capture_clock":"pipeline","clock_synchronised":true,"latency_ms":61.2,"size":[1280,720],"objects":[{"id":"01a","label":"cat","sub_label":"Egyptian cat","score":0.8123,"box":[10,20,300,200],"moving":true,"visible":true,"top":[{"index":285,"label":"Egyptian cat","score":0.7123}]}],"inferences":1,"model":{"name":"m","sha256":"ab","engine":"tract","everyday":null,"detector":null}}"#
         );
     }
 }

@@ -37,8 +37,8 @@ pub fn clip() -> String {
 }
 
 /// The scene of the bundled clip with a twelfth of its pixels per second, as a `file://` source. For tests of
-/// what happens after the analysis. Five frames per second, 640 x 360; the events are those of the bundled clip,
-/// with times that differ by up to 1.2 s.
+/// what happens after the analysis. Five frames per second, 640 x 360; the events are those of the bundled
+/// clip, with times that differ by up to 1.2 s.
 pub fn small_clip() -> String {
     format!("file://{}", root().join("tests/data/demo-small.mp4").display())
 }

@@ -246,8 +246,8 @@ fn due_since(region: &Rect, tracks: &[Track], now: Duration) -> Option<Option<Du
     is_due.then_some(oldest)
 }
 
-/// The areas to search for motion regions, at most [`MAX_AREAS`]. `inputs`: width and height of the detector's
-/// inputs; there is at least one.
+/// The areas to search for motion regions, at most [`MAX_AREAS`]. `inputs`: width and height of the
+/// detector's inputs; there is at least one.
 fn areas_around(regions: Vec<Rect>, inputs: &[(usize, usize)], size: (f64, f64)) -> Vec<Rect> {
     let mut areas: Vec<Rect> = Vec::new();
     for region in regions {

@@ -10,8 +10,8 @@ const MAX_CHANGE: f64 = 0.3;
 pub struct Inset {
     /// Width and height of the region.
     size: (f64, f64),
-    /// Left, upper, right and lower edge of the box, measured from the region's upper left corner, as shares of
-    /// the region's size.
+    /// Left, upper, right and lower edge of the box, measured from the region's upper left corner, as shares
+    /// of the region's size.
     edges: [f64; 4],
 }
 
