@@ -164,12 +164,17 @@ impl Encoder {
     fn compress(&mut self) -> Option<Box<[u8]>> {
         self.compress.reset();
         self.output.clear();
-        // Incompressible data grows by a few bytes a block.
-        self.output.reserve(self.difference.len() + self.difference.len() / 100 + 64);
+        self.output.reserve(max_compressed(self.difference.len()));
         let status =
             self.compress.compress_vec(&self.difference, &mut self.output, FlushCompress::Finish).ok()?;
         (status == Status::StreamEnd).then(|| self.output.as_slice().into())
     }
+}
+
+/// Maximum size of compressed data. At the fastest level a byte takes up to 9 bits, because the codes are
+/// fixed. zlib-rs 0.6.8 panics if the output is too short for them.
+fn max_compressed(bytes: usize) -> usize {
+    bytes + bytes.div_ceil(8) + 256
 }
 
 impl Recorder {
@@ -291,5 +296,29 @@ impl Planes for Cells {
 
     fn cells(&self) -> Option<&[u8]> {
         Some(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_compressed_whatever_its_size() {
+        let (mut encoder, mut state) = (Encoder::default(), 1u32);
+        for size in (0..80).map(|step| step * step * 13) {
+            // Bytes above 143 have the longest codes.
+            encoder.difference = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                144 + (state >> 24) as u8 % 112
+            })
+            .take(size)
+            .collect();
+            let bytes = encoder.compress().expect("it fits");
+            let mut again = Vec::with_capacity(size + 1);
+            let mut decompress = Decompress::new(false);
+            decompress.decompress_vec(&bytes, &mut again, FlushDecompress::Finish).unwrap();
+            assert_eq!(again, encoder.difference);
+        }
     }
 }
