@@ -3,6 +3,7 @@
 
     make measure-seeing                                    # scenes of build/scenes and the demo
     make measure-seeing CLIPS=folder                       # also the real clips of benches/seeing, if in that folder
+    DETECTOR=squeezenet make measure-seeing CLIPS=...      # the same with a detector (engine.detector)
     make measure-seeing PEER="python script.py" CLIPS=...  # also the CPU time of another program
 
 PEER is a command. It is called with a clip and a model as its last arguments and must print, as its last
@@ -30,6 +31,7 @@ EVERYTHING = 'cameras.clip.labels=["any", "unknown"]'
 
 def analyze(clip, *more):
     """Runs `camfire analyze --json`. Returns its output lines and the CPU seconds used."""
+    more = ("--set", f"engine.detector={os.environ.get('DETECTOR', 'motion')}", *more)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.run([CAMFIRE, "analyze", clip, "--json", *more], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
